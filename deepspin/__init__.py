@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deep potentials with atomic spins (DeepSPIN) on TensorFlow and Keras.
+
+Public names are resolved on first use: importing the package imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "train": "deepspin.train.trainer",
+    "load_model": "deepspin.utils.serialization",
+    "save_model": "deepspin.utils.serialization",
+    "build_model": "deepspin.model.ener",
+    "SpinEnergyModel": "deepspin.model.ener",
+    "Spin": "deepspin.model.spin",
+    "DescrptSeA": "deepspin.descriptor.se_e2_a",
+    "EnerFitting": "deepspin.fit.ener",
+    "EnerSpinLoss": "deepspin.loss.ener_spin",
+    "ExpDecay": "deepspin.train.learning_rate",
+    "DataSystem": "deepspin.utils.data",
+    "DeepSpin": "deepspin.infer.deep_spin",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'deepspin' has no attribute {name!r}")
+    from deepspin.env import set_defaults
+
+    set_defaults()
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The environment: its variables, read and set only here, and TensorFlow's start-up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+def set_defaults() -> None:
+    """Choose Keras' backend and quiet TensorFlow's log, unless the user has chosen.
+
+    Takes effect when called before TensorFlow is imported.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # no gain in float64, and results that differ from one machine to another
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+def thread_counts() -> tuple[int, int]:
+    """Threads (within an operation, between operations), 0 for TensorFlow's choice.
+
+    Read from ``DP_INTRA_OP_PARALLELISM_THREADS`` and
+    ``DP_INTER_OP_PARALLELISM_THREADS``, DeePMD-kit's variables.
+
+    Raises
+    ------
+    ValueError
+        One of them is no number.
+    """
+    counts = []
+    for name in ("INTRA", "INTER"):
+        variable = f"DP_{name}_OP_PARALLELISM_THREADS"
+        text = os.environ.get(variable, "") or "0"
+        if not text.isdigit():
+            raise ValueError(
+                f"{variable} must be a number of threads, 0 for TensorFlow's choice. "
+                f"Received: {text!r}"
+            )
+        counts.append(int(text))
+    return counts[0], counts[1]
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow for the command line: quietly, with the threads asked for."""
+    set_defaults()
+    intra, inter = thread_counts()
+    with _held_back_stderr():
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(intra)
+        tf.config.threading.set_inter_op_parallelism_threads(inter)
+        tf.zeros([])  # the first operation has something to say too
+
+
+@contextlib.contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Keep what libraries write to stderr, and show it only if the block fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        saved = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            kept.seek(0)
+            os.write(2, kept.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
