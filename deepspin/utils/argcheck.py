@@ -1,0 +1,894 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arguments of `input.json`: their trees, their documentation and their checks.
+
+Names, aliases, defaults and units are those of DeePMD-kit 3.2.0. Nothing here imports
+TensorFlow: a mistake in `input.json` is answered at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+from dargs import Argument, ArgumentEncoder, Variant
+from dargs.dargs import ArgumentError
+from dargs.json_schema import generate_json_schema
+
+from deepspin.utils.refused import InputError, bad, explain, refuse, show
+
+__all__ = [
+    "InputError",
+    "descriptor_args",
+    "descriptor_se_e2_a_args",
+    "fitting_ener_args",
+    "fitting_net_args",
+    "gen_doc",
+    "learning_rate_args",
+    "learning_rate_exp_args",
+    "load_input",
+    "loss_args",
+    "loss_ener_spin_args",
+    "model_args",
+    "normalize",
+    "spin_args",
+    "spin_ener_spin_args",
+    "train_args",
+    "training_args",
+    "training_data_args",
+    "validation_data_args",
+]
+
+ACTIVATIONS = (
+    *("tanh", "relu", "relu6", "softplus", "sigmoid", "gelu", "gelu_tf", "silu"),
+    *("silut", "linear", "none"),
+)
+PRECISIONS = ("default", "float64", "float32")
+DEFAULT_STOP_LR = 5e-8
+
+
+# --- Checks of single values: a test, and what the message expects --------------------
+
+
+def _is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _is_activation(x):
+    name, colon, threshold = x.lower().partition(":")
+    if colon:
+        return name == "silut" and _is_number(threshold)
+    return name in ACTIVATIONS
+
+
+def _is_sel(x):
+    if isinstance(x, list):
+        return len(x) > 0 and min(x) >= 0 and max(x) > 0
+    name, colon, factor = x.partition(":")
+    return name == "auto" and (not colon or (_is_number(factor) and float(factor) >= 1))
+
+
+def _is_batch_size(x):
+    if isinstance(x, str):
+        return re.fullmatch(r"auto(:0*[1-9]\d*)?", x) is not None
+    return min(x, default=0) >= 1 if isinstance(x, list) else x >= 1
+
+
+def _is_auto_prob(x):
+    name, *blocks = x.split(";")
+    return (name == "prob_uniform" and not blocks) or (
+        name == "prob_sys_size"
+        and all(re.fullmatch(r"\d+:\d+:[\d.]+(e-?\d+)?", block) for block in blocks)
+    )
+
+
+def _is_sys_probs(x):
+    assigned = sum(p for p in x if p >= 0)
+    if len(x) == 0 or assigned > 1 + 1e-8:
+        return False
+    return min(x) < 0 or math.isclose(assigned, 1, rel_tol=0, abs_tol=1e-6)
+
+
+POSITIVE = (lambda x: x > 0, "a number > 0")
+NOT_NEGATIVE = (lambda x: x >= 0, "a number >= 0")
+AT_LEAST_ONE = (lambda x: x >= 1, "an integer >= 1")
+RATIO = (lambda x: 0 < x <= 1, "a number in (0, 1]")
+WARMUP_RATIO = (lambda x: 0 <= x < 1, "a number in [0, 1)")
+WIDTHS = (lambda x: len(x) > 0 and min(x) >= 1, "a list of integers >= 1")
+SEED = (lambda x: 0 <= x < 2**32, "an integer from 0 to 2**32 - 1, or null")
+PATHS = (lambda x: len(x) > 0 and all(x), "at least one path")
+LOSS_FUNC = (lambda x: x in ("mse", "mae"), '"mse" or "mae"')
+ACTIVATION = (_is_activation, f'one of {", ".join(ACTIVATIONS)}, or "silut:T"')
+PRECISION = (lambda x: x in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+SEL = (_is_sel, 'numbers of neighbours, not all 0, or "auto" or "auto:F" with F >= 1')
+BATCH_SIZE = (
+    _is_batch_size,
+    'an integer >= 1, a list of such, "auto", or "auto:N" with N >= 1',
+)
+AUTO_PROB = (
+    _is_auto_prob,
+    '"prob_uniform", "prob_sys_size" or "prob_sys_size;A:B:W;..."',
+)
+SYS_PROBS = (
+    _is_sys_probs,
+    "probabilities that sum to 1, or to at most 1 when some are negative",
+)
+
+
+# --- Trees: one function per component ------------------------------------------------
+
+
+def _optional(name, dtype, default, check=None, alias=None):
+    """Take name, type, default, check; return what takes the doc and makes the rest.
+
+    A null, where the type or the default allows one, is not checked.
+    """
+    test, expected = check or (lambda x: True, "")
+
+    def with_doc(doc):
+        return Argument(
+            name,
+            dtype,
+            optional=True,
+            default=default,
+            alias=alias,
+            doc=doc,
+            extra_check=lambda x: x is None or test(x),
+            extra_check_errmsg=expected,
+        )
+
+    return with_doc
+
+
+def _required(name, dtype, check=None, alias=None):
+    """Like `_optional`, without a default."""
+    test, expected = check or (None, "")
+    return lambda doc: Argument(
+        name, dtype, alias=alias, doc=doc, extra_check=test, extra_check_errmsg=expected
+    )
+
+
+def _section(name, doc, fields=(), choices=(), default="", choice_doc=""):
+    """Make an object with one choice of `type`, optional if it has a default."""
+    variant = Variant(
+        "type", choices, optional=bool(default), default_tag=default, doc=choice_doc
+    )
+    return Argument(name, dict, fields, [variant] if choices else [], doc=doc)
+
+
+def _network_args():
+    """Make the arguments that both kinds of nets have."""
+    return [
+        _optional("activation_function", str, "tanh", ACTIVATION)(
+            f"Activation function: {', '.join(ACTIVATIONS)}. ``silut:T`` is silu up to"
+            " T (3 if not given) and a tanh beyond."
+        ),
+        _optional("precision", str, "default", PRECISION)(
+            "Precision of the parameters: ``default`` or ``float64``, or ``float32``."
+        ),
+        _optional("seed", [int, None], None, SEED)(
+            "Random seed of the initial parameters; null draws one."
+        ),
+    ]
+
+
+def descriptor_se_e2_a_args() -> list[Argument]:
+    """Make the arguments of the descriptor `se_e2_a`."""
+    return [
+        _optional("sel", [list[int], str], "auto", SEL)(
+            "Largest number of neighbours of each type inside ``rcut``. A list with one"
+            " number per type of ``type_map``; virtual atoms get that of their type on"
+            " top. Or ``auto:F``: the largest number in the training data times F,"
+            " rounded up to a multiple of 4; ``auto`` is ``auto:1.1``. What is beyond"
+            " it is dropped, the farthest first, and reported."
+        ),
+        _optional("rcut", float, 6.0, POSITIVE)("Cut-off radius, in Å."),
+        _optional("rcut_smth", float, 0.5, NOT_NEGATIVE)(
+            "Radius where the smooth switch to zero at ``rcut`` begins, in Å."
+        ),
+        _optional("neuron", list[int], [10, 20, 40], WIDTHS)(
+            "Widths of the layers of the embedding net. A layer as wide as the one"
+            " before, or twice as wide, has a skip connection."
+        ),
+        _optional("axis_neuron", int, 4, AT_LEAST_ONE, alias=["n_axis_neuron"])(
+            "Number of embedding columns kept on the second axis of the descriptor."
+        ),
+        _optional("resnet_dt", bool, False)(
+            "Scale each skip-connected layer of the embedding net by trained factors."
+        ),
+        _optional("type_one_side", bool, False)(
+            "One embedding net per type of neighbour; otherwise one per pair of centre"
+            " and neighbour type."
+        ),
+        *_network_args(),
+        _optional("trainable", bool, True)("Train the embedding nets."),
+        _optional("exclude_types", list[list[int]], [])(
+            "Pairs of types that do not see each other, such as ``[[0, 1]]``. Virtual"
+            " types are numbered after those of ``type_map``."
+        ),
+        _optional("env_protection", float, 0.0, NOT_NEGATIVE)(
+            "Added to distances before dividing by them, in Å, so that spins of zero"
+            " length are allowed."
+        ),
+        _optional("set_davg_zero", bool, False)(
+            "Set the mean of the environment matrix to zero instead of that of the"
+            " data; recommended with ``atom_ener``."
+        ),
+    ]
+
+
+def fitting_ener_args() -> list[Argument]:
+    """Make the arguments of the fitting net `ener`."""
+    return [
+        _optional("neuron", list[int], [120, 120, 120], WIDTHS, alias=["n_neuron"])(
+            "Widths of the hidden layers of the fitting net. A layer as wide as the one"
+            " before has a skip connection."
+        ),
+        _optional("resnet_dt", bool, True)(
+            "Scale each skip-connected layer of the fitting net by trained factors."
+        ),
+        *_network_args(),
+        _optional("trainable", [list[bool], bool], True)(
+            "Train the fitting net: one answer for all, or a list with one per hidden"
+            " layer and one for the output layer."
+        ),
+        _optional("rcond", [float, None], None, NOT_NEGATIVE)(
+            "Cut-off ratio for small singular values in the least-squares fit of the"
+            " energy bias per type, as in ``numpy.linalg.lstsq``."
+        ),
+        _optional("atom_ener", list[float | None], [])(
+            "Energy of an isolated atom of each type, in eV; null for those to be"
+            " fitted. One per type of ``type_map``, or also one per virtual type."
+        ),
+    ]
+
+
+def spin_ener_spin_args() -> list[Argument]:
+    """Make the arguments of the spin scheme `ener_spin`."""
+    per_type = "One per spin type, one per type, or one for all."
+    numbers = [list[float], float]
+    return [
+        _required("use_spin", [list[bool], list[int], list[str]])(
+            "Types that carry a spin: a boolean per type of ``type_map``, or a list of"
+            ' type indices, or of names such as ``["Ni"]``, in any order.'
+        ),
+        Argument(
+            "virtual_len",
+            numbers,
+            optional=True,
+            doc="Distance from an atom to its virtual atom when the spin has the length"
+            f" ``spin_norm``, in Å. {per_type}",
+        ),
+        Argument(
+            "spin_norm",
+            numbers,
+            optional=True,
+            doc=f"Length of the spin that ``virtual_len`` is for, in μ_B. {per_type}",
+        ),
+        Argument(
+            "virtual_scale",
+            numbers,
+            optional=True,
+            doc="Distance to the virtual atom per length of the spin, in Å/μ_B; it"
+            f" replaces ``virtual_len`` divided by ``spin_norm``. {per_type}",
+        ),
+    ]
+
+
+def spin_args() -> Argument:
+    """Make the section `model/spin`."""
+    doc = "Each spin is a virtual atom, at a distance proportional to the spin."
+    return _section(
+        "spin",
+        "Which atoms carry a spin, and how the model sees it.",
+        choices=[Argument("ener_spin", dict, spin_ener_spin_args(), doc=doc)],
+        default="ener_spin",
+        choice_doc="How spins enter the model.",
+    )
+
+
+def descriptor_args() -> Argument:
+    """Make the section `model/descriptor`."""
+    doc = "Smooth, from distances and directions of the neighbours."
+    fields = descriptor_se_e2_a_args()
+    return _section(
+        "descriptor",
+        "What an atom sees of its neighbours.",
+        choices=[Argument("se_e2_a", dict, fields, alias=["se_a"], doc=doc)],
+        choice_doc="Type of the descriptor.",
+    )
+
+
+def fitting_net_args() -> Argument:
+    """Make the section `model/fitting_net`."""
+    return _section(
+        "fitting_net",
+        "What energy follows from the descriptor.",
+        choices=[Argument("ener", dict, fitting_ener_args(), doc="Energy of an atom.")],
+        default="ener",
+        choice_doc="Quantity to fit.",
+    )
+
+
+def model_args() -> Argument:
+    """Make the section `model`."""
+    nets = [descriptor_args(), fitting_net_args()]
+    return _section(
+        "model",
+        "The model: types, descriptor, fitting net and spins.",
+        [
+            _required("type_map", list[str])("Names of the types, such as elements."),
+            _optional("data_stat_nbatch", int, 10, AT_LEAST_ONE)(
+                "Number of batches of each system used for the statistics."
+            ),
+            _optional("data_stat_protect", float, 1e-2, POSITIVE)(
+                "Smallest standard deviation of frame and atomic parameters, as in"
+                " DeePMD-kit. Without such parameters it has no effect."
+            ),
+            spin_args(),
+        ],
+        [Argument("standard", dict, nets, doc="A descriptor and a fitting net.")],
+        "standard",
+        "Type of the model.",
+    )
+
+
+def learning_rate_exp_args() -> list[Argument]:
+    """Make the arguments of the learning rate `exp`."""
+    return [
+        _optional("decay_steps", int, 5000, AT_LEAST_ONE)(
+            "Number of training steps between two decays. Shortened when the training"
+            " is not longer than that, unless ``decay_rate`` is given."
+        ),
+        _optional("decay_rate", float, None, RATIO)(
+            "Factor of one decay. By default it follows from ``start_lr`` and"
+            " ``stop_lr``; if given, ``stop_lr`` is the lower bound."
+        ),
+        _optional("smooth", bool, False)("Decay at every step instead of in stairs."),
+    ]
+
+
+def learning_rate_args() -> Argument:
+    """Make the section `learning_rate`."""
+    exp = learning_rate_exp_args()
+    return _section(
+        "learning_rate",
+        "The learning rate.",
+        [
+            _required("start_lr", float, POSITIVE)(
+                "Learning rate at the first step after the warm-up."
+            ),
+            _optional("stop_lr", float, None, NOT_NEGATIVE)(
+                "Learning rate at the last step; 5e-8 if neither this nor"
+                " ``stop_lr_ratio`` is given."
+            ),
+            _optional("stop_lr_ratio", float, None, RATIO)(
+                "``stop_lr`` divided by ``start_lr``; give one of the two."
+            ),
+            _optional("warmup_steps", int, 0, NOT_NEGATIVE)(
+                "Number of steps in which the learning rate rises to ``start_lr``."
+            ),
+            _optional("warmup_ratio", float, None, WARMUP_RATIO)(
+                "``warmup_steps`` divided by ``numb_steps``; give one of the two."
+            ),
+            _optional("warmup_start_factor", float, 0.0, NOT_NEGATIVE)(
+                "The warm-up starts from this factor times ``start_lr``."
+            ),
+        ],
+        [Argument("exp", dict, exp, doc="Exponential decay.")],
+        "exp",
+        "How the learning rate falls.",
+    )
+
+
+#: Term of the loss: (what it compares, file of the label, start, limit, unit).
+PREFACTORS = {
+    "e": ("the energy", "energy", 0.02, 1.0, "1/eV²"),
+    "fr": ("the forces on the atoms", "force", 1000.0, 1.0, "Å²/eV²"),
+    "fm": ("the magnetic forces", "force_mag", 10000.0, 10.0, "μ_B²/eV²"),
+    "v": ("the virial", "virial", 0.0, 0.0, "1/eV²"),
+    "ae": ("the energies of the atoms", "atom_ener", 0.0, 0.0, "1/eV²"),
+}
+
+
+def loss_ener_spin_args() -> list[Argument]:
+    """Make the arguments of the loss `ener_spin`."""
+    args = []
+    for term, (quantity, label, start, limit, unit) in PREFACTORS.items():
+        args += [
+            _optional(f"start_pref_{term}", float, start, NOT_NEGATIVE)(
+                f"Weight of {quantity} in the loss at the start of the training, in"
+                f" {unit}. Labels come from ``{label}``; with this and"
+                f" ``limit_pref_{term}`` at zero, the term is left out."
+            ),
+            _optional(f"limit_pref_{term}", float, limit, NOT_NEGATIVE)(
+                f"Weight of {quantity} in the loss in the limit of a vanishing learning"
+                f" rate, in {unit}."
+            ),
+        ]
+    return [
+        *args,
+        _optional("enable_atom_ener_coeff", bool, False)(
+            "Sum the energies of the atoms with the coefficients in"
+            " ``atom_ener_coeff``, as for the energy of a reaction."
+        ),
+        _optional("loss_func", str, "mse", LOSS_FUNC)(
+            "``mse``: mean square error; ``mae``: mean absolute error."
+        ),
+        _optional("intensive_ener_virial", bool, False)(
+            "Divide the square errors of energy and virial by the square of the number"
+            " of atoms instead of the number."
+        ),
+    ]
+
+
+def loss_args() -> Argument:
+    """Make the section `loss`."""
+    doc = "Errors of energy, forces, magnetic forces and virial."
+    return _section(
+        "loss",
+        "The loss. Its weights go from start to limit with the learning rate.",
+        choices=[Argument("ener_spin", dict, loss_ener_spin_args(), doc=doc)],
+        choice_doc="Type of the loss.",
+    )
+
+
+def _data_args(purpose):
+    return [
+        _required("systems", [list[str], str], PATHS)(
+            f"Folders with the systems for {purpose}: a list or one path. A folder"
+            " without ``type.raw`` is searched for systems."
+        ),
+        _optional("rglob_patterns", [list[str]], None)(
+            "Patterns, such as ``*/water``, that systems below the given folders have"
+            " to match."
+        ),
+        _optional("batch_size", [list[int], int, str], "auto", BATCH_SIZE)(
+            "Number of frames per batch: one for all systems, or a list with one per"
+            " system, or ``auto:N``: so many that a batch has at least N atoms;"
+            " ``auto`` is ``auto:32``."
+        ),
+        _optional(
+            "auto_prob", str, "prob_sys_size", AUTO_PROB, alias=["auto_prob_style"]
+        )(
+            "How likely a system is drawn. ``prob_uniform``: all alike;"
+            " ``prob_sys_size``: in proportion to its number of batches;"
+            " ``prob_sys_size;A:B:W;...``: systems A to B - 1 together with weight W."
+        ),
+        _optional("sys_probs", list[float], None, SYS_PROBS, alias=["sys_weights"])(
+            "Probability of each system, instead of ``auto_prob``. Systems with a"
+            " negative one share what is left."
+        ),
+    ]
+
+
+def training_data_args() -> Argument:
+    """Make the section `training/training_data`."""
+    doc = "Data to train on."
+    return Argument("training_data", dict, _data_args("training"), doc=doc)
+
+
+def validation_data_args() -> Argument:
+    """Make the section `training/validation_data`."""
+    numb_btch = _optional("numb_btch", int, 1, AT_LEAST_ONE, alias=["numb_batch"])(
+        "Number of batches in each validation."
+    )
+    return Argument(
+        "validation_data",
+        dict,
+        [*_data_args("validation"), numb_btch],
+        optional=True,
+        default=None,
+        doc="Data to validate with; without it only training errors are shown.",
+    )
+
+
+def training_args() -> Argument:
+    """Make the section `training`."""
+    numb_steps_alias = ["stop_batch", "num_step", "num_steps", "numb_step"]
+    fields = [
+        training_data_args(),
+        validation_data_args(),
+        _required("numb_steps", int, AT_LEAST_ONE, alias=numb_steps_alias)(
+            "Number of training steps, of one batch each."
+        ),
+        _optional("seed", [int, None], None, SEED)(
+            "Random seed of the order of the frames; null draws one."
+        ),
+        _optional("disp_file", str, "lcurve.out")("File of the learning curve."),
+        _optional("disp_freq", int, 1000, AT_LEAST_ONE)(
+            "Number of steps between two lines of the learning curve."
+        ),
+        _optional("save_freq", int, 1000, AT_LEAST_ONE)(
+            "Number of steps between two checkpoints."
+        ),
+        _optional("save_ckpt", str, "model.ckpt")("Path prefix of the checkpoints."),
+        _optional("max_ckpt_keep", int, 5, AT_LEAST_ONE)(
+            "Number of checkpoints to keep; older ones are removed."
+        ),
+        _optional("disp_training", bool, True)("Show errors during the training."),
+        _optional("time_training", bool, True)("Show the time that steps take."),
+        _optional("jit_compile", bool, True)(
+            "Compile the training step with XLA. An option of deepspin, unknown to"
+            " DeePMD-kit."
+        ),
+    ]
+    doc = "Data, length and output of the training."
+    return Argument("training", dict, fields, doc=doc)
+
+
+def train_args() -> list[Argument]:
+    """Make the sections `model`, `learning_rate`, `loss` and `training`."""
+    return [model_args(), learning_rate_args(), loss_args(), training_args()]
+
+
+# --- Documentation --------------------------------------------------------------------
+
+
+def gen_doc(out_type: str = "rst") -> str:
+    """Document the arguments.
+
+    Parameters
+    ----------
+    out_type : str
+        `rst`, `json` or `json_schema`.
+
+    Returns
+    -------
+    str
+        reStructuredText with an anchor per argument, the trees in JSON, or a JSON
+        schema for editors.
+
+    Raises
+    ------
+    ValueError
+        If `out_type` is another one.
+    """
+    args = train_args()
+    if out_type == "rst":
+        return "\n\n".join(a.gen_doc(make_anchor=True, make_link=True) for a in args)
+    if out_type == "json":
+        return json.dumps(args, cls=ArgumentEncoder)
+    if out_type == "json_schema":
+        root = Argument("deepspin", dict, args, doc="Input of dp-spin train.")
+        return json.dumps(generate_json_schema(root))
+    raise ValueError(
+        f"`out_type` must be 'rst', 'json' or 'json_schema'. Received: {out_type!r}"
+    )
+
+
+# --- Reading --------------------------------------------------------------------------
+
+
+def load_input(path: str | Path) -> dict:
+    """Read `input.json`, or the same in YAML.
+
+    Parameters
+    ----------
+    path : str or Path
+        File that ends in `.json`, `.yaml` or `.yml`.
+
+    Returns
+    -------
+    dict
+        The input as it is written, unchecked.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    InputError
+        If the file is not JSON or YAML, or not an object.
+    """
+    path = Path(path)
+    readers = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml}
+    if path.suffix not in readers:
+        raise InputError(f"'{path}' must end in .json, .yaml or .yml.")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no input file '{path}'.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise InputError(f"'{path}' is not text in UTF-8: {err.reason}.") from err
+    data = readers[path.suffix](text, path)
+    if not isinstance(data, dict):
+        kind = type(data).__name__
+        raise InputError(
+            f"'{path}' must hold an object at its top level. Received: {kind}"
+        )
+    return data
+
+
+def _parse_json(text, path):
+    def unique(pairs):
+        data = dict(pairs)
+        for key in data:
+            given = sum(name == key for name, _ in pairs)
+            if given > 1 and not key.startswith("_"):
+                raise InputError(f"'{path}' gives `{key}` {given} times in one object.")
+        return data
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as err:
+        raise InputError(
+            f"'{path}' is not valid JSON: {err.msg} at line {err.lineno},"
+            f" column {err.colno}."
+        ) from err
+
+
+def _parse_yaml(text, path):
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML 1.2 where it matters: 1e-3 is a number, No is not a boolean."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own way)
+            first: [r for r in rows if r[0] != "tag:yaml.org,2002:bool"]
+            for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:bool",
+        re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
+        list("tTfF"),
+    )
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+    try:
+        return yaml.load(text, Loader=Loader)
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(err, "problem", None) or "cannot be parsed"
+        raise InputError(f"'{path}' is not valid YAML: {problem}{place}.") from err
+
+
+# --- Normalisation --------------------------------------------------------------------
+
+
+def normalize(data: dict) -> dict:
+    """Check an input and complete it.
+
+    Keys that start with an underscore are dropped, so are options of DeePMD-kit that
+    deepspin lacks and that are set to no effect. Aliases become names, defaults are
+    filled in, `use_spin` becomes a boolean per type, what belongs to spins a list per
+    spin type, `atom_ener` a list of all types including virtual ones. The result can
+    be normalized again and stays the same.
+
+    Parameters
+    ----------
+    data : dict
+        The input, as `load_input` returns it. Not changed.
+
+    Returns
+    -------
+    dict
+        The complete input.
+
+    Raises
+    ------
+    InputError
+        At the first mistake.
+    """
+    if not isinstance(data, dict):
+        raise bad("the input", data, "an object with `model`, `loss` and so on")
+    base = Argument("input", dict, train_args())
+    data = refuse(_without_comments(data))
+    try:
+        base.normalize_value(data, inplace=True)
+        base.check_value(data, strict=True)
+    except ArgumentError as err:
+        raise explain(err, base, data) from err
+    base.traverse_value(data, value_hook=_check_numbers)
+    _check_model(data["model"])
+    _check_learning_rate(data["learning_rate"], data["training"]["numb_steps"])
+    _check_loss(data["loss"])
+    return data
+
+
+def _without_comments(data, path=()):
+    """Copy without keys that start with an underscore, as in DeePMD-kit."""
+    if isinstance(data, list):
+        return [_without_comments(item, path) for item in data]
+    if not isinstance(data, dict):
+        return data
+    for key in data:
+        if not isinstance(key, str):
+            place = "/".join(path) or "the top level"
+            raise InputError(f"The key {key!r} at `{place}` is not text; quote it.")
+    return {
+        key: _without_comments(value, (*path, key))
+        for key, value in data.items()
+        if not key.startswith("_") and key != "$schema"
+    }
+
+
+def _check_numbers(argument, value, path):
+    """Refuse what Python takes for numbers: booleans, NaN and infinities."""
+    place = "/".join([*path, argument.name])
+    allows_bool = any("bool" in str(dtype) for dtype in argument.dtype)
+    for leaf in _leaves(value):
+        if isinstance(leaf, bool) and not allows_bool:
+            raise bad(place, value, "a number" if leaf is value else "numbers")
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise bad(place, value, "finite numbers")
+
+
+def _leaves(value):
+    if isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _check_model(model):
+    type_map = model["type_map"]
+    if len(type_map) == 0 or len(set(type_map)) < len(type_map) or not all(type_map):
+        raise bad("model/type_map", type_map, "at least one name, none twice or empty")
+    _check_spin(model["spin"], type_map)
+    _check_descriptor(model["descriptor"], model["spin"]["use_spin"])
+    _check_fitting_net(model["fitting_net"], model["spin"]["use_spin"])
+
+
+def _check_spin(spin, type_map):
+    """Make `use_spin` booleans and the rest lists with one number per spin type."""
+    path = "model/spin"
+    use_spin = spin["use_spin"] = _use_spin(spin["use_spin"], type_map)
+    has_len = "virtual_len" in spin
+    has_norm = "spin_norm" in spin
+    if "virtual_scale" in spin:
+        if has_len or has_norm:
+            raise InputError(
+                f"`{path}` has `virtual_scale` and also"
+                f" `{'virtual_len' if has_len else 'spin_norm'}`; give `virtual_len`"
+                " with `spin_norm`, or `virtual_scale` alone."
+            )
+    elif not (has_len and has_norm):
+        missing = [k for k in ("virtual_len", "spin_norm") if k not in spin]
+        raise InputError(
+            f"`{path}` lacks {' and '.join(f'`{key}`' for key in missing)}; give"
+            " `virtual_len` (Å) with `spin_norm` (μ_B), or `virtual_scale` (Å/μ_B)."
+        )
+    for key in ("virtual_len", "spin_norm", "virtual_scale"):
+        if key in spin:
+            spin[key] = _per_spin_type(f"{path}/{key}", spin[key], use_spin)
+
+
+def _use_spin(given, type_map):
+    """One boolean per type, from booleans, type indices or names."""
+    path, ntypes = "model/spin/use_spin", len(type_map)
+    kinds = {type(item) for item in given}
+    if kinds == {bool}:
+        if len(given) != ntypes:
+            raise bad(path, given, f"{ntypes} booleans, one per type of {type_map}")
+        flags = given
+    elif kinds <= {int} or kinds <= {str}:
+        choices = type_map if kinds == {str} else range(ntypes)
+        if not set(given) <= set(choices) or len(set(given)) < len(given):
+            names = show(list(choices))
+            raise bad(path, given, f"some of {names}, none twice")
+        flags = [choice in given for choice in choices]
+    else:
+        raise bad(path, given, "all booleans, all type indices or all names of types")
+    if not any(flags):
+        raise bad(path, given, "at least one spin type", "Name the magnetic types")
+    return flags
+
+
+def _per_spin_type(path, given, use_spin):
+    """One number per spin type, from one per spin type, one per type, or one."""
+    nspin, ntypes = sum(use_spin), len(use_spin)
+    if not isinstance(given, list):
+        values = [given] * nspin
+    elif len(given) == nspin:
+        values = given
+    elif len(given) == ntypes:
+        values = [x for x, flag in zip(given, use_spin, strict=True) if flag]
+    else:
+        lengths = f"{nspin} numbers (one per spin type) or {ntypes} (one per type)"
+        raise bad(path, given, lengths)
+    if min(values) <= 0:
+        raise bad(path, given, "numbers > 0")
+    return values
+
+
+def _check_descriptor(descriptor, use_spin):
+    path, ntypes = "model/descriptor", len(use_spin)
+    sel = descriptor["sel"]
+    if isinstance(sel, list):
+        if len(sel) != ntypes:
+            raise bad(
+                f"{path}/sel",
+                sel,
+                f"{ntypes} numbers, one per type of `model/type_map`",
+                "Those for spins are added by deepspin",
+            )
+        if any(flag and n == 0 for n, flag in zip(sel, use_spin, strict=True)):
+            raise bad(f"{path}/sel", sel, "a number >= 1 for each spin type")
+    if descriptor["rcut_smth"] >= descriptor["rcut"]:
+        raise bad(
+            f"{path}/rcut_smth",
+            descriptor["rcut_smth"],
+            f"less than `rcut` = {show(descriptor['rcut'])} (Å)",
+        )
+    if descriptor["axis_neuron"] > descriptor["neuron"][-1]:
+        raise bad(
+            f"{path}/axis_neuron",
+            descriptor["axis_neuron"],
+            f"at most the last of `neuron` = {show(descriptor['neuron'])}",
+        )
+    nall = ntypes + sum(use_spin)
+    for pair in descriptor["exclude_types"]:
+        if len(pair) != 2 or min(pair) < 0 or max(pair) >= nall:
+            expected = f"pairs of type indices from 0 to {nall - 1}"
+            raise bad(f"{path}/exclude_types", descriptor["exclude_types"], expected)
+    _lower_activation(descriptor)
+
+
+def _check_fitting_net(fitting_net, use_spin):
+    path = "model/fitting_net"
+    trainable, nlayers = fitting_net["trainable"], len(fitting_net["neuron"]) + 1
+    if isinstance(trainable, list) and len(trainable) != nlayers:
+        expected = f"{nlayers} booleans: one per hidden layer and one for the output"
+        raise bad(f"{path}/trainable", trainable, expected)
+    atom_ener, ntypes, nspin = fitting_net["atom_ener"], len(use_spin), sum(use_spin)
+    if atom_ener and len(atom_ener) == ntypes:
+        # nothing is left for the virtual type of an atom with a fixed energy
+        fitting_net["atom_ener"] = atom_ener + [
+            None if energy is None else 0.0
+            for energy, flag in zip(atom_ener, use_spin, strict=True)
+            if flag
+        ]
+    elif atom_ener and len(atom_ener) != ntypes + nspin:
+        raise bad(
+            f"{path}/atom_ener",
+            atom_ener,
+            f"{ntypes} numbers or nulls, one per type, or {ntypes + nspin}, one more"
+            " per spin type",
+        )
+    _lower_activation(fitting_net)
+
+
+def _lower_activation(net):
+    net["activation_function"] = net["activation_function"].lower()
+
+
+def _check_learning_rate(learning_rate, numb_steps):
+    path = "learning_rate"
+    start_lr, stop_lr = learning_rate["start_lr"], learning_rate["stop_lr"]
+    if stop_lr is not None and learning_rate["stop_lr_ratio"] is not None:
+        raise InputError(
+            f"`{path}` has `stop_lr` and also `stop_lr_ratio`; give one of them."
+        )
+    if stop_lr is None and learning_rate["stop_lr_ratio"] is None:
+        stop_lr = learning_rate["stop_lr"] = DEFAULT_STOP_LR
+    if stop_lr is not None and stop_lr > start_lr:
+        expected = f"at most `start_lr` = {show(start_lr)}"
+        raise bad(f"{path}/stop_lr", stop_lr, expected)
+    warmup_steps = learning_rate["warmup_steps"]
+    if warmup_steps != 0 and learning_rate["warmup_ratio"] is not None:
+        raise InputError(
+            f"`{path}` has `warmup_steps` and also `warmup_ratio`; give one of them."
+        )
+    if warmup_steps >= numb_steps:
+        expected = f"less than `training/numb_steps` = {numb_steps}"
+        raise bad(f"{path}/warmup_steps", warmup_steps, expected)
+
+
+def _check_loss(loss):
+    if not any(
+        loss[f"{end}_pref_{term}"] for end in ("start", "limit") for term in PREFACTORS
+    ):
+        raise InputError(
+            "`loss` has all weights at 0, so there is nothing to learn; expected at"
+            " least one of `start_pref_*` and `limit_pref_*` > 0."
+        )

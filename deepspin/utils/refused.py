@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `deepspin.utils.argcheck` refuses, and the words for it.
+
+`REFUSED` and `CHOICES` list what DeePMD-kit 3.2.0 has and deepspin has not. An option
+at a neutral value (one that changes nothing here) is accepted and dropped, so a
+complete `out.json` or `input_v2_compat.json` of DeePMD-kit passes; any other value is
+refused by name. A null is always neutral.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+
+from dargs import Argument
+from dargs.dargs import ArgumentKeyError, ArgumentTypeError
+
+__all__ = ["CHOICES", "REFUSED", "InputError", "bad", "explain", "refuse", "show"]
+
+#: Neutral whatever its value, because the option has no effect here.
+ANY = (object(),)
+#: Neutral at no value but null.
+NEVER = ()
+
+_REMOVE = "remove it"
+_MULTI_TASK = "train one model per input file; deepspin has no multi-task training"
+_TABLE = "remove it; deepspin adds no tabulated pair interaction"
+_PARAMETER = "remove it; deepspin takes no frame or atomic parameters"
+_EPOCH = "give the number of training steps, `training/numb_steps`"
+_EMA = "remove it; deepspin saves no averaged weights"
+_DATA = "move it to `training/training_data`, where DeePMD-kit 2 and later have it"
+_WARMUP = "move it to `learning_rate`"
+_ADAM = "remove it; deepspin trains with Adam, beta1 0.9, beta2 0.999, no weight decay"
+_OLD = "this is an input of DeePMD-kit 0.x; convert it to the present form first"
+_FORCE = "the loss `ener_spin` calls it `start_pref_fr` and `start_pref_fm`"
+_FORCE_LIMIT = "the loss `ener_spin` calls it `limit_pref_fr` and `limit_pref_fm`"
+_IGNORED = "remove it; DeePMD-kit's `ener_spin` loss ignores it as well"
+_PROFILE = "remove it; use TensorFlow's own profiler around `dp-spin train`"
+
+#: Path, the last part possibly with its aliases: (neutral values, what to do).
+REFUSED: dict[str, tuple[tuple, str]] = {
+    # before there was a `model` section
+    "use_smooth|sel_a|sel_r|filter_neuron|fitting_neuron|stop_batch": (NEVER, _OLD),
+    # several models at once
+    "model/model_dict|shared_dict": (({},), _MULTI_TASK),
+    "loss_dict": (({},), _MULTI_TASK),
+    "training/data_dict|model_prob|num_epoch_dict": (({},), _MULTI_TASK),
+    "model/finetune_head": (NEVER, _MULTI_TASK),
+    "model/model_branch_alias": (([],), _MULTI_TASK),
+    # model
+    "model/data_bias_nsample": (ANY, _REMOVE),
+    "model/use_srtab": (NEVER, _TABLE),
+    "model/smin_alpha|sw_rmin|sw_rmax|srtab_add_bias": (ANY, _TABLE),
+    "model/pair_exclude_types": (([],), "use `model/descriptor/exclude_types`"),
+    "model/atom_exclude_types": (([],), _REMOVE),
+    "model/preset_out_bias": (({},), "use `model/fitting_net/atom_ener`"),
+    "model/type_embedding": (
+        NEVER,
+        "remove it; se_e2_a has one embedding net per type instead",
+    ),
+    "model/modifier": (NEVER, "remove it; deepspin has no long-range correction"),
+    "model/compress": (NEVER, "train first, then run `dp-spin compress`"),
+    "model/info": (({},), "keep notes in a key that starts with `_comment`"),
+    "model/bridging_method": (
+        ("None", "none", "NONE"),
+        "remove it; deepspin has no short-range bridging",
+    ),
+    "model/bridging_r_inner|bridging_r_outer": (ANY, _REMOVE),
+    "model/spin/scheme": (
+        ("deepspin",),
+        'remove it or use "deepspin", the scheme with virtual atoms',
+    ),
+    "model/spin/allow_missing_label": (
+        (False,),
+        "give every system its spins; a spin of zero has no place in this scheme",
+    ),
+    "model/fitting_net/numb_fparam|numb_aparam": ((0,), _PARAMETER),
+    "model/fitting_net/default_fparam": (([],), _PARAMETER),
+    "model/fitting_net/use_aparam_as_mask": ((False,), _PARAMETER),
+    "model/fitting_net/dim_case_embd": ((0,), _MULTI_TASK),
+    "model/fitting_net/layer_name": (
+        ([],),
+        "remove it; deepspin shares no layers between fitting nets",
+    ),
+    "model/fitting_net/spin": (NEVER, "move it to `model/spin`"),
+    # learning_rate
+    "learning_rate/scale_by_worker": (
+        ("linear", "sqrt", "none"),
+        'remove it, or use one of "linear", "sqrt", "none"; with one worker all agree',
+    ),
+    # optimizer
+    "optimizer/type": (("Adam",), _ADAM),
+    "optimizer/adam_beta1": ((0.9,), _ADAM),
+    "optimizer/adam_beta2": ((0.999,), _ADAM),
+    "optimizer/weight_decay": ((0,), _ADAM),
+    # loss
+    "loss/start_pref_f": (NEVER, _FORCE),
+    "loss/limit_pref_f": (NEVER, _FORCE_LIMIT),
+    "loss/start_pref_pf|limit_pref_pf": ((0,), _IGNORED),
+    "loss/relative_f": (NEVER, _IGNORED),
+    # data
+    "training/training_data/set_prefix": (("set",), "name the folders `set.*`"),
+    "training/validation_data/set_prefix": (("set",), "name the folders `set.*`"),
+    "training/training_data/min_pair_dist": (
+        (0,),
+        "remove it; take frames with too close atoms out of the data",
+    ),
+    # training
+    "training/systems|batch_size|set_prefix|sys_probs|sys_weights": (NEVER, _DATA),
+    "training/auto_prob|auto_prob_style|sys_prob": (NEVER, _DATA),
+    "training/numb_test": (ANY, _REMOVE),
+    "training/warmup_steps|warmup_ratio|warmup_start_factor": (NEVER, _WARMUP),
+    "training/opt_type": (("Adam",), _ADAM),
+    "training/adam_beta1": ((0.9,), _ADAM),
+    "training/adam_beta2": ((0.999,), _ADAM),
+    "training/weight_decay": ((0,), _ADAM),
+    "training/kf_blocksize|kf_start_pref_e|kf_limit_pref_e": (ANY, _ADAM),
+    "training/kf_start_pref_f|kf_limit_pref_f": (ANY, _ADAM),
+    "training/momentum|muon_momentum|lr_adjust|lr_adjust_coeff": (ANY, _ADAM),
+    "training/muon_2d_only|min_2d_dim": (ANY, _ADAM),
+    "training/numb_epoch|num_epoch|num_epochs|numb_epochs": (NEVER, _EPOCH),
+    "training/stat_file": (NEVER, "remove it; deepspin computes statistics each time"),
+    "training/stat_file_mode": (ANY, _REMOVE),
+    "training/mixed_precision": (
+        NEVER,
+        "remove it; set `precision` of the descriptor and the fitting net",
+    ),
+    "training/save_dir": (NEVER, "give the folder in `training/save_ckpt`"),
+    "training/ckpt_keep_ratio": (NEVER, "use `training/max_ckpt_keep`"),
+    "training/enable_ema": ((False,), _EMA),
+    "training/ema_decay|ema_ckpt_keep": (ANY, _EMA),
+    "training/change_bias_after_training": (
+        (False,),
+        "remove it; deepspin keeps the energy bias found before training",
+    ),
+    "training/disp_avg": (
+        (False,),
+        "remove it; `training/disp_file` holds the errors of single batches",
+    ),
+    "training/profiling|enable_profiler": ((False,), _PROFILE),
+    "training/profiling_file": (ANY, _PROFILE),
+    "training/tensorboard": (
+        (False,),
+        "remove it; `training/disp_file` holds the learning curve",
+    ),
+    "training/tensorboard_log_dir|tensorboard_freq": (ANY, _REMOVE),
+    "training/gradient_max_norm": ((0,), "remove it; gradients are not clipped"),
+    "training/acc_freq": ((1,), "use a larger `batch_size`"),
+    "training/zero_stage": ((0,), "remove it; deepspin trains in one process"),
+    "training/neighbor_graph_method": (ANY, _REMOVE),
+    "training/enable_compile": (ANY, "use `training/jit_compile`"),
+    "training/enable_tf32": ((False,), "remove it; training does not use TF32"),
+    # sections of their own
+    "validating/full_validation|ema_full_validation": (
+        (False,),
+        "remove it; set `training/validation_data/numb_btch` to cover all frames",
+    ),
+    "validating/validation_freq|save_best|save_best_dir|max_best_ckpt": (ANY, _REMOVE),
+    "validating/validation_metric|full_val_file|full_val_start": (ANY, _REMOVE),
+    "validating/compiled_infer|tf32_infer|amp_infer": (ANY, _REMOVE),
+    "nvnmd/enable": ((False,), "remove it; deepspin does not train for NVNMD hardware"),
+    "nvnmd/version|max_nnei|net_size|map_file|config_file|weight_file": (ANY, _REMOVE),
+    "nvnmd/restore_descriptor|restore_fitting_net": (ANY, _REMOVE),
+    "nvnmd/quantize_descriptor|quantize_fitting_net": (ANY, _REMOVE),
+}
+
+#: Sections that deepspin lacks as a whole: dropped when only neutral options are left.
+SECTIONS = ("optimizer", "validating", "nvnmd")
+
+#: Path of a choice: (DeePMD-kit's choices that deepspin lacks, what to do).
+CHOICES: dict[str, tuple[list[str], str]] = {
+    "model/type": (
+        "dpa4 DPA4 SeZM sezm frozen pairtab pairwise_dprc linear_ener"
+        " inner_potential".split(),
+        'remove it or use "standard"',
+    ),
+    "model/descriptor/type": (
+        "loc_frame dpa4c DPA4C dpa4 DPA4 SeZM sezm se_e3 se_at se_a_3be se_t se_a_tpe"
+        " se_a_ebd se_e2_r se_r hybrid se_atten dpa1 se_e3_tebd se_atten_v2 dpa2 dpa3"
+        " se_a_ebd_v2 se_a_tpe_v2 se_a_mask".split(),
+        'use "se_e2_a"',
+    ),
+    "model/fitting_net/type": (
+        "dpa4_ener sezm_ener dos population property polar dipole".split(),
+        'use "ener"',
+    ),
+    "learning_rate/type": (["cosine", "wsd"], 'use "exp"'),
+    "loss/type": (
+        "ener ener_hess dens dos population property tensor".split(),
+        'use "ener_spin", with `start_pref_fr` and `start_pref_fm` for the forces',
+    ),
+}
+
+_SPIN_EXAMPLE = (
+    '"spin": {"use_spin": [true, false], "virtual_len": [0.4], "spin_norm": [1.2737]}'
+)
+
+
+class InputError(ValueError):
+    """A mistake in `input.json`, told in one line that names its place."""
+
+
+def show(value: object) -> str:
+    """Write a value as in JSON, shortened.
+
+    Parameters
+    ----------
+    value : object
+        Any value.
+
+    Returns
+    -------
+    str
+        At most 80 characters.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def bad(path: str, received: object, expected: str, fix: str = "") -> InputError:
+    """Make the error for a value that is not as it must be.
+
+    Parameters
+    ----------
+    path : str
+        Where, such as `model/descriptor/sel`.
+    received : object
+        The value there.
+    expected : str
+        What would be right.
+    fix : str
+        What to do, when that is not said yet.
+
+    Returns
+    -------
+    InputError
+        To be raised.
+    """
+    end = f" {fix}." if fix else ""
+    return InputError(f"`{path}` is {show(received)}; expected {expected}.{end}")
+
+
+def refuse(data: dict) -> dict:
+    """Refuse what deepspin lacks; drop what it lacks but does not matter.
+
+    Parameters
+    ----------
+    data : dict
+        The input without comments. Changed in place.
+
+    Returns
+    -------
+    dict
+        The same input.
+
+    Raises
+    ------
+    InputError
+        For an option or a choice of the tables, or a section that is missing.
+    """
+    if "model_dict" not in _section(data, "model/")[0]:
+        _require_spin(data)
+    for path, (choices, advice) in CHOICES.items():
+        section, key = _section(data, path)
+        if section.get(key) in choices:
+            raise _lacks(path, section[key], advice)
+    for paths, (neutral, advice) in REFUSED.items():
+        section, names = _section(data, paths)
+        for key in names.split("|"):
+            if key in section and not _is_neutral(value := section.pop(key), neutral):
+                path = f"{paths.rpartition('/')[0]}/{key}".strip("/")
+                raise _lacks(path, value, advice)
+    for name in SECTIONS:
+        _drop_section(data, name)
+    return data
+
+
+def _lacks(path, value, advice):
+    return InputError(
+        f"`{path}` is {show(value)}, which DeePMD-kit has but deepspin has not:"
+        f" {advice}."
+    )
+
+
+def _section(data, path):
+    """Find the object that holds the last part of `path`; empty if there is none."""
+    *parents, key = path.split("/")
+    for name in parents:
+        data = data.get(name)
+        if not isinstance(data, dict):
+            return {}, key
+    return data, key
+
+
+def _is_neutral(value, neutral):
+    return (
+        value is None
+        or neutral is ANY
+        or any(
+            value == item and isinstance(value, bool) == isinstance(item, bool)
+            for item in neutral
+        )
+    )
+
+
+def _drop_section(data, name):
+    """Drop a section whose options were all neutral."""
+    section = data.pop(name, None)
+    if section is None or section == {}:
+        return
+    if not isinstance(section, dict):
+        raise bad(name, section, "an object")
+    rows = [path.split("/")[1] for path in REFUSED if path.startswith(f"{name}/")]
+    known = [key for row in rows for key in row.split("|")]
+    raise _unknown(name, next(iter(section)), known, {})
+
+
+def _require_spin(data):
+    """Explain what an input for a model without spins lacks."""
+    model = data.get("model")
+    if isinstance(model, dict) and model.get("spin") is None:
+        raise InputError(
+            f"`model/spin` is missing: deepspin fits models with spins. Add for example"
+            f" {_SPIN_EXAMPLE}, or use DeePMD-kit for a model without spins."
+        )
+    loss = data.get("loss") or {}
+    if model is not None and isinstance(loss, dict) and loss.get("type") is None:
+        raise InputError(
+            '`loss/type` is missing, which stands for "ener" in DeePMD-kit; '
+            + CHOICES["loss/type"][1]
+            + "."
+        )
+
+
+def explain(err: Exception, base: Argument, data: dict) -> InputError:
+    """Put an error of dargs into our words: place, received, expected, fix.
+
+    Parameters
+    ----------
+    err : dargs.dargs.ArgumentError
+        What dargs raised.
+    base : dargs.Argument
+        The tree that was checked.
+    data : dict
+        The input that was checked, with aliases already replaced.
+
+    Returns
+    -------
+    InputError
+        To be raised.
+    """
+    key = re.search(r"key `(.*?)`", err.message)
+    key = key.group(1) if key else ""
+    path = f"{err.path}/{key}".strip("/")
+    section = _section(data, f"{err.path}/")[0] if err.path else data
+    value = section.get(key)
+    if "undefined key" in err.message:
+        allowed = _arguments_at(base, data, err.path)
+        aliases = {alias: a.name for a in allowed.values() for alias in a.alias}
+        names = [*allowed, *aliases]
+        return _unknown(err.path, key, names, aliases, _places(base, key))
+    if isinstance(err, ArgumentKeyError):
+        return InputError(f"`{path}` is missing; it has no default.")
+    if isinstance(err, ArgumentTypeError):
+        found = re.search(r"requires <?([^>]*)>? but", err.message)
+        kinds = found.group(1) if found else "another"
+        kinds = " or ".join(sorted(_KINDS.get(k, k) for k in kinds.split("|")))
+        return bad(path, value, f"type {kinds}")
+    if "invalid choice" in err.message:
+        key = re.search(r"flag key `(.*?)`", err.message).group(1)
+        argument = _argument_at(base, data, err.path)
+        choices = [*argument.sub_variants[key].choice_dict]
+        expected = "one of " + ", ".join(map(show, choices))
+        return bad(f"{err.path}/{key}", section.get(key), expected)
+    expected = err.message.partition("extra checking. ")[2]
+    return bad(path, value, expected)
+
+
+_KINDS = {"NoneType": "null", "dict": "object"}
+
+
+def _unknown(path, key, names, aliases, places=()):
+    """Name the key that was meant, the place where it belongs, or all keys."""
+    if key in aliases:
+        hint = f"it is another name of `{aliases[key]}`, which is also given; keep one"
+    elif places:
+        hint = "it belongs to " + " or ".join(f"`{place}`" for place in places)
+    elif close := difflib.get_close_matches(key, names, n=1):
+        hint = f"did you mean `{close[0]}`?"
+    else:
+        hint = "the keys there are " + ", ".join(
+            f"`{name}`" for name in names if name not in aliases
+        )
+    return InputError(
+        f"`{f'{path}/{key}'.strip('/')}` is not a key of the input: {hint}"
+    )
+
+
+def _argument_at(base, data, path):
+    """Follow `path` down the tree, choosing variants as the data do."""
+    argument = base
+    for name in filter(None, path.split("/")):
+        argument = argument.flatten_sub(data)[name]
+        data = data[name]
+    return argument
+
+
+def _arguments_at(base, data, path):
+    section = _section(data, f"{path}/")[0] if path else data
+    return _argument_at(base, data, path).flatten_sub(section)
+
+
+def _places(argument, key, path=""):
+    """All sections of the tree that have `key`."""
+    subs = list(argument.sub_fields.values())
+    for variant in argument.sub_variants.values():
+        for choice in variant.choice_dict.values():
+            subs += choice.sub_fields.values()
+    found = (
+        [path or "the top level"]
+        if any(key in (s.name, *s.alias) for s in subs)
+        else []
+    )
+    for sub in subs:
+        found += _places(sub, key, f"{path}/{sub.name}".strip("/"))
+    return found
