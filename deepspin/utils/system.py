@@ -1,0 +1,684 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Systems on disk, checked and brought into one internal form.
+
+A system is a folder, or a group of an HDF5 file, with the types in ``type.raw`` and the
+frames in ``set.*/NAME.npy`` or in ``NAME.raw``; the names are those of `deepspin.keys`.
+Frames and atoms are counted from 0 in every message.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+
+from deepspin import keys
+from deepspin.utils.spin import LENGTH_TOLERANCE, MAX_STRETCH, VirtualAtoms
+
+log = logging.getLogger(__name__)
+
+# real atoms closer than this (Å) are on top of each other
+MIN_DISTANCE = 0.1
+# virtual atoms closer than this (Å) to any atom but their owner coincide with it
+MIN_VIRTUAL_DISTANCE = 1e-3
+# spins shorter than this (μ_B) are zero
+ZERO_SPIN = 1e-8
+# opposite faces of a cell closer than this (Å) make it singular; above 2 MIN_DISTANCE
+MIN_HEIGHT = 0.5
+
+_Places = tuple[tuple[str, int], ...]  # path and number of frames of each set
+_Table = dict[str, np.ndarray]
+_UNKNOWN = -2  # a type of the file that the model does not have
+_LABELS = (*keys.LABELS, keys.ATOM_ENER_COEFF)
+_FIELDS = {key.name: key for key in (keys.COORD, keys.BOX, keys.SPIN, *_LABELS)}
+_FIELDS["real_atom_types"] = keys.ATYPE  # (nf, natoms), of mixed-type systems
+
+
+class DataError(ValueError):
+    """A mistake in the data: where it is and how to mend it, in one line."""
+
+
+@dataclass(frozen=True)
+class System:
+    """Frames of one system, float64 in the shapes and units of `deepspin.keys`.
+
+    Parameters
+    ----------
+    path : str
+        Folder, or ``file.hdf5#/group``.
+    atype : np.ndarray of int32, shape (nf, nloc)
+        Types of the real atoms in file order, -1 (at the end of a frame) for no atom.
+    coord, spin : np.ndarray, shape (nf, nloc, 3)
+        Positions and spins; spins are exactly 0 on types without spin.
+    box : np.ndarray, shape (nf, 3, 3)
+        Cells, zeros if not periodic.
+    pbc : bool
+        Whether the system is periodic.
+    labels : dict of str to np.ndarray
+        Those of energy, force, force_mag, virial, atom_ener and atom_ener_coeff that
+        the data has; force_mag is exactly 0 on types without spin.
+    layout : {"virtual-atom", "spin-files"}
+        How the spins were stored.
+    natoms_loss : np.ndarray, shape (nf,)
+        Atoms that the loss divides by: those of the file, virtual ones included.
+    index : np.ndarray of int, shape (nf, nloc)
+        Place of each atom among those of the file, -1 for no atom.
+    sets : tuple of (str, int)
+        Path and number of frames of each set.
+    """
+
+    path: str
+    atype: np.ndarray
+    coord: np.ndarray
+    spin: np.ndarray
+    box: np.ndarray
+    pbc: bool
+    labels: dict[str, np.ndarray]
+    layout: str
+    natoms_loss: np.ndarray
+    index: np.ndarray
+    sets: tuple[tuple[str, int], ...]
+
+    @property
+    def nframes(self) -> int:
+        """Number of frames."""
+        return self.atype.shape[0]
+
+    @property
+    def nloc(self) -> int:
+        """Number of real atoms of the largest frame."""
+        return self.atype.shape[1]
+
+    def where(self, frame: int, atom: int | None = None) -> str:
+        """Name a frame, or an atom of it, by its place on disk."""
+        inside = _frame_of(self.sets, frame)
+        return inside if atom is None else f"atom {self.index[frame, atom]}, {inside}"
+
+
+def find_systems(
+    systems: str | Sequence[str], rglob_patterns: Sequence[str] | None = None
+) -> list[str]:
+    """Expand the option ``systems`` to the paths of all systems, each once.
+
+    Parameters
+    ----------
+    systems : str or sequence of str
+        Systems, folders or HDF5 files; each is searched through all its levels.
+    rglob_patterns : sequence of str, optional
+        Take only systems whose path below the searched one matches one of these.
+
+    Returns
+    -------
+    list of str
+        Folders and ``file.hdf5#/group``, in the order given, then sorted.
+
+    Raises
+    ------
+    DataError
+        If one of `systems` does not exist or has no system in it.
+    """
+    roots = [systems] if isinstance(systems, str | Path) else list(systems)
+    if not roots:
+        raise DataError("`systems` is empty. Give at least one path.")
+    found = [path for root in roots for path in _search(root, rglob_patterns)]
+    return list(dict.fromkeys(found))
+
+
+def load_system(
+    path: str,
+    type_map: Sequence[str],
+    spin: VirtualAtoms,
+    allow_zero_spin: bool = False,
+) -> System:
+    """Read and check one system.
+
+    Parameters
+    ----------
+    path : str
+        Folder with ``type.raw``, or ``file.hdf5#/group``.
+    type_map : sequence of str, length ntypes
+        Names of the model's types.
+    spin : VirtualAtoms
+        The model's spin scheme.
+    allow_zero_spin : bool, optional
+        Accept zero spins on spin types (models with `env_protection` only).
+
+    Returns
+    -------
+    System
+        The frames of all sets.
+
+    Raises
+    ------
+    DataError
+        If anything in the data cannot be right.
+    """
+    if len(type_map) != spin.ntypes:
+        raise ValueError(
+            f"`type_map` must name the {spin.ntypes} types of the spin scheme. "
+            f"Received: {list(type_map)}"
+        )
+    system = _convert(path, type_map, spin)
+    _check_spins(system, type_map, spin, allow_zero_spin)
+    _check_overlaps(system, spin)
+    return system
+
+
+# Finding and reading ------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
+    """Folder or HDF5 group, and its spelling in messages."""
+    root, group = Path(path).expanduser(), "/"
+    if "#" in str(path) and not root.exists():
+        file, _, group = str(path).rpartition("#")
+        root, group = Path(file).expanduser(), f"/{group.strip('/')}"
+    if root.is_dir():
+        yield root, str(root)
+        return
+    if not root.is_file():
+        raise DataError(f"'{path}' does not exist. Correct `systems`.")
+    if not h5py.is_hdf5(root):
+        raise DataError(f"'{root}' is neither a folder nor HDF5. Correct `systems`.")
+    with h5py.File(root, "r") as file:
+        if not isinstance(file.get(group), h5py.Group):
+            raise DataError(f"'{root}' has no group '{group}'. Correct `systems`.")
+        yield file[group], f"{root}#{group}".rstrip("/")
+
+
+def _search(root: str, patterns: Sequence[str] | None) -> list[str]:
+    """Paths of the systems in and below `root`, sorted."""
+    with _opened(root) as (node, place):
+        if isinstance(node, Path):
+            below = {d for p in patterns or ["*"] for d in node.rglob(p)}
+            below |= {node} if patterns is None else set()
+            found = [str(d) for d in sorted(below) if (d / "type.raw").is_file()]
+        else:
+            names: list[str] = []
+            node.visit(names.append)
+            files = [PurePosixPath(n) for n in sorted(names)]
+            groups = [f.parent for f in files if f.name == "type.raw"]
+            if patterns is not None:
+                groups = [g for g in groups if any(g.match(p) for p in patterns)]
+            found = [
+                f"{node.file.filename}#{PurePosixPath(node.name) / g}" for g in groups
+            ]
+    if not found:
+        matching = "" if patterns is None else f" that matches {list(patterns)}"
+        raise DataError(
+            f"no system{matching} in '{place}': a system is a folder or HDF5 group "
+            "with type.raw in it. Correct `systems` or `rglob_patterns`."
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Set:
+    """The arrays of one set by field, as they are in its files."""
+
+    place: str
+    suffix: str
+    arrays: dict[str, Any]
+
+    def file(self, name: str) -> str:
+        return f"'{self.place}/{name}{self.suffix}'"
+
+    @property
+    def nframes(self) -> int:
+        coord = self.arrays["coord"]
+        return 1 if np.ndim(coord) <= 1 else len(coord)
+
+
+def _read_system(path: str) -> tuple[dict[str, Any], list[_Set]]:
+    """Contents of ``type.raw``, ``type_map.raw``, ``nopbc``; those of the sets."""
+    with _opened(path) as (node, place):
+        top = _members(node)
+        if "type.raw" not in top:
+            raise DataError(f"'{path}' has no type.raw, so it is no system.")
+        names = ("type.raw", "type_map.raw", "nopbc")
+        head = {name: _read(top[name]) for name in names if name in top}
+        folders = {
+            f"{place}/{name}": _members(top[name])
+            for name in sorted(top)
+            if name.startswith("set.") and not _is_file(top[name])
+        }
+        suffix = ".npy" if folders else ".raw"  # .raw beside sets is their source
+        sets = []
+        for folder, files in (folders or {place: top}).items():
+            arrays = {}
+            for name, file in files.items():
+                # DeePMD-kit reads the older spelling, too
+                field = name.removesuffix(suffix).replace("atomic_", "atom_")
+                if name.endswith(suffix) and field in _FIELDS:
+                    arrays[field] = _read(file)
+            sets.append(_Set(folder, suffix, arrays))
+    return head, sets
+
+
+def _members(node: Path | h5py.Group) -> dict[str, Any]:
+    return {p.name: p for p in node.iterdir()} if isinstance(node, Path) else dict(node)
+
+
+def _is_file(node: Any) -> bool:
+    return node.is_file() if isinstance(node, Path) else isinstance(node, h5py.Dataset)
+
+
+def _read(file: Path | h5py.Dataset) -> Any:
+    """Content of a file or dataset: an array, or words as a list of str."""
+    if isinstance(file, h5py.Dataset):
+        values = np.atleast_1d(file[()])
+        if values.dtype.kind not in "SO":
+            return values
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+    try:
+        if file.suffix == ".npy":
+            return np.load(file)
+        if file.name in ("type.raw", "type_map.raw", "nopbc"):
+            return file.read_text().split()
+        return np.loadtxt(file, ndmin=2)
+    except (ValueError, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"'{file}' cannot be read: {reason}. Write the file again."
+        ) from error
+
+
+def _numbers(values: Any, file: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{file} does not hold numbers. Write it again.") from error
+
+
+def _rows(part: _Set, name: str, natoms: int, nreal: int) -> np.ndarray:
+    """One array of a set as (nf, columns) of finite numbers."""
+    nframes, file, shape = part.nframes, part.file(name), _FIELDS[name].shape
+    if nframes == 0:
+        raise DataError(f"{file} holds no frames. Remove this set.")
+    size = int(np.prod([n for n in shape if isinstance(n, int)]))  # per atom or frame
+    widths = [size * natoms if "nloc" in shape else size]
+    if name.startswith("atom_") and nreal != natoms:
+        widths.append(nreal)
+    rows = _numbers(part.arrays[name], file)
+    fits = rows.ndim <= 1 or len(rows) == nframes
+    if not (fits and rows.size in [nframes * width for width in widths]):
+        raise DataError(
+            f"{file} must have {nframes} rows (frames of coord) of "
+            f"{' or '.join(map(str, widths))} numbers ({natoms} atoms in type.raw). "
+            f"Received: shape {rows.shape}"
+        )
+    rows = rows.reshape(nframes, -1)
+    for frame, column in np.argwhere(~np.isfinite(rows))[:1]:
+        atom = f", atom {column // size}" if "nloc" in shape else ""
+        raise DataError(
+            f"{file}: {rows[frame, column]} in frame {frame}{atom}. Remove the frame."
+        )
+    return rows
+
+
+def _concatenate(sets: list[_Set], natoms: int, nreal: int) -> _Table:
+    """All arrays as (nf, columns) over all sets, which must hold the same ones."""
+    frames = {}
+    for name in ["coord", *sorted(set().union(*(part.arrays for part in sets)))]:
+        for part in sets:
+            if name not in part.arrays:
+                why = "other sets have it" if name != "coord" else "every set needs it"
+                why = "there is no set.* either" if part.suffix == ".raw" else why
+                raise DataError(
+                    f"{part.file(name)} is missing: {why}. Add it or remove this set."
+                )
+        rows = [_rows(part, name, natoms, nreal) for part in sets]
+        if len({own.shape[1] for own in rows}) > 1:
+            raise DataError(
+                f"{sets[0].file(name)} counts virtual atoms, or does not, unlike other "
+                "sets. Make them the same."
+            )
+        frames[name] = np.concatenate(rows)
+    return frames
+
+
+def _frame_of(places: _Places, frame: int) -> str:
+    """Name a frame by its set and its number there."""
+    ends = np.cumsum([nframes for _, nframes in places])
+    number = int(np.searchsorted(ends, frame, side="right"))
+    return f"frame {frame - ends[number] + places[number][1]} of '{places[number][0]}'"
+
+
+# To the internal form -----------------------------------------------------------------
+
+
+def _map_types(
+    values: Any, names: list[str] | None, file: str, model: tuple, lowest: int
+) -> np.ndarray:
+    """Model's types, virtual ones included, from those of the file."""
+    type_map, spin = model
+    given = _numbers(values, file)
+    wrong = ~((given == np.round(given)) & (given >= lowest) & (given < 2**31))
+    if wrong.any():
+        raise DataError(
+            f"{file}: types must be integers from {lowest} on. "
+            f"Received: {given[wrong].flat[0]:g}"
+        )
+    given = given.astype(np.int64)
+    table = list(range(spin.ntypes_extended))
+    if names is not None:
+        virtual = spin.virtual_type(np.arange(spin.ntypes))
+        known = {f"{type_map[t]}_spin": virtual[t] for t in spin.spin_types}
+        known |= {name: t for t, name in enumerate(type_map)}
+        table = [known.get(name, _UNKNOWN) for name in names]
+        if max(table, default=-1) < spin.ntypes:  # virtual types follow, unnamed
+            table += [virtual[t] for t in table if t in spin.spin_types]
+    if given.max(initial=-1) >= len(table):
+        source = "no type_map.raw" if names is None else f"type_map.raw {names}"
+        raise DataError(
+            f"{file}: type {given.max()}, but with {source} and the model's `type_map` "
+            f"{list(type_map)} only 0 to {len(table) - 1} mean anything (virtual types "
+            "come last). Correct the types or type_map.raw."
+        )
+    types = np.array([*table, -1])[given]
+    if (types == _UNKNOWN).any():
+        unknown = sorted({names[t] for t in given[types == _UNKNOWN]})
+        raise DataError(
+            f"{file}: atoms of {unknown}, which are not in the model's `type_map` "
+            f"{list(type_map)}. Add them there or leave this system out."
+        )
+    return types
+
+
+def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, bool]:
+    """Model's types (nf, natoms), arrays (nf, columns), sets, and whether `nopbc`."""
+    head, sets = _read_system(path)
+    names, listed = head.get("type_map.raw"), head["type.raw"]
+    natoms = nreal = np.size(listed)
+    mixed = any("real_atom_types" in part.arrays for part in sets)
+    if not mixed:
+        file = f"'{path}/type.raw'"
+        types = _map_types(np.ravel(listed), names, file, model, 0)[None]
+        nreal = np.count_nonzero(types < model[1].ntypes)
+    frames = _concatenate(sets, natoms, nreal)
+    places = tuple((part.place, part.nframes) for part in sets)
+    if mixed:
+        given, file = frames.pop("real_atom_types"), f"real_atom_types of '{path}'"
+        types = _map_types(given, names, file, model, -1)
+    types = np.broadcast_to(types, (len(frames["coord"]), natoms))
+    for frame in np.flatnonzero((types < 0).all(axis=1))[:1]:
+        raise DataError(f"{_frame_of(places, frame)} has no atoms. Remove it.")
+    return types, frames, places, "nopbc" in head
+
+
+def _convert(path: str, type_map: Sequence[str], spin: VirtualAtoms) -> System:
+    """Read a system and bring it into the internal form."""
+    types, frames, places, nopbc = _read_frames(path, (type_map, spin))
+    natoms, layout = types.shape[1], _detect_layout(path, frames, types, spin)
+    real, virtual = _pair(types, layout == "virtual-atom", spin, places)
+    atype = np.where(real < 0, -1, np.take_along_axis(types, np.maximum(real, 0), 1))
+    box = _cells(path, frames, nopbc, places)
+    coord = _gather(frames["coord"], real, natoms)
+    if layout == "virtual-atom":
+        shift = _gather(frames["coord"], virtual, natoms) - coord
+        spins, magnetic = _spins(shift, atype, box, spin), virtual
+        if "force" in frames:
+            frames["force_mag"] = frames["force"]
+    else:
+        spins = frames.get("spin", np.zeros_like(frames["coord"]))
+        spins = _gather(spins, real, natoms)
+        magnetic = np.where(spin.is_magnetic(atype), real, -1)
+    labels = {}
+    for name in [key.name for key in _LABELS if key.name in frames]:
+        rows, whole = frames[name], frames[name].shape[1] == natoms
+        if "force" in name:
+            index = magnetic if name == "force_mag" else real
+            labels[name] = _gather(rows, index, natoms)
+        elif name.startswith("atom_"):  # `whole`: has a column for virtual atoms, too
+            labels[name] = _gather(rows, real, natoms)[..., 0] if whole else rows
+        else:
+            labels[name] = rows.reshape(len(rows), *_FIELDS[name].shape[1:])
+    return System(
+        path=str(path),
+        atype=atype.astype(np.int32),
+        coord=coord,
+        spin=spins,
+        box=np.zeros((len(types), 3, 3)) if box is None else box,
+        pbc=box is not None,
+        labels=labels,
+        layout=layout,
+        natoms_loss=np.count_nonzero(types >= 0, axis=1).astype(np.float64),
+        index=real,
+        sets=places,
+    )
+
+
+def _detect_layout(
+    path: str, frames: _Table, types: np.ndarray, spin: VirtualAtoms
+) -> str:
+    virtual = (types >= spin.ntypes).any()
+    files = [name for name in ("spin", "force_mag") if name in frames]
+    if virtual and files:
+        raise DataError(
+            f"'{path}' has virtual atoms in its types and also {' and '.join(files)}. "
+            "Only one of the two can hold the spins: remove the other."
+        )
+    if not virtual and "spin" not in frames and spin.is_magnetic(types).any():
+        raise DataError(
+            f"'{path}' has no spins: no spin.npy, and no virtual atoms of type "
+            f"{spin.ntypes} or higher in type.raw. Add spin.npy, virtual atoms, or set "
+            "`use_spin` to false."
+        )
+    return "virtual-atom" if virtual else "spin-files"
+
+
+def _pair(
+    types: np.ndarray, virtual: bool, spin: VirtualAtoms, places: _Places
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the file of real atoms and of their virtual atoms, -1 for none.
+
+    Both (nf, nloc), for types (nf, natoms) of the file. Frames of equal types (all,
+    unless the types are mixed) are done at once.
+    """
+    rows, inverse = np.unique(types, axis=0, return_inverse=True)
+    inverse, pairs = inverse.ravel(), []
+    for k, row in enumerate(rows):
+        real = np.flatnonzero(row >= 0)
+        try:
+            pair = spin.pair(row) if virtual else (real, np.full(len(real), -1))
+        except ValueError as error:
+            raise DataError(
+                f"{_frame_of(places, int(np.argmax(inverse == k)))}: {error} (types of "
+                "the model). Each atom of a spin type needs one virtual atom."
+            ) from error
+        pairs.append(pair)
+    padded = np.full((2, len(rows), max(len(real) for real, _ in pairs)), -1)
+    for k, pair in enumerate(pairs):
+        padded[:, k, : len(pair[0])] = pair
+    return padded[0, inverse], padded[1, inverse]
+
+
+def _gather(rows: np.ndarray, index: np.ndarray, natoms: int) -> np.ndarray:
+    """Values (nf, nloc, components) at the places `index`, 0 where that is -1."""
+    atoms = rows.reshape(len(rows), natoms, -1)
+    taken = np.take_along_axis(atoms, np.maximum(index, 0)[..., None], axis=1)
+    return np.where(index[..., None] < 0, 0.0, taken)
+
+
+def _cells(
+    path: str, frames: _Table, nopbc: bool, places: _Places
+) -> np.ndarray | None:
+    """Boxes (nf, 3, 3), None if not periodic."""
+    if nopbc:
+        return None
+    if "box" not in frames:
+        log.warning(
+            "'%s' has no box, so it is taken as not periodic. An empty file `nopbc` "
+            "there says so and ends this warning.",
+            path,
+        )
+        return None
+    box = frames["box"].reshape(-1, 3, 3)
+    height = _heights(box).min(axis=1)
+    for frame in np.flatnonzero(height < MIN_HEIGHT)[:1]:
+        raise DataError(
+            f"{_frame_of(places, frame)}: singular box {box[frame].ravel().tolist()}, "
+            f"opposite faces are {height[frame]:.3g} Å apart. Rows must be lattice "
+            "vectors in Å; without periodicity add an empty file `nopbc`."
+        )
+    return box
+
+
+def _heights(box: np.ndarray) -> np.ndarray:
+    """Distances in Å of opposite faces of cells, shape (nf, 3); 0 if singular."""
+    normal = np.cross(np.roll(box, -1, axis=1), np.roll(box, -2, axis=1))
+    area = np.linalg.norm(normal, axis=-1)
+    volume = np.abs(np.einsum("fk,fk->f", box[:, 0], normal[:, 0]))
+    return volume[:, None] / np.where(area > 0, area, np.inf)
+
+
+def _spins(
+    shift: np.ndarray, atype: np.ndarray, box: np.ndarray | None, spin: VirtualAtoms
+) -> np.ndarray:
+    """Spins from the way (nf, nloc, 3) to each virtual atom from its owner.
+
+    One that was wrapped into the cell apart from its owner is brought back.
+    """
+    frame, atom = np.nonzero(spin.is_magnetic(atype))
+    types, shift = atype[frame, atom], shift[frame, atom]  # (n,), (n, 3)
+    if box is not None:
+        reach = MAX_STRETCH * np.array(spin.virtual_len)[types]
+        reach = np.where(reach > 0, reach, _heights(box).min(axis=1)[frame] / 2)
+        far = np.flatnonzero(np.linalg.norm(shift, axis=1) > reach)
+        cell = box[frame[far]]
+        turns = np.round(np.einsum("na,nab->nb", shift[far], np.linalg.inv(cell)))
+        turns = turns[:, None] + np.array(list(product((-1, 0, 1), repeat=3)))
+        images = shift[far][:, None] - turns @ cell  # (n far, 27, 3)
+        nearest = np.linalg.norm(images, axis=-1).argmin(axis=1)
+        shift[far] = images[np.arange(len(far)), nearest]
+    spins = np.zeros((*atype.shape, 3))
+    spins[frame, atom] = spin.spins_from(np.zeros_like(shift), shift, types)
+    return spins
+
+
+# Checks of the internal form ----------------------------------------------------------
+
+
+def _check_spins(
+    system: System, type_map: Sequence[str], spin: VirtualAtoms, allow_zero_spin: bool
+) -> None:
+    magnetic = spin.is_magnetic(system.atype)
+    length = np.linalg.norm(system.spin, axis=-1)
+    zero = magnetic & (length < ZERO_SPIN) & (not allow_zero_spin)
+    for frame, atom in np.argwhere(zero | (~magnetic & (length > 0)))[:1]:
+        name = type_map[system.atype[frame, atom]]
+        found = f"{system.where(frame, atom)}: |spin| = {length[frame, atom]:.3g}"
+        if not zero[frame, atom]:
+            raise DataError(
+                f"{found} but type '{name}' is no spin type. Set `use_spin` to true "
+                f"for '{name}' or the spins of its atoms to 0."
+            )
+        raise DataError(
+            f"{found} but type '{name}' is a spin type; its virtual atom would "
+            "coincide with it. Remove the frame, set `use_spin` to false for "
+            f"'{name}', or set a non-zero `env_protection`."
+        )
+    if system.layout == "virtual-atom":
+        _check_distances(system, length * spin.scale_of(system.atype), type_map, spin)
+
+
+def _check_distances(
+    system: System, distance: np.ndarray, type_map: Sequence[str], spin: VirtualAtoms
+) -> None:
+    """Compare how far (Å) virtual atoms are from their owners with `virtual_len`."""
+    nominal = np.array([*spin.virtual_len, 0.0])[system.atype]
+    known = nominal > 0  # not if the model was given `virtual_scale`
+    for frame, atom in np.argwhere(known & (distance > MAX_STRETCH * nominal))[:1]:
+        raise DataError(
+            f"{system.where(frame, atom)}: its virtual atom is "
+            f"{distance[frame, atom]:.3g} Å away, but `virtual_len` is "
+            f"{nominal[frame, atom]:g}. Virtual atoms must come in the order of their "
+            "owners: correct that order, box or `virtual_len`."
+        )
+    other = known & (np.abs(distance - nominal) > LENGTH_TOLERANCE)
+    found = []
+    for t in np.unique(system.atype[other]):
+        own = distance[system.atype == t]
+        low, high = own.min() / spin.scale[t], own.max() / spin.scale[t]
+        found.append(
+            f"'{type_map[t]}' {own.min():.6g} to {own.max():.6g} Å, not "
+            f"{spin.virtual_len[t]:g} (|spin| {low:.6g} to {high:.6g} μ_B)"
+        )
+    if found:
+        log.warning(
+            "'%s': distances of virtual atoms differ from `virtual_len`: %s. Read as "
+            "other moduli of the spins.",
+            system.path,
+            ", ".join(found),
+        )
+
+
+def _check_overlaps(system: System, spin: VirtualAtoms) -> None:
+    """Refuse atoms, virtual ones included, on top of each other in any image."""
+    nloc, magnetic = system.nloc, spin.is_magnetic(system.atype)
+    points = np.concatenate(
+        [system.coord, spin.place(system.coord, system.spin, system.atype)], axis=1
+    )
+    there = np.concatenate([system.atype >= 0, magnetic], axis=1)
+    frame, i, j, distance = _close_pairs(points, there, system.box, system.pbc)
+    real = np.maximum(i, j) < nloc
+    bad = (distance < np.where(real, MIN_DISTANCE, MIN_VIRTUAL_DISTANCE)) & (
+        np.abs(i - j) != nloc  # a virtual atom and its owner
+    )
+    for n in np.flatnonzero(bad)[:1]:
+        one, two = (
+            f"{'atom' if a < nloc else 'the virtual atom of atom'} "
+            f"{system.index[frame[n], a % nloc]}"
+            for a in sorted((i[n], j[n]))
+        )
+        raise DataError(
+            f"{system.where(frame[n])}: {one} and {two} (or an image of it) are "
+            f"{distance[n]:.3g} Å apart. Remove the frame or correct coord and box."
+        )
+
+
+def _close_pairs(
+    points: np.ndarray, there: np.ndarray, box: np.ndarray, pbc: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs within `MIN_DISTANCE`, by frame, closest first, some more than once.
+
+    Returns their frames, both indices and distances (Å).
+
+    Two such points share a bin in at least one of eight grids of bins twice as wide,
+    offset by half a bin along each axis. So sorting bin numbers finds them, for all
+    frames at once. Heights above `2 * MIN_DISTANCE` make rounding the nearest image.
+    """
+    frame, atom = np.nonzero(there)
+    cell = box if pbc else np.broadcast_to(np.eye(3), box.shape)
+    fraction = (points @ np.linalg.inv(cell))[frame, atom]  # (n, 3)
+    bins = (_heights(cell) / (2 * MIN_DISTANCE))[frame]
+    bins = np.floor(bins) if pbc else bins
+    wrap = bins if pbc else 2.0**40
+    mixer = np.array([73856093, 19349663, 83492791], dtype=np.int64)
+    pairs = [np.zeros((2, 0), dtype=np.int64)]
+    for offset in product((0.0, 0.5), repeat=3):
+        place = np.mod(np.floor(fraction * bins + offset), wrap).astype(np.int64)
+        number = place @ mixer + frame * 2654435761  # few bins share their number
+        order = np.argsort(number)
+        number = number[order]
+        for step in range(1, 16):  # more in one bin overlap for sure
+            same = number[step:] == number[:-step]
+            if not same.any():
+                break
+            pairs.append(np.stack([order[:-step][same], order[step:][same]]))
+    a, b = np.concatenate(pairs, axis=1)
+    way = fraction[a] - fraction[b]
+    way -= np.round(way) if pbc else 0.0
+    distance = np.linalg.norm(np.einsum("na,nab->nb", way, cell[frame[a]]), axis=1)
+    close = np.flatnonzero((frame[a] == frame[b]) & (distance < MIN_DISTANCE))
+    close = close[np.lexsort((distance[close], frame[a[close]]))]
+    a, b = a[close], b[close]
+    return frame[a], atom[a], atom[b], distance[close]
