@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The environment matrix: what an atom sees, before any net.
+
+Letters: ``nf`` frames, ``nloc`` centres, ``width`` neighbour slots of one type.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+
+def float32_range(rcut: float, rcut_smth: float) -> tuple[float, float, float]:
+    """Cutoff, begin of smoothing and their difference as DeePMD-kit's op has them.
+
+    It holds both in float32 and subtracts in float32; 5.6 - 5.4 is then 0.1999998, and
+    models trained there mean that.
+    """
+    end, begin = np.float32(rcut), np.float32(rcut_smth)
+    return float(end), float(begin), float(end - begin)
+
+
+def smooth_weight(r: tf.Tensor, rcut: float, rcut_smth: float) -> tf.Tensor:
+    r"""Switch from 1 to 0 between `rcut_smth` and `rcut`, twice differentiable.
+
+    .. math:: w = u^3(-6u^2 + 15u - 10) + 1, \quad
+              u = \frac{r - r_\mathrm{smth}}{r_\mathrm{cut} - r_\mathrm{smth}}
+
+    Parameters
+    ----------
+    r : tf.Tensor
+        Distances in Å, any shape.
+    rcut, rcut_smth : float
+        End and begin of the switch in Å.
+
+    References
+    ----------
+    .. [1] L. Zhang et al., NeurIPS 31, 4436 (2018), arXiv:1805.09003.
+    """
+    end, begin, length = float32_range(rcut, rcut_smth)
+    u = (r - begin) / length
+    inside = u * u * u * (u * (15.0 - 6.0 * u) - 10.0) + 1.0
+    one, zero = tf.ones_like(r), tf.zeros_like(r)
+    return tf.where(r < begin, one, tf.where(r < end, inside, zero))
+
+
+def environment_matrix(
+    diff: tf.Tensor,
+    filled: tf.Tensor,
+    rcut: float,
+    rcut_smth: float,
+    protection: float = 0.0,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    r"""Rows :math:`(s, s x/r, s y/r, s z/r)` with :math:`s = w(r)/r`.
+
+    Parameters
+    ----------
+    diff : tf.Tensor, shape (..., 3)
+        Neighbour minus centre in Å.
+    filled : tf.Tensor of bool, shape (...)
+        Whether the slot holds a neighbour.
+    rcut, rcut_smth : float
+        Cutoff and begin of smoothing in Å.
+    protection : float
+        Added to r where it divides, in Å, so that coinciding points stay finite.
+
+    Returns
+    -------
+    radial : tf.Tensor, shape (...)
+        s in 1/Å, 0 in empty slots.
+    angular : tf.Tensor, shape (..., 3)
+        s x/r and so on, 0 in empty slots.
+    """
+    square = tf.reduce_sum(diff * diff, axis=-1)
+    usable = filled & (square > 0.0)  # sqrt has no gradient at 0
+    r = tf.sqrt(tf.where(usable, square, tf.ones_like(square)))
+    r = tf.where(usable, r, tf.zeros_like(r) if protection else r)
+    weight = tf.where(filled, smooth_weight(r, rcut, rcut_smth), tf.zeros_like(r))
+    inverse = 1.0 / (r + protection)
+    radial = weight * inverse
+    return radial, (radial * inverse)[..., None] * diff

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dp-spin convert-from``: take over a frozen DeePMD-kit model."""
+
+from __future__ import annotations
+
+import logging
+
+from deepspin import __version__
+from deepspin.env import start_tensorflow
+
+log = logging.getLogger(__name__)
+
+
+def convert_from(*, frozen: str, output: str) -> None:
+    """Read a frozen TensorFlow spin model and write it as a deepspin model.
+
+    Parameters
+    ----------
+    frozen : str
+        ``.pb`` file of DeePMD-kit's TensorFlow backend, not compressed.
+    output : str
+        ``.keras`` file to write.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `deepspin.interop.deepmd.FrozenGraph`.
+    """
+    if not output.endswith(".keras"):
+        raise ValueError(
+            f"The output must end in '.keras'. Received: '{output}'; "
+            f"'{output}.keras' will do."
+        )
+    start_tensorflow()
+    from deepspin.interop.deepmd import load_frozen
+    from deepspin.utils.serialization import save_model
+
+    model, options = load_frozen(frozen)
+    save_model(
+        model,
+        output,
+        {"deepspin": __version__, "source": frozen, "input": {"model": options}},
+    )
+    log.info("%s: %s model %s", frozen, " ".join(model.type_map), output)

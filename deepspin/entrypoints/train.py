@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dp-spin train``: fit a model as an input file says."""
+
+from __future__ import annotations
+
+from deepspin.env import start_tensorflow
+from deepspin.utils.argcheck import load_input, normalize
+
+
+def train(
+    *,
+    input: str,
+    init_model: str | None = None,
+    restart: str | None = None,
+    init_frz_model: str | None = None,
+    output: str = "out.json",
+    skip_neighbor_stat: bool = False,
+) -> None:
+    """Check the input, then import TensorFlow and train; see `deepspin.train`."""
+    options = normalize(load_input(input))  # a typo answers before TensorFlow loads
+    start_tensorflow()
+    from deepspin.train.trainer import train as run
+
+    run(
+        options,
+        init_model=init_model,
+        restart=restart,
+        init_frz_model=init_frz_model,
+        output=output,
+        skip_neighbor_stat=skip_neighbor_stat,
+    )

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loss of energies, forces, magnetic forces and virials: `ener_spin`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="deepspin")
+class EnerSpinLoss(keras.losses.Loss):
+    r"""Weighted sum of squared errors, whose weights follow the learning rate.
+
+    .. math:: L = p_e L_e + p_{fr} L_{fr} + p_{fm} L_{fm} + p_v L_v + p_{ae} L_{ae},
+              \quad p(t) = p^\mathrm{limit} +
+              (p^\mathrm{start} - p^\mathrm{limit}) \frac{lr(t)}{lr(0)}
+
+    :math:`L_e` is the mean over frames of :math:`\Delta E^2/N`; :math:`L_{fr}` the mean
+    over the components of the forces on atoms, :math:`L_{fm}` over those of the
+    magnetic forces on spins; :math:`L_v` the mean over frames and nine components of
+    :math:`\Delta V^2/N`; :math:`L_{ae}` the mean over atoms. N is the label ``natoms``:
+    the number of atoms, virtual ones included where the data holds them as DeePMD-kit's
+    TensorFlow backend wants them; so the same input means the same loss.
+
+    A label that is missing gives no term: its ``find_NAME`` is 0 for the frame, or the
+    key is not there at all. The learning rate is the entry ``learning_rate`` of the
+    labels, which `SpinEnergyModel` adds at every step.
+
+    Parameters
+    ----------
+    start_pref_e, limit_pref_e : float
+        Weight of the energy at the begin of training, and as the learning rate goes
+        to 0.
+    start_pref_fr, limit_pref_fr : float
+        Weight of the forces on atoms.
+    start_pref_fm, limit_pref_fm : float
+        Weight of the magnetic forces.
+    start_pref_v, limit_pref_v : float
+        Weight of the virial.
+    start_pref_ae, limit_pref_ae : float
+        Weight of the atom energies.
+    enable_atom_ener_coeff : bool
+        The energy compared is sum_i c_i E_i with the label ``atom_ener_coeff``.
+    loss_func : {"mse", "mae"}
+        Mean of squares, or of absolute values.
+    intensive_ener_virial : bool
+        Energy and virial terms times :math:`1/N^2` instead of :math:`1/N` (``mse``;
+        ``mae`` has 1/N always).
+    start_lr : float
+        The learning rate lr(0) that the prefactors refer to.
+
+    References
+    ----------
+    .. [1] DeePMD-kit, "Fit spin energy", doc/model/train-energy-spin.md.
+    """
+
+    def __init__(
+        self,
+        start_pref_e: float = 0.02,
+        limit_pref_e: float = 1.0,
+        start_pref_fr: float = 1000.0,
+        limit_pref_fr: float = 1.0,
+        start_pref_fm: float = 10000.0,
+        limit_pref_fm: float = 10.0,
+        start_pref_v: float = 0.0,
+        limit_pref_v: float = 0.0,
+        start_pref_ae: float = 0.0,
+        limit_pref_ae: float = 0.0,
+        *,
+        enable_atom_ener_coeff: bool = False,
+        loss_func: str = "mse",
+        intensive_ener_virial: bool = False,
+        start_lr: float = 1e-3,
+        name: str = "ener_spin",
+        dtype: str = "float64",
+        **kwargs,
+    ):
+        super().__init__(name=name, dtype=dtype, **kwargs)
+        if loss_func not in ("mse", "mae"):
+            raise ValueError(
+                f"`loss_func` must be 'mse' or 'mae'. Received: {loss_func!r}"
+            )
+        self.prefactors = {
+            "e": (start_pref_e, limit_pref_e),
+            "fr": (start_pref_fr, limit_pref_fr),
+            "fm": (start_pref_fm, limit_pref_fm),
+            "v": (start_pref_v, limit_pref_v),
+            "ae": (start_pref_ae, limit_pref_ae),
+        }
+        self.enable_atom_ener_coeff = enable_atom_ener_coeff
+        self.loss_func = loss_func
+        self.intensive_ener_virial = intensive_ener_virial
+        self.start_lr = float(start_lr)
+
+    @property
+    def active(self) -> list[str]:
+        """Terms with a prefactor, in the order of ``lcurve.out``."""
+        order = ("e", "ae", "fr", "fm", "v")
+        return [term for term in order if any(self.prefactors[term])]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the errors reported: ``rmse``, ``rmse_e``, ... or ``mae_e``, ..."""
+        kind = "rmse" if self.loss_func == "mse" else "mae"
+        return ["rmse", *(f"{kind}_{term}" for term in self.active)]
+
+    def prefactor(self, term: str, learning_rate: tf.Tensor) -> tf.Tensor:
+        """Weight of a term at a learning rate."""
+        start, limit = self.prefactors[term]
+        return limit + (start - limit) * learning_rate / self.start_lr
+
+    def terms(self, y_true: dict, y_pred: dict) -> dict[str, tuple]:
+        """Each active term without its prefactor: (loss, error as reported, found).
+
+        Parameters
+        ----------
+        y_true : dict
+            Labels, see the class; also ``natoms`` (nf,).
+        y_pred : dict
+            Outputs of `SpinEnergyModel`.
+        """
+        rows: dict[str, Callable] = {
+            "e": lambda: self._energy(y_true, y_pred),
+            "fr": lambda: self._atomic("force", "mask", y_true, y_pred),
+            "fm": lambda: self._atomic("force_mag", "mask_mag", y_true, y_pred),
+            "v": lambda: self._frame("virial", y_pred["virial"], y_true, y_pred),
+            "ae": lambda: self._atomic("atom_ener", "mask", y_true, y_pred),
+        }
+        return {term: rows[term]() for term in self.active}
+
+    def call(self, y_true: dict, y_pred: dict) -> tf.Tensor:
+        """Loss of one batch, a scalar."""
+        learning_rate = y_true.get("learning_rate", self.start_lr)
+        total = tf.zeros([], dtype=self.dtype)
+        for term, (loss, _, found) in self.terms(y_true, y_pred).items():
+            total += found * self.prefactor(term, learning_rate) * loss
+        return total
+
+    def rmse(self, y_true: dict, y_pred: dict) -> dict[str, tf.Tensor]:
+        """Errors as ``lcurve.out`` reports them, NaN where the label is missing.
+
+        ``rmse`` is the square root of the loss; ``rmse_e`` and ``rmse_v`` are per atom.
+        """
+        values = [tf.sqrt(self.call(y_true, y_pred))]
+        for _, error, found in self.terms(y_true, y_pred).values():
+            nan = tf.constant(float("nan"), dtype=error.dtype)
+            values.append(tf.where(found > 0, error, nan))
+        return dict(zip(self.names, values, strict=True))
+
+    def _energy(self, y_true: dict, y_pred: dict) -> tuple:
+        energy = y_pred["energy"]
+        if self.enable_atom_ener_coeff and "atom_ener_coeff" in y_true:
+            coefficients = tf.cast(y_true["atom_ener_coeff"], energy.dtype)
+            energy = tf.reduce_sum(coefficients * y_pred["atom_ener"], axis=1)
+        return self._frame("energy", energy, y_true, y_pred)
+
+    def _frame(self, key: str, pred: tf.Tensor, y_true: dict, y_pred: dict) -> tuple:
+        """Term of a quantity of whole frames, and its error per atom."""
+        label, find = self._label(key, pred, y_true)
+        natoms = y_true.get("natoms")
+        if natoms is None:
+            natoms = tf.reduce_sum(y_pred["mask"], axis=1)
+        natoms = tf.maximum(tf.cast(natoms, pred.dtype), 1.0)
+        square = self._power(pred - label)
+        square = tf.reduce_mean(tf.reshape(square, [tf.shape(pred)[0], -1]), axis=1)
+        intensive = 2 if self.intensive_ener_virial and self.loss_func == "mse" else 1
+        count = tf.maximum(tf.reduce_sum(find), 1.0)
+        loss = tf.reduce_sum(find * square / natoms**intensive) / count
+        if self.loss_func == "mse":
+            error = tf.sqrt(tf.reduce_sum(find * square / natoms**2) / count)
+        else:
+            error = tf.reduce_sum(find * square / natoms) / count
+        return loss, error, tf.reduce_max(find)
+
+    def _atomic(self, key: str, mask: str, y_true: dict, y_pred: dict) -> tuple:
+        """Term of a quantity of atoms: mean over components of the atoms that count."""
+        pred = y_pred[key]
+        label, find = self._label(key, pred, y_true)
+        weight = tf.cast(y_pred[mask], pred.dtype) * find[:, None]
+        if pred.shape.rank == 3:
+            weight = weight[..., None]
+        square = self._power(pred - label) * weight
+        count = tf.maximum(tf.reduce_sum(weight * tf.ones_like(pred)), 1.0)
+        loss = tf.reduce_sum(square) / count
+        error = tf.sqrt(loss) if self.loss_func == "mse" else loss
+        return loss, error, tf.reduce_max(find)
+
+    def _power(self, difference: tf.Tensor) -> tf.Tensor:
+        return tf.square(difference) if self.loss_func == "mse" else tf.abs(difference)
+
+    @staticmethod
+    def _label(key: str, pred: tf.Tensor, y_true: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """Label of a quantity and, for each frame, whether it is there."""
+        ones = tf.ones(tf.shape(pred)[:1], dtype=pred.dtype)
+        if key not in y_true:
+            return tf.zeros_like(pred), 0.0 * ones
+        find = tf.cast(y_true.get(f"find_{key}", ones), pred.dtype)
+        return tf.cast(y_true[key], pred.dtype), find
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments."""
+        config = super().get_config()
+        for term, (start, limit) in self.prefactors.items():
+            config[f"start_pref_{term}"] = start
+            config[f"limit_pref_{term}"] = limit
+        config |= {
+            "enable_atom_ener_coeff": self.enable_atom_ener_coeff,
+            "loss_func": self.loss_func,
+            "intensive_ener_virial": self.intensive_ener_virial,
+            "start_lr": self.start_lr,
+        }
+        return config

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens between training steps: learning curve, checkpoints, stopping."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import re
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deepspin.utils.data import DataSystem
+from deepspin.utils.serialization import save_model
+
+log = logging.getLogger(__name__)
+
+NAN_NOTE = (
+    "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
+)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on."""
+
+
+def step_of(model: keras.Model) -> int:
+    """Number of updates made so far."""
+    return int(model.optimizer.iterations.numpy())
+
+
+class LossGuard(keras.callbacks.Callback):
+    """Stop at the first step whose loss is not finite, and say whose it was.
+
+    Parameters
+    ----------
+    data : DataSystem
+        The training data.
+    """
+
+    def __init__(self, data: DataSystem):
+        super().__init__()
+        self.data = data
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Raise `TrainingError` on a loss of NaN or infinity."""
+        if math.isfinite(logs["loss"]):
+            return
+        step = step_of(self.model) - 1
+        system, frames = self.data.plan(step)
+        raise TrainingError(
+            f"The loss is {logs['loss']} at step {step}, on frames {frames.tolist()} "
+            f"of '{self.data.systems[system].path}'. Checkpoints written before are "
+            "intact. Look at these frames, or lower `start_lr`."
+        )
+
+
+class LearningCurve(keras.callbacks.Callback):
+    """Write ``lcurve.out`` in DeePMD-kit's columns and report progress.
+
+    Line k holds the errors with the weights after k updates, on the training batch of
+    the last update and averaged over `numb_btch` validation batches.
+
+    Parameters
+    ----------
+    path : str
+        File to write.
+    train, valid : DataSystem
+        Data; `valid` may be None.
+    disp_freq : int
+        Steps between lines.
+    numb_btch : int
+        Validation batches for each line.
+    numb_steps : int
+        Steps of the whole training.
+    restart : bool
+        Keep the lines of `path` up to the present step.
+    timing : bool
+        Report wall time and the time still needed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        train: DataSystem,
+        valid: DataSystem | None,
+        *,
+        disp_freq: int,
+        numb_btch: int,
+        numb_steps: int,
+        restart: bool = False,
+        timing: bool = True,
+    ):
+        super().__init__()
+        self.path = Path(path)
+        self.train, self.valid = train, valid
+        self.disp_freq, self.numb_btch = disp_freq, numb_btch
+        self.numb_steps, self.restart, self.timing = numb_steps, restart, timing
+        self._file = None
+        self._clock = (0, 0.0)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Open the file and write the line of the present step."""
+        jit = bool(self.model.jit_compile)
+        self._errors = tf.function(self.model.errors, jit_compile=jit)
+        step = step_of(self.model)
+        kept = self._kept_lines(step) if self.restart else []
+        self._file = open(self.path, "w", encoding="utf-8")
+        if kept:
+            self._file.writelines(kept)
+            self._file.flush()
+        else:
+            self._file.write(self._header())
+            self._write(step)
+        self._clock = (step, time.perf_counter())
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Write a line every `disp_freq` steps."""
+        step = step_of(self.model)
+        if step % self.disp_freq == 0:
+            self._report_time(step)
+            self._write(step)
+            self._clock = (step, time.perf_counter())
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _kept_lines(self, step: int) -> list[str]:
+        if not self.path.is_file():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [
+            line
+            for line in lines
+            if line.endswith("\n")
+            and (line.startswith("#") or int(line.split()[0]) <= step)
+        ]
+
+    def _header(self) -> str:
+        columns = ["val", "trn"] if self.valid is not None else ["trn"]
+        names = [
+            f"{name}_{column}"
+            for name in self.model.loss_function.names
+            for column in columns
+        ]
+        text = "# {:5s}".format("step")
+        width = len(columns)
+        for k in range(0, len(names), width):
+            text += "   " + " ".join(f"{name:>11s}" for name in names[k : k + width])
+        return text + f"   {'lr':8s}\n" + NAN_NOTE
+
+    def _write(self, step: int) -> None:
+        rows = [self._evaluate(self.train, [max(step - 1, 0)])]
+        if self.valid is not None:
+            first = step // self.disp_freq * self.numb_btch
+            rows.insert(
+                0, self._evaluate(self.valid, range(first, first + self.numb_btch))
+            )
+        rate = float(self.model.optimizer.learning_rate)
+        text = f"{step:7d}"
+        for name in self.model.loss_function.names:
+            text += "   " + " ".join(f"{row[name]:11.2e}" for row in rows)
+        self._file.write(text + f"   {rate:8.1e}\n")
+        self._file.flush()
+        for label, row in zip(("trn", "val"), reversed(rows), strict=False):
+            errors = ", ".join(f"{k} = {v:8.2e}" for k, v in row.items())
+            tail = f", lr = {rate:8.2e}" if label == "trn" else ""
+            log.info("batch %7d: %s: %s%s", step, label, errors, tail)
+
+    def _evaluate(self, data: DataSystem, steps: Sequence[int]) -> dict[str, float]:
+        """Errors averaged over batches, weighted with their number of atoms."""
+        total, weights = {}, 0.0
+        for step in steps:
+            inputs, labels = tf.nest.map_structure(
+                tf.convert_to_tensor, data.batch(step)
+            )
+            errors = {k: v.numpy() for k, v in self._errors(inputs, labels).items()}
+            weight = float(np.max(labels["natoms"]))
+            weights += weight
+            for name, value in errors.items():
+                total[name] = total.get(name, 0.0) + weight * value
+        return {name: value / weights for name, value in total.items()}
+
+    def _report_time(self, step: int) -> None:
+        if not self.timing:
+            return
+        since, start = self._clock
+        wall = time.perf_counter() - start
+        each = wall / max(step - since, 1)
+        eta = datetime.timedelta(seconds=round(each * (self.numb_steps - step)))
+        log.info(
+            "batch %7d: total wall time = %.2f s, %.1f ms/step, eta = %s",
+            step,
+            wall,
+            1e3 * each,
+            eta,
+        )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Save model, optimizer and step every `save_freq` steps and at the end.
+
+    Writes ``PREFIX-STEP.keras``, keeps the newest `max_keep` and names the last one in
+    the file ``checkpoint``.
+
+    Parameters
+    ----------
+    prefix : str
+        Beginning of the file names.
+    save_freq : int
+        Steps between saves.
+    max_keep : int
+        Number of files kept.
+    metadata : dict
+        Stored in every file, with the step.
+    """
+
+    def __init__(self, prefix: str, save_freq: int, max_keep: int, metadata: dict):
+        super().__init__()
+        self.prefix, self.save_freq, self.max_keep = prefix, save_freq, max_keep
+        self.metadata = metadata
+        self.last: int | None = None
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Save every `save_freq` steps."""
+        if step_of(self.model) % self.save_freq == 0:
+            self.save()
+
+    def save(self) -> Path:
+        """Save now, unless this step is saved already."""
+        step = step_of(self.model)
+        path = Path(f"{self.prefix}-{step}.keras")
+        if step == self.last:
+            return path
+        save_model(self.model, path, {**self.metadata, "step": step})
+        self.last = step
+        pointer = path.parent / "checkpoint"
+        partial = path.parent / ".checkpoint.partial"
+        partial.write_text(f'model_checkpoint_path: "{path.name}"\n', encoding="utf-8")
+        partial.replace(pointer)
+        for old in find_checkpoints(self.prefix)[: -self.max_keep]:
+            old.unlink()
+        log.info("saved checkpoint %s", path)
+        return path
+
+
+def find_checkpoints(prefix: str | Path) -> list[Path]:
+    """Checkpoints of a prefix, by step."""
+    prefix = Path(prefix)
+    pattern = re.compile(re.escape(prefix.name) + r"-(\d+)\.keras")
+    found = {}
+    for path in prefix.parent.glob("*.keras"):
+        match = pattern.fullmatch(path.name)
+        if match:
+            found[int(match[1])] = path
+    return [found[step] for step in sorted(found)]
+
+
+def resolve_checkpoint(name: str | Path) -> Path:
+    """Find a checkpoint by its file, its name without ``.keras``, or its prefix.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    path = Path(name)
+    for candidate in (path, Path(f"{name}.keras")):
+        if candidate.is_file():
+            return candidate
+    saved = find_checkpoints(path)
+    if saved:
+        return saved[-1]
+    raise FileNotFoundError(
+        f"No checkpoint: there is neither a file '{name}' or '{name}.keras' nor any "
+        f"'{name}-STEP.keras'."
+    )
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Finish the step and stop when told by SIGINT or SIGTERM."""
+
+    def __init__(self):
+        super().__init__()
+        self.received: signal.Signals | None = None
+        self._previous: dict = {}
+
+    def __enter__(self) -> StopOnSignal:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: leave signals alone
+                break
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame) -> None:
+        if self.received is not None:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+        log.warning("%s: finishing the step, then saving", self.received.name)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Tell Keras to stop."""
+        if self.received is not None:
+            self.model.stop_training = True

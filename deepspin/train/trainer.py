@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training from an input file: data, model, statistics, `fit`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deepspin import __version__
+from deepspin.interop.deepmd import load_frozen
+from deepspin.loss.ener_spin import EnerSpinLoss
+from deepspin.model.ener import SpinEnergyModel, build_model
+from deepspin.train.callbacks import (
+    Checkpoint,
+    LearningCurve,
+    LossGuard,
+    StopOnSignal,
+    resolve_checkpoint,
+    step_of,
+)
+from deepspin.train.learning_rate import ExpDecay, adam
+from deepspin.utils.argcheck import InputError, load_input, normalize
+from deepspin.utils.data import DataSystem
+from deepspin.utils.serialization import load_model, read_metadata
+from deepspin.utils.spin import VirtualAtoms
+from deepspin.utils.system import DataError
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    input: str | Path | dict,
+    *,
+    init_model: str | None = None,
+    restart: str | None = None,
+    init_frz_model: str | None = None,
+    output: str | None = "out.json",
+    skip_neighbor_stat: bool = False,
+) -> SpinEnergyModel:
+    """Train a model as an input file says; what ``dp-spin train`` does.
+
+    Parameters
+    ----------
+    input : str or dict
+        Path of the input (JSON or YAML), or its content.
+    init_model : str, optional
+        Begin with the weights of this checkpoint, at step 0.
+    restart : str, optional
+        Go on from this checkpoint: weights, optimizer and step.
+    init_frz_model : str, optional
+        Begin with the weights of this frozen DeePMD-kit model (``.pb``), at step 0.
+    output : str, optional
+        Where to write the input with all defaults filled in.
+    skip_neighbor_stat : bool
+        Do not report neighbours and the shortest distance before training.
+
+    Returns
+    -------
+    SpinEnergyModel
+        The trained model, compiled. The current folder holds ``lcurve.out`` and the
+        checkpoints.
+
+    Raises
+    ------
+    InputError
+        A mistake in the input.
+    DataError
+        A mistake in the data.
+    TrainingError
+        The loss is not finite any more.
+    """
+    if sum(x is not None for x in (init_model, restart, init_frz_model)) > 1:
+        raise InputError(
+            "Give at most one of -i (init_model), -r (restart), -f (init_frz_model)."
+        )
+    options = normalize(input if isinstance(input, dict) else load_input(input))
+    start = time.perf_counter()
+    source = (
+        resolve_checkpoint(restart or init_model) if restart or init_model else None
+    )
+    options = _with_seed(options, source if restart else None)
+    train_data, valid_data = _load_data(options)
+    _choose_sel(options["model"]["descriptor"], train_data, valid_data)
+    if not skip_neighbor_stat:
+        _report_neighbors(train_data, options["model"]["descriptor"])
+    model = _initial_model(options, source, init_frz_model, train_data)
+    _compile(model, options)
+    if restart:
+        _restore_optimizer(model, source)
+    if output is not None:
+        Path(output).write_text(json.dumps(options, indent=2), encoding="utf-8")
+    _report(model, options, train_data, valid_data, time.perf_counter() - start)
+    _fit(model, options, train_data, valid_data, restart=restart is not None)
+    return model
+
+
+def _with_seed(options: dict, checkpoint: Path | None) -> dict:
+    """Settle the seed of the order of data: given, the checkpoint's, or fresh."""
+    training = dict(options["training"])
+    if training["seed"] is None and checkpoint is not None:
+        training["seed"] = read_metadata(checkpoint)["input"]["training"]["seed"]
+    if training["seed"] is None:
+        training["seed"] = int(np.random.SeedSequence().entropy % 2**31)
+    return {**options, "training": training}
+
+
+def _load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
+    model, training = options["model"], options["training"]
+    spin = {k: v for k, v in model["spin"].items() if k not in ("type", "scheme")}
+    scheme = VirtualAtoms.from_options(**spin)
+    descriptor = model["descriptor"]
+    sel = descriptor["sel"]
+    common = {
+        "type_map": model["type_map"],
+        "spin": scheme,
+        "rcut": descriptor["rcut"],
+        "sel": None if isinstance(sel, str) else scheme.extend_sel(sel),
+        "allow_zero_spin": descriptor["env_protection"] > 0,
+    }
+    names = ("systems", "batch_size", "auto_prob", "sys_probs", "rglob_patterns")
+    seed = training["seed"]
+    sections = [training["training_data"], training.get("validation_data")]
+    result = []
+    for k, section in enumerate(sections):
+        if not section:
+            result.append(None)
+            continue
+        chosen = {name: section[name] for name in names if name in section}
+        result.append(DataSystem(**common, **chosen, seed=seed + k))
+    data = result[0]
+    active = EnerSpinLoss(**_loss_options(options)).active
+    wanted = {"e": "energy", "fr": "force", "fm": "force_mag", "v": "virial"}
+    if not any(wanted.get(term, "atom_ener") in data.labels for term in active):
+        raise DataError(
+            f"The training data has the labels {data.labels}, none of which the loss "
+            f"weighs (its terms: {active})."
+        )
+    return data, result[1]
+
+
+def _choose_sel(
+    descriptor: dict, train_data: DataSystem, valid_data: DataSystem | None
+) -> None:
+    """Replace `sel` "auto" or "auto:RATIO" by numbers, from the training data."""
+    sel = descriptor["sel"]
+    if not isinstance(sel, str):
+        return
+    ratio = float(sel.partition(":")[2] or 1.1)
+    descriptor["sel"] = train_data.suggest_sel(ratio)
+    log.info("sel %s: %s", sel, descriptor["sel"])
+    extended = train_data.spin.extend_sel(descriptor["sel"])
+    for data in (train_data, valid_data):
+        if data is not None:
+            data.truncate(extended)
+
+
+def _initial_model(
+    options: dict, source: Path | None, frozen: str | None, data: DataSystem
+) -> SpinEnergyModel:
+    """Model with its initial weights and statistics."""
+    model = build_model(options["model"])
+    if source is not None:
+        _copy_weights(load_model(source, compile=False), model, str(source))
+    elif frozen is not None:
+        if not str(frozen).endswith(".pb"):
+            raise ValueError(
+                f"'{frozen}' is no frozen DeePMD-kit model (.pb). To begin with a "
+                "deepspin model use -i."
+            )
+        _copy_weights(load_frozen(frozen)[0], model, frozen)
+    else:
+        section = options["model"]
+        given = section["fitting_net"].get("atom_ener") or None
+        model.compute_stats(
+            data.sample(section["data_stat_nbatch"]),
+            atom_ener=given,
+            rcond=section["fitting_net"].get("rcond"),
+        )
+    return model
+
+
+def _copy_weights(source: SpinEnergyModel, target: SpinEnergyModel, name: str) -> None:
+    """Copy all weights between models of the same architecture."""
+    theirs, ours = source.get_config(), target.get_config()
+    for part in ("type_map", "descriptor", "fitting", "spin"):
+        a, b = _comparable(theirs[part]), _comparable(ours[part])
+        if a != b:
+            what = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
+            detail = ", ".join(f"{k}: {a.get(k)} there, {b.get(k)} here" for k in what)
+            raise InputError(
+                f"'{name}' is another model than `model` of the input: {part} differs "
+                f"({detail}). Use the input it was trained with, or train from scratch."
+            )
+    for a, b in zip(source.weights, target.weights, strict=True):
+        b.assign(a)
+
+
+def _comparable(part) -> dict:
+    """Options of a layer that decide the meaning of its weights."""
+    if not isinstance(part, dict):
+        return {"type_map": part}
+    ignored = {"name", "seed", "trainable", "trainable_layers", "set_davg_zero"}
+    config = {k: v for k, v in part["config"].items() if k not in ignored}
+    if "use_spin" in config:
+        return {
+            "scheme": VirtualAtoms.from_options(
+                **{k: config[k] for k in config if k not in ("dtype",)}
+            ).scale
+        }
+    if "rcut" in config:
+        config["rcut"] = float(np.float32(config["rcut"]))
+        config["rcut_smth"] = float(np.float32(config["rcut_smth"]))
+    return config
+
+
+def _loss_options(options: dict) -> dict:
+    loss = {k: v for k, v in options["loss"].items() if k != "type"}
+    return {**loss, "start_lr": options["learning_rate"]["start_lr"]}
+
+
+def _compile(model: SpinEnergyModel, options: dict) -> None:
+    rate = {k: v for k, v in options["learning_rate"].items() if k in _RATE_OPTIONS}
+    schedule = ExpDecay(numb_steps=options["training"]["numb_steps"], **rate)
+    model.compile(
+        optimizer=adam(schedule),
+        loss=EnerSpinLoss(**_loss_options(options)),
+        jit_compile=options["training"]["jit_compile"],
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+_RATE_OPTIONS = {
+    "start_lr",
+    "stop_lr",
+    "stop_lr_ratio",
+    "decay_steps",
+    "decay_rate",
+    "smooth",
+    "warmup_steps",
+    "warmup_ratio",
+    "warmup_start_factor",
+}
+
+
+def _restore_optimizer(model: SpinEnergyModel, source: Path) -> None:
+    saved = load_model(source)
+    if saved.optimizer is None:
+        raise InputError(
+            f"'{source}' has no optimizer's state to restart from; use it with -i."
+        )
+    theirs, ours = saved.optimizer.variables, model.optimizer.variables
+    if len(theirs) != len(ours):
+        raise InputError(
+            f"'{source}' was trained with other weights held fixed (`trainable`). Use "
+            "the input it was trained with, or begin anew from it with -i."
+        )
+    for a, b in zip(theirs, ours, strict=True):
+        b.assign(a)
+
+
+def _report_neighbors(data: DataSystem, descriptor: dict) -> None:
+    names = data.type_map + [f"{data.type_map[t]}(spin)" for t in data.spin.spin_types]
+    found = ", ".join(f"{n} {c}" for n, c in zip(names, data.found, strict=True))
+    log.info("neighbours within %g Å, at most: %s", descriptor["rcut"], found)
+    log.info("shortest distance: %.4f Å", data.nearest)
+
+
+def _report(
+    model: SpinEnergyModel,
+    options: dict,
+    train_data: DataSystem,
+    valid_data: DataSystem | None,
+    seconds: float,
+) -> None:
+    for title, data in (("training", train_data), ("validation", valid_data)):
+        if data is None:
+            continue
+        log.info("%s data: %d systems", title, len(data.systems))
+        log.info("  %-44s %6s %6s %5s %6s  %s", *_COLUMNS)
+        for k, system in enumerate(data.systems):
+            log.info(
+                "  %-44s %6d %6d %5d %6.3f  %s",
+                system.path[-44:],
+                system.nloc,
+                system.nframes,
+                data.batch_sizes[k],
+                data.probabilities[k],
+                " ".join(sorted(system.labels)),
+            )
+        shapes = set(data.shapes)
+        log.info("  shapes to compile: %d of at most %d", len(shapes), data.max_shapes)
+        for t, found, sel in data.overflow():
+            log.warning(
+                "%s neighbours of extended type %d exceed sel %d: the farther ones are "
+                "left out, and energies jump as atoms cross; sel %s would hold all",
+                found,
+                t,
+                sel,
+                data.suggest_sel(),
+            )
+    number = sum(int(np.prod(w.shape)) for w in model.trainable_variables)
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or "all"
+    log.info(
+        "%d weights to train, %s, %s, threads: %s, set up in %.1f s",
+        number,
+        model.descriptor.compute_dtype,
+        "XLA" if options["training"]["jit_compile"] else "no XLA",
+        threads,
+        seconds,
+    )
+
+
+_COLUMNS = ("system", "atoms", "frames", "batch", "prob", "labels")
+
+
+def _fit(
+    model: SpinEnergyModel,
+    options: dict,
+    train_data: DataSystem,
+    valid_data: DataSystem | None,
+    *,
+    restart: bool,
+) -> None:
+    training = options["training"]
+    done, total = step_of(model), training["numb_steps"]
+    metadata = {
+        "deepspin": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "input": options,
+        "min_nbor_dist": train_data.nearest,
+    }
+    checkpoint = Checkpoint(
+        training["save_ckpt"],
+        training["save_freq"],
+        training["max_ckpt_keep"],
+        metadata,
+    )
+    callbacks = [LossGuard(train_data)]
+    if training["disp_training"]:
+        numb_btch = (training.get("validation_data") or {}).get("numb_btch", 1)
+        callbacks.append(
+            LearningCurve(
+                training["disp_file"],
+                train_data,
+                valid_data,
+                disp_freq=training["disp_freq"],
+                numb_btch=numb_btch,
+                numb_steps=total,
+                restart=restart,
+                timing=training["time_training"],
+            )
+        )
+    callbacks.append(checkpoint)
+    if done >= total:
+        log.info("nothing to do: %d of %d steps are done", done, total)
+        return
+    with StopOnSignal() as stop:
+        checkpoint.set_model(model)
+        start = time.perf_counter()
+        model.fit(
+            train_data.dataset(done, total - done),
+            steps_per_epoch=total - done,
+            verbose=0,
+            shuffle=False,
+            callbacks=[*callbacks, stop],
+        )
+        path = checkpoint.save()
+    seconds = time.perf_counter() - start
+    log.info("%d steps in %.1f s, model in %s", step_of(model) - done, seconds, path)
+    if stop.received is not None:
+        raise KeyboardInterrupt(
+            f"stopped by {stop.received.name} after step {step_of(model)}; go on with "
+            f"-r {path}"
+        )

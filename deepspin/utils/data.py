@@ -1,0 +1,524 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training data: systems, their neighbour lists, and batches of fixed shapes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+
+from deepspin import keys
+from deepspin.utils import nlist
+from deepspin.utils.spin import VirtualAtoms
+from deepspin.utils.system import DataError, System, find_systems, load_system
+
+log = logging.getLogger(__name__)
+
+# `auto` batches hold at least so many atoms
+AUTO_BATCH_ATOMS = 32
+# a data set is padded to at most so many shapes, each of which is compiled once
+MAX_SHAPES = 8
+# systems are drawn in chunks of so many steps
+CHUNK = 4096
+ATOM_LABELS = (keys.FORCE, keys.FORCE_MAG, keys.ATOM_ENER, keys.ATOM_ENER_COEFF)
+FRAME_LABELS = (keys.ENERGY, keys.VIRIAL)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the arrays of a batch; batches of equal shape share a compiled step."""
+
+    nframes: int
+    natoms: tuple[int, ...]  # slots for each type of atom
+    widths: tuple[int, ...]  # slots for each type of neighbour
+
+    def union(self, other: Shape) -> Shape:
+        """Smallest shape that holds both."""
+        return Shape(
+            max(self.nframes, other.nframes),
+            tuple(map(max, self.natoms, other.natoms)),
+            tuple(map(max, self.widths, other.widths)),
+        )
+
+    @property
+    def cost(self) -> float:
+        """Work of a step: neighbour slots, and 40 for the fitting net of an atom."""
+        return self.nframes * sum(self.natoms) * (sum(self.widths) + 40.0)
+
+
+def neighbors_of_frame(
+    coord: np.ndarray,
+    spin: np.ndarray,
+    atype: np.ndarray,
+    box: np.ndarray,
+    pbc: bool | Sequence[bool],
+    scheme: VirtualAtoms,
+    rcut: float,
+    sel: Sequence[int] | None,
+) -> nlist.Neighbors:
+    """Neighbours of the atoms of one frame among atoms and virtual atoms."""
+    return nlist.build(
+        np.concatenate([coord, scheme.place(coord, spin, atype)]),
+        np.concatenate([atype, scheme.virtual_type(atype)]),
+        len(coord),
+        box,
+        pbc,
+        rcut,
+        scheme.ntypes_extended,
+        sel,
+    )
+
+
+def sort_by_type(atype: np.ndarray, natoms: Sequence[int]) -> np.ndarray:
+    """Slot of each atom when atoms are sorted by type into blocks of given sizes.
+
+    Parameters
+    ----------
+    atype : np.ndarray of int, shape (nf, nloc)
+        Types, -1 for no atom.
+    natoms : sequence of int, length ntypes
+        Size of each type's block.
+
+    Returns
+    -------
+    np.ndarray of int, shape (nf, nloc)
+        Slots, -1 for no atom.
+    """
+    slots = np.full(atype.shape, -1)
+    begin = 0
+    for t, size in enumerate(natoms):
+        here = atype == t
+        slots[here] = (begin + np.cumsum(here, axis=1) - 1)[here]
+        begin += size
+    return slots
+
+
+def collate(
+    coord: np.ndarray,
+    spin: np.ndarray,
+    box: np.ndarray,
+    atype: np.ndarray,
+    neighbors: Sequence[nlist.Neighbors],
+    shape: Shape,
+) -> tuple[dict, np.ndarray]:
+    """Inputs of `SpinEnergyModel` for frames of one system, padded to `shape`.
+
+    Parameters
+    ----------
+    coord, spin : np.ndarray, shape (nf, nloc, 3)
+        Positions (Å) and spins (μ_B).
+    box : np.ndarray, shape (nf, 3, 3)
+        Lattice vectors in Å.
+    atype : np.ndarray of int, shape (nf, nloc)
+        Types, -1 for no atom.
+    neighbors : sequence of Neighbors, length nf
+        Neighbour lists.
+    shape : Shape
+        Sizes of the result; at least those of the frames.
+
+    Returns
+    -------
+    inputs : dict
+        See `SpinEnergyModel`.
+    slots : np.ndarray of int, shape (nf, nloc)
+        Row of each atom in the result, -1 for no atom.
+    """
+    nslots, nloc = sum(shape.natoms), coord.shape[1]
+    slots = sort_by_type(atype, shape.natoms)
+    points = np.concatenate([slots, slots + nslots], axis=1)
+    lists, shifts = nlist.pad(neighbors, slots, points, nslots, shape.widths)
+    filled = scatter(np.ones((len(coord), nloc), dtype=bool), slots, nslots)
+    inputs = {
+        "coord": scatter(coord, slots, nslots),
+        "spin": scatter(spin, slots, nslots),
+        "box": box,
+        "mask": tuple(np.split(filled, np.cumsum(shape.natoms)[:-1], axis=1)),
+        "nlist": lists,
+        "shift": shifts,
+    }
+    extra = shape.nframes - len(coord)
+    return _pad_frames(inputs, extra), slots
+
+
+def scatter(values: np.ndarray, slots: np.ndarray, nslots: int) -> np.ndarray:
+    """Move per-atom values (nf, nloc, ...) to their slots, zeros elsewhere."""
+    result = np.zeros((len(values), nslots, *values.shape[2:]), dtype=values.dtype)
+    frame, atom = np.nonzero(slots >= 0)
+    result[frame, slots[frame, atom]] = values[frame, atom]
+    return result
+
+
+def _pad_frames(arrays: dict, extra: int) -> dict:
+    """Append frames without atoms."""
+    if extra == 0:
+        return arrays
+
+    def pad(key: str, array: np.ndarray) -> np.ndarray:
+        fill = -1 if key == "nlist" else 0
+        width = [(0, extra)] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(array, width, constant_values=fill)
+
+    return {
+        key: tuple(pad(key, a) for a in value)
+        if isinstance(value, tuple)
+        else pad(key, value)
+        for key, value in arrays.items()
+    }
+
+
+class DataSystem:
+    """Systems to train on or to test on, served as batches.
+
+    Each batch holds frames of one system. Which ones is a pure function of the seed and
+    the step: systems are drawn by their probabilities, and the frames of a system come
+    in a new random order each time all have been seen.
+
+    Neighbour lists are built once, at construction. Batches are padded to few shapes,
+    see `shapes`.
+
+    Parameters
+    ----------
+    systems : str or sequence of str
+        A system, a folder that is searched for systems, or a list of them; folders or
+        ``file.hdf5#/group``.
+    type_map : sequence of str
+        Names of the types.
+    spin : VirtualAtoms
+        Which types carry a spin.
+    rcut : float
+        Cutoff in Å.
+    sel : sequence of int, optional
+        Largest number of neighbours of each type, virtual ones included; the farther
+        ones are left out and counted. None keeps all.
+    batch_size : int, sequence of int, or str
+        Frames in a batch, for all systems or for each; ``"auto"`` or ``"auto:N"``: as
+        many as hold at least 32 or N atoms.
+    auto_prob : str
+        Probability of a system: ``"prob_uniform"``, ``"prob_sys_size"`` (its number of
+        batches) or ``"prob_sys_size;0:2:0.3;2:8:0.7"`` (systems 0 and 1 share 0.3).
+    sys_probs : sequence of float, optional
+        Weights of the systems, instead of `auto_prob`.
+    rglob_patterns : sequence of str, optional
+        Patterns that systems below the folders `systems` must match.
+    seed : int, optional
+        Seed of the order.
+    max_shapes : int
+        Most shapes that batches are padded to.
+    allow_zero_spin : bool
+        Accept a spin of modulus 0 (needs `env_protection`).
+
+    Raises
+    ------
+    DataError
+        Anything wrong with the data, with file, frame, atom and the fix.
+    """
+
+    def __init__(
+        self,
+        systems: str | Sequence[str],
+        type_map: Sequence[str],
+        spin: VirtualAtoms,
+        rcut: float,
+        sel: Sequence[int] | None = None,
+        *,
+        batch_size: int | str | Sequence[int] = "auto",
+        auto_prob: str = "prob_sys_size",
+        sys_probs: Sequence[float] | None = None,
+        rglob_patterns: Sequence[str] | None = None,
+        seed: int | None = None,
+        max_shapes: int = MAX_SHAPES,
+        allow_zero_spin: bool = False,
+    ):
+        self.type_map, self.spin = list(type_map), spin
+        self.rcut, self.sel = rcut, None if sel is None else tuple(sel)
+        self.seed = 0 if seed is None else int(seed)
+        self.systems = [
+            load_system(path, self.type_map, spin, allow_zero_spin=allow_zero_spin)
+            for path in find_systems(systems, rglob_patterns)
+        ]
+        self._neighbors = [self._build_lists(system) for system in self.systems]
+        self.batch_sizes = self._batch_sizes(batch_size)
+        self.probabilities = self._probabilities(auto_prob, sys_probs)
+        self.max_shapes = max_shapes
+        self.shapes = self._merge_shapes()
+        self._draws: list[np.ndarray] = []  # systems of each chunk of steps
+        self._drawn = [np.zeros(len(self.systems), dtype=int)]  # before each chunk
+        self._order = lru_cache(maxsize=256)(self._permutation)
+
+    # -- what there is -------------------------------------------------------------
+
+    @property
+    def nbatches(self) -> list[int]:
+        """Batches in one pass over each system."""
+        return [
+            s.nframes // b for s, b in zip(self.systems, self.batch_sizes, strict=True)
+        ]
+
+    @property
+    def found(self) -> np.ndarray:
+        """Largest number of neighbours of each type, virtual ones last."""
+        lists = [n.found for frames in self._neighbors for n in frames]
+        return np.max(lists, axis=0)
+
+    @property
+    def nearest(self) -> float:
+        """Smallest distance in Å of an atom or virtual atom from an atom."""
+        return min(n.nearest for frames in self._neighbors for n in frames)
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels that some system has."""
+        return [
+            key.name
+            for key in (*FRAME_LABELS, *ATOM_LABELS)
+            if any(key.name in system.labels for system in self.systems)
+        ]
+
+    def suggest_sel(self, ratio: float = 1.0) -> list[int]:
+        """Numbers for the option `sel` that hold all neighbours, times `ratio`.
+
+        Rounded up to a multiple of 4, for each real type and its virtual atoms.
+        """
+        need = self.found[: self.spin.ntypes].copy()
+        for k, t in enumerate(self.spin.spin_types):
+            need[t] = max(need[t], self.found[self.spin.ntypes + k])
+        return [max(4, 4 * math.ceil(n * ratio / 4)) for n in need]
+
+    def overflow(self) -> list[tuple[int, int, int]]:
+        """Types whose neighbours exceed `sel`: (extended type, found, sel)."""
+        if self.sel is None:
+            return []
+        rows = zip(range(len(self.sel)), map(int, self.found), self.sel, strict=True)
+        return [row for row in rows if row[1] > row[2]]
+
+    def truncate(self, sel: Sequence[int]) -> None:
+        """Set `sel`, virtual types included, and leave out the neighbours beyond it."""
+        self.sel = tuple(sel)
+        if self.overflow():
+            self._neighbors = [self._build_lists(system) for system in self.systems]
+            self.shapes = self._merge_shapes()
+
+    # -- construction ----------------------------------------------------------------
+
+    def _build_lists(self, system: System) -> list[nlist.Neighbors]:
+        return [
+            neighbors_of_frame(
+                system.coord[f],
+                system.spin[f],
+                system.atype[f],
+                system.box[f],
+                system.pbc,
+                self.spin,
+                self.rcut,
+                self.sel,
+            )
+            for f in range(system.nframes)
+        ]
+
+    def _batch_sizes(self, batch_size: int | str | Sequence[int]) -> list[int]:
+        if isinstance(batch_size, str):
+            name, _, number = batch_size.partition(":")
+            if name != "auto" or (number and not number.isdigit()):
+                raise DataError(
+                    "`batch_size` must be an integer, a list, 'auto' or 'auto:N'. "
+                    f"Received: {batch_size!r}"
+                )
+            atoms = int(number) if number else AUTO_BATCH_ATOMS
+            sizes = [math.ceil(atoms / s.natoms_loss.max()) for s in self.systems]
+        elif isinstance(batch_size, Sequence):
+            sizes = [int(b) for b in batch_size]
+        else:
+            sizes = [int(batch_size)] * len(self.systems)
+        if len(sizes) != len(self.systems):
+            raise DataError(
+                f"`batch_size` has {len(sizes)} entries for {len(self.systems)} "
+                "systems."
+            )
+        for k, system in enumerate(self.systems):
+            if sizes[k] > system.nframes:
+                if not isinstance(batch_size, str):
+                    log.warning(
+                        "%s has %d frames, fewer than the batch size %d: its batches "
+                        "hold all of them",
+                        system.path,
+                        system.nframes,
+                        sizes[k],
+                    )
+                sizes[k] = system.nframes
+        return sizes
+
+    def _probabilities(
+        self, auto_prob: str, sys_probs: Sequence[float] | None
+    ) -> np.ndarray:
+        nsys = len(self.systems)
+        if sys_probs is not None:
+            if len(sys_probs) != nsys:
+                raise DataError(
+                    f"`sys_probs` has {len(sys_probs)} entries for {nsys} systems."
+                )
+            weights = np.asarray(sys_probs, dtype=float)
+        elif auto_prob == "prob_uniform":
+            weights = np.ones(nsys)
+        else:
+            name, *blocks = auto_prob.split(";")
+            if name != "prob_sys_size":
+                raise DataError(
+                    "`auto_prob` must be 'prob_uniform', 'prob_sys_size' or "
+                    f"'prob_sys_size;BEGIN:END:WEIGHT;...'. Received: {auto_prob!r}"
+                )
+            size = np.array(self.nbatches, dtype=float)
+            weights = size if not blocks else np.zeros(nsys)
+            for block in blocks:
+                try:
+                    begin, end, weight = block.split(":")
+                    part = slice(int(begin), int(end))
+                    weights[part] = float(weight) * size[part] / size[part].sum()
+                except (ValueError, ZeroDivisionError) as error:
+                    raise DataError(
+                        "`auto_prob` blocks are BEGIN:END:WEIGHT with numbers of "
+                        f"systems. Received: {block!r} of {auto_prob!r}"
+                    ) from error
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise DataError(
+                "Probabilities of systems must be finite, not negative and not all 0. "
+                f"Received: {weights.tolist()}"
+            )
+        return weights / weights.sum()
+
+    def _merge_shapes(self) -> list[Shape]:
+        """Shape of each system's batches, at most `max_shapes` different ones."""
+        own = []
+        for system, lists, nf in zip(
+            self.systems, self._neighbors, self.batch_sizes, strict=True
+        ):
+            natoms = [
+                (system.atype == t).sum(axis=1).max() for t in range(self.spin.ntypes)
+            ]
+            widths = np.max([n.count.max(axis=0, initial=0) for n in lists], axis=0)
+            own.append(
+                Shape(
+                    nf, tuple(map(int, natoms)), tuple(int(max(w, 1)) for w in widths)
+                )
+            )
+        weight: dict[Shape, float] = {}
+        for shape, probability in zip(own, self.probabilities, strict=True):
+            weight[shape] = weight.get(shape, 0.0) + float(probability)
+        target = {shape: shape for shape in weight}
+        while len(weight) > self.max_shapes:
+            a, b = min(
+                combinations(weight, 2),
+                key=lambda pair: sum(
+                    weight[s] * (pair[0].union(pair[1]).cost - s.cost) for s in pair
+                ),
+            )
+            both = a.union(b)
+            total = weight.pop(a) + weight.pop(b)
+            weight[both] = weight.get(both, 0.0) + total
+            target = {s: both if t in (a, b) else t for s, t in target.items()}
+        return [target[shape] for shape in own]
+
+    # -- batches -----------------------------------------------------------------------
+
+    def plan(self, step: int) -> tuple[int, np.ndarray]:
+        """System and frames of the batch of a step."""
+        chunk, rest = divmod(step, CHUNK)
+        nsys = len(self.systems)
+        while len(self._draws) <= chunk:
+            random = np.random.default_rng([self.seed, 1, len(self._draws)])
+            draw = random.choice(nsys, size=CHUNK, p=self.probabilities)
+            self._draws.append(draw.astype(np.int32))
+            self._drawn.append(self._drawn[-1] + np.bincount(draw, minlength=nsys))
+        draws = self._draws[chunk]
+        system = int(draws[rest])
+        before = self._drawn[chunk][system] + np.count_nonzero(draws[:rest] == system)
+        return system, self._frames(system, int(before))
+
+    def _frames(self, system: int, draw: int) -> np.ndarray:
+        epoch, k = divmod(draw, self.nbatches[system])
+        size = self.batch_sizes[system]
+        return self._order(system, epoch)[k * size : (k + 1) * size]
+
+    def _permutation(self, system: int, epoch: int) -> np.ndarray:
+        random = np.random.default_rng([self.seed, 2, system, epoch])
+        return random.permutation(self.systems[system].nframes)
+
+    def frames(self, system: int, frames: np.ndarray) -> tuple[dict, dict]:
+        """Inputs and labels of given frames of a system, as numpy arrays."""
+        data, shape = self.systems[system], self.shapes[system]
+        inputs, slots = collate(
+            data.coord[frames],
+            data.spin[frames],
+            data.box[frames],
+            data.atype[frames],
+            [self._neighbors[system][f] for f in frames],
+            shape,
+        )
+        nslots, nf = sum(shape.natoms), len(frames)
+        labels = {"natoms": data.natoms_loss[frames]}
+        for key in (*FRAME_LABELS, *ATOM_LABELS):
+            if key.name not in self.labels:
+                continue
+            found = key.name in data.labels
+            tail = [n for n in key.shape[1:] if isinstance(n, int)]
+            atomic = key in ATOM_LABELS
+            if not found:
+                value = np.zeros([nf, *([nslots] if atomic else []), *tail])
+            else:
+                value = data.labels[key.name][frames]
+                value = scatter(value, slots, nslots) if atomic else value
+            if key is keys.ATOM_ENER_COEFF and not found:
+                value += 1.0
+            labels[key.name] = value
+            labels[f"find_{key.name}"] = np.full(nf, float(found))
+        return inputs, _pad_frames(labels, shape.nframes - nf)
+
+    def batch(self, step: int) -> tuple[dict, dict]:
+        """Inputs and labels of the batch of a step, as numpy arrays."""
+        return self.frames(*self.plan(step))
+
+    def sample(self, nbatches: int) -> Iterator[tuple[dict, dict]]:
+        """First `nbatches` batches of every system, for statistics."""
+        for system in range(len(self.systems)):
+            for k in range(nbatches):
+                yield self.frames(system, self._frames(system, k))
+
+    def dataset(self, start: int = 0, steps: int | None = None):
+        """Batches from step `start` on as a `tf.data.Dataset` of (inputs, labels).
+
+        Parameters
+        ----------
+        start : int
+            First step.
+        steps : int, optional
+            How many; without it the data set never ends.
+        """
+        import tensorflow as tf
+
+        end = None if steps is None else start + steps
+
+        def generate():
+            step = start
+            while end is None or step < end:
+                yield self.batch(step)
+                step += 1
+
+        examples = [self.frames(s, np.arange(1)) for s in range(len(self.systems))]
+        signature = tf.nest.map_structure(_common_spec, *examples)
+        data = tf.data.Dataset.from_generator(generate, output_signature=signature)
+        return data.prefetch(4)
+
+
+def _common_spec(*arrays: np.ndarray):
+    """Spec of arrays that differ in some dimensions."""
+    import tensorflow as tf
+
+    shape = [
+        n[0] if len(set(n)) == 1 else None
+        for n in zip(*(a.shape for a in arrays), strict=True)
+    ]
+    return tf.TensorSpec(shape, arrays[0].dtype)

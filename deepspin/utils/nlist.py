@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neighbour lists: who is within the cutoff of whom, in integers.
+
+A list holds neighbour indices and lattice shifts only; distances are computed from them
+inside the model, so that a list stays valid while atoms move within a skin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import vesin
+
+# vesin's grid of cells fails on points spread wider than its integers reach
+MAX_GRID = 1000
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The neighbours of one frame, sorted by (centre, type of neighbour), ragged.
+
+    Parameters
+    ----------
+    count : np.ndarray of int32, shape (ncentres, nblocks)
+        Number of neighbours of each type, after truncation at `sel`.
+    index : np.ndarray of int32, shape (npairs,)
+        Neighbouring point of each pair.
+    shift : np.ndarray of int32, shape (npairs, 3)
+        Lattice vectors to add to the neighbour: the separation of a pair (i, j) is
+        ``points[j] + shift @ box - points[i]``.
+    found : np.ndarray of int32, shape (nblocks,)
+        Largest number of neighbours of each type before truncation.
+    nearest : float
+        Smallest distance of a pair in Å, infinite without pairs.
+    """
+
+    count: np.ndarray
+    index: np.ndarray
+    shift: np.ndarray
+    found: np.ndarray
+    nearest: float
+
+    @property
+    def slot(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Centre, type and position within its block of each pair, shape (npairs,)."""
+        ncentres, nblocks = self.count.shape
+        flat = self.count.ravel()
+        block = np.repeat(np.arange(ncentres * nblocks), flat)
+        start = np.cumsum(flat) - flat
+        return block // nblocks, block % nblocks, np.arange(block.size) - start[block]
+
+
+def build(
+    points: np.ndarray,
+    types: np.ndarray,
+    ncentres: int,
+    box: np.ndarray,
+    pbc: bool | Sequence[bool],
+    rcut: float,
+    nblocks: int,
+    sel: Sequence[int] | None = None,
+) -> Neighbors:
+    """Find all neighbours within `rcut` of the first `ncentres` points.
+
+    Any cell will do: skewed, left-handed, smaller than the cutoff, open in some or all
+    directions.
+
+    Parameters
+    ----------
+    points : np.ndarray, shape (npoints, 3)
+        Positions in Å, wrapped into the cell or not.
+    types : np.ndarray of int, shape (npoints,)
+        Type of each point in [0, nblocks), -1 where there is none.
+    ncentres : int
+        The first so many points are centres, all are neighbours.
+    box : np.ndarray, shape (3, 3)
+        Lattice vectors in rows, in Å; ignored in directions that are not periodic.
+    pbc : bool or sequence of 3 bool
+        Periodic directions.
+    rcut : float
+        Cutoff in Å.
+    nblocks : int
+        Number of types of neighbours.
+    sel : sequence of int, optional
+        Keep at most so many neighbours of each type, the nearest ones, chosen as
+        DeePMD-kit chooses them. Without it nothing is dropped.
+    """
+    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
+    exists = np.flatnonzero(types >= 0)
+    search = vesin.NeighborList(
+        cutoff=rcut,
+        full_list=True,
+        algorithm="brute_force" if _is_sparse(points, periodic, rcut) else "auto",
+    )
+    i, j, shift, distance = search.compute(
+        points=points[exists],
+        box=box if periodic.any() else np.zeros((3, 3)),
+        periodic=periodic,
+        quantities="ijSd",
+    )
+    i, j = exists[i], exists[j]
+    keep = i < ncentres
+    i, j, shift, distance = i[keep], j[keep], shift[keep], distance[keep]
+    block = i * nblocks + types[j]
+    order = np.lexsort((*shift.T[::-1], j, block))
+    i, j, shift, block = i[order], j[order], shift[order], block[order]
+    count = np.bincount(block, minlength=ncentres * nblocks)
+    found = count.reshape(ncentres, nblocks).max(axis=0, initial=0)
+    if sel is not None and (found > np.asarray(sel)).any():
+        kept = _nearest(points, box, periodic, i, j, shift, block, rcut, sel)
+        j, shift, block = j[kept], shift[kept], block[kept]
+        count = np.bincount(block, minlength=ncentres * nblocks)
+    return Neighbors(
+        count=count.reshape(ncentres, nblocks).astype(np.int32),
+        index=j.astype(np.int32),
+        shift=shift.astype(np.int32),
+        found=found.astype(np.int32),
+        nearest=float(distance.min(initial=np.inf)),
+    )
+
+
+def _is_sparse(points: np.ndarray, periodic: np.ndarray, rcut: float) -> bool:
+    """Whether open directions are too long for a grid of cells of the cutoff's size."""
+    extent = np.ptp(points[:, ~periodic], axis=0).max(initial=0.0)
+    return bool(extent > MAX_GRID * rcut)
+
+
+def _nearest(
+    points: np.ndarray,
+    box: np.ndarray,
+    periodic: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
+    shift: np.ndarray,
+    block: np.ndarray,
+    rcut: float,
+    sel: Sequence[int],
+) -> np.ndarray:
+    """Pairs that DeePMD-kit keeps: the nearest `sel` of each block, ascending.
+
+    It sorts by squared distances in float32 of coordinates rounded to float32; ties go
+    to the home cell by index, then to images by (sub-cell, index).
+    """
+    wrapped, home, subcell = _wrap(points, box, periodic, rcut)
+    image = shift + home[j] - home[i]  # shift between the wrapped positions
+    here = wrapped[i].astype(np.float32)
+    there = (wrapped[j] + image @ box).astype(np.float32)
+    diff = there - here
+    square = diff[:, 0] ** 2 + diff[:, 1] ** 2 + diff[:, 2] ** 2  # float32
+    ghost = image.any(axis=1)
+    ncell = _ncells(box, periodic, rcut)
+    cell = np.where(ghost[:, None], subcell[j] + image * ncell, 0)
+    order = np.lexsort((j, *cell.T[::-1], ghost, square, block))
+    count = np.bincount(block)
+    rank = np.arange(block.size) - np.repeat(np.cumsum(count) - count, count)
+    limit = np.asarray(sel)[block[order] % len(sel)]
+    return np.sort(order[rank < limit])
+
+
+def _ncells(box: np.ndarray, periodic: np.ndarray, rcut: float) -> np.ndarray:
+    """Number of sub-cells not narrower than the cutoff in each direction."""
+    if not periodic.all():
+        return np.ones(3, dtype=int)
+    faces = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    return np.maximum(1, np.floor(faces / rcut).astype(int))
+
+
+def _wrap(
+    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, rcut: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions in the cell, the lattice vectors taken off, and their sub-cells."""
+    if not periodic.any():
+        zero = np.zeros(points.shape, dtype=int)
+        return points, zero, zero
+    cell = np.where(periodic[:, None], box, 0.0)
+    fraction = points @ np.linalg.pinv(cell)
+    home = np.where(periodic, np.floor(fraction), 0).astype(int)
+    inside = fraction - home
+    subcell = np.floor(inside * _ncells(box, periodic, rcut)).astype(int)
+    return points - home @ cell, home, subcell
+
+
+def pad(
+    frames: Sequence[Neighbors],
+    slots: np.ndarray,
+    points: np.ndarray,
+    nslots: int,
+    widths: Sequence[int],
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Lay ragged lists of several frames out in rectangular arrays.
+
+    Parameters
+    ----------
+    frames : sequence of Neighbors, length nf
+        The lists.
+    slots : np.ndarray of int, shape (nf, ncentres)
+        Row of each centre in the padded arrays, -1 to leave it out.
+    points : np.ndarray of int, shape (nf, npoints)
+        New number of each point.
+    nslots : int
+        Number of rows.
+    widths : sequence of int, length nblocks
+        Number of columns for each type of neighbour.
+
+    Returns
+    -------
+    nlist : tuple of np.ndarray of int32, each of shape (nf, nslots, width)
+        Neighbours by type, -1 in empty slots.
+    shift : tuple of np.ndarray of int32, each of shape (nf, nslots, width, 3)
+        Their lattice shifts.
+    """
+    nf = len(frames)
+    start = np.concatenate([[0], np.cumsum(widths)])
+    nlist = np.full((nf, nslots, start[-1]), -1, dtype=np.int32)
+    shift = np.zeros((nf, nslots, start[-1], 3), dtype=np.int32)
+    for frame, neighbors in enumerate(frames):
+        centre, block, position = neighbors.slot
+        row, column = slots[frame, centre], start[block] + position
+        nlist[frame, row, column] = points[frame, neighbors.index]
+        shift[frame, row, column] = neighbors.shift
+    return (
+        tuple(np.split(nlist, start[1:-1], axis=2)),
+        tuple(np.split(shift, start[1:-1], axis=2)),
+    )
