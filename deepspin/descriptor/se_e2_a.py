@@ -33,8 +33,8 @@ class DescrptSeA(keras.layers.Layer):
 
     Empty slots are rows :math:`((0 - \bar s)/\sigma_s, 0, 0, 0)` of :math:`\tilde R`
     and count in the sum. They are all alike, so one is computed for each (type of
-    centre, type of neighbour) and multiplied by the number of empty slots: exact, and arrays
-    need be no wider than the data asks for.
+    centre, type of neighbour) and multiplied by the number of empty slots: exact, and
+    arrays need be no wider than the data asks for.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class DescrptSeA(keras.layers.Layer):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         if not 0 <= rcut_smth < rcut:
             raise ValueError(
                 "`rcut_smth` must be at least 0 and below `rcut`. "
@@ -223,9 +223,9 @@ class DescrptSeA(keras.layers.Layer):
         std = tf.gather(dstd, atype)  # i 4
         total = 0.0
         for e, ((radial, angular), mask) in enumerate(zip(rows, filled, strict=True)):
-            visible = [not self.excludes(t, e) for t in types]
-            if self.sel[e] == 0 or not any(visible):
+            if self.sel[e] == 0 or all(self.excludes(t, e) for t in types):
                 continue
+            visible = [not self.excludes(t, e) for t in range(self.ntypes)]
             weight = tf.gather(tf.constant(visible, dtype=tf.float64), atype)  # i
             inside = tf.cast(mask, tf.float64) * weight[:, None]  # f i j
             scaled = (radial - mean) / std[:, :1]  # f i j

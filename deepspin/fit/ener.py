@@ -57,7 +57,7 @@ class EnerFitting(keras.layers.Layer):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         self.ntypes, self.dim_descrpt = ntypes, dim_descrpt
         self.neuron = tuple(int(n) for n in neuron)
         self.activation_function = activation_function

@@ -40,7 +40,7 @@ class Spin(keras.layers.Layer):
         virtual_scale: Sequence[float] | None = None,
         **kwargs,
     ):
-        super().__init__(autocast=False, **{"dtype": "float64", **kwargs})
+        super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         self._options = {
             "use_spin": [bool(x) for x in use_spin],
             "virtual_len": virtual_len and [float(x) for x in virtual_len],

@@ -107,8 +107,8 @@ class LearningCurve(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Open the file and write the line of the present step."""
-        jit = bool(self.model.jit_compile)
-        self._errors = tf.function(self.model.errors, jit_compile=jit)
+        # without XLA: an evaluation now and then does not repay compiling
+        self._errors = tf.function(self.model.errors, reduce_retracing=True)
         step = step_of(self.model)
         kept = self._kept_lines(step) if self.restart else []
         self._file = open(self.path, "w", encoding="utf-8")

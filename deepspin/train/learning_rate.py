@@ -110,9 +110,9 @@ class ExpDecay(keras.optimizers.schedules.LearningRateSchedule):
         exponent = since / self.decay_steps
         if not self.smooth:
             exponent = tf.floor(exponent)
-        rate = tf.cast(self.start_lr, tf.float64) * tf.pow(
-            tf.cast(self.decay_rate, tf.float64), exponent
-        )
+        # tf.cast would take a Python number through float32
+        base = tf.constant(self.decay_rate, dtype=tf.float64)
+        rate = self.start_lr * tf.pow(base, exponent)
         rate = tf.maximum(rate, self.stop_lr)
         if self.warmup_steps == 0:
             return rate

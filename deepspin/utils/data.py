@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import combinations
 
 import numpy as np
@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 AUTO_BATCH_ATOMS = 32
 # a data set is padded to at most so many shapes, each of which is compiled once
 MAX_SHAPES = 8
+# shapes are merged, to compile less, as long as that adds less than this to the work
+MERGE_FREELY = 0.1
+# more shapes than this are thinned out before all pairs are looked at
+MANY_SHAPES = 64
 # systems are drawn in chunks of so many steps
 CHUNK = 4096
 ATOM_LABELS = (keys.FORCE, keys.FORCE_MAG, keys.ATOM_ENER, keys.ATOM_ENER_COEFF)
@@ -49,6 +53,54 @@ class Shape:
     def cost(self) -> float:
         """Work of a step: neighbour slots, and 40 for the fitting net of an atom."""
         return self.nframes * sum(self.natoms) * (sum(self.widths) + 40.0)
+
+
+def merge_shapes(
+    shapes: Sequence[Shape], weights: Sequence[float], max_shapes: int
+) -> list[Shape]:
+    """Replace shapes by few that hold them.
+
+    The two whose union costs least are merged as long as there are more than
+    `max_shapes`, or as all merging adds less than `MERGE_FREELY` to the work.
+
+    Parameters
+    ----------
+    shapes : sequence of Shape
+        Shapes wanted.
+    weights : sequence of float
+        How often each is used.
+    max_shapes : int
+        Most shapes in the result.
+    """
+    weight: dict[Shape, float] = {}
+    for shape, w in zip(shapes, weights, strict=True):
+        weight[shape] = weight.get(shape, 0.0) + float(w)
+    target = {shape: shape for shape in weight}
+    least = sum(w * shape.cost for shape, w in weight.items())
+
+    def merge(group: Sequence[Shape]) -> None:
+        both = reduce(Shape.union, group)
+        total = sum(weight.pop(s) for s in group)
+        weight[both] = weight.get(both, 0.0) + total
+        for s, t in target.items():
+            target[s] = both if t in group else t
+
+    def extra(pair: tuple[Shape, Shape]) -> float:
+        both = pair[0].union(pair[1])
+        return sum(weight[s] * (both.cost - s.cost) for s in pair)
+
+    if len(weight) > MANY_SHAPES:  # too many for all pairs: neighbours in size first
+        by_cost = sorted(weight, key=lambda s: s.cost)
+        size = math.ceil(len(by_cost) / MANY_SHAPES)
+        for k in range(0, len(by_cost), size):
+            merge(by_cost[k : k + size])
+    while len(weight) > 1:
+        pair = min(combinations(weight, 2), key=extra)
+        work = sum(w * s.cost for s, w in weight.items()) + extra(pair)
+        if len(weight) <= max_shapes and work > (1.0 + MERGE_FREELY) * least:
+            break
+        merge(pair)
+    return [target[shape] for shape in shapes]
 
 
 def neighbors_of_frame(
@@ -298,8 +350,9 @@ class DataSystem:
 
     def truncate(self, sel: Sequence[int]) -> None:
         """Set `sel`, virtual types included, and leave out the neighbours beyond it."""
+        before = self.overflow()
         self.sel = tuple(sel)
-        if self.overflow():
+        if before or self.overflow():
             self._neighbors = [self._build_lists(system) for system in self.systems]
             self.shapes = self._merge_shapes()
 
@@ -323,7 +376,7 @@ class DataSystem:
     def _batch_sizes(self, batch_size: int | str | Sequence[int]) -> list[int]:
         if isinstance(batch_size, str):
             name, _, number = batch_size.partition(":")
-            if name != "auto" or (number and not number.isdigit()):
+            if name != "auto" or (number and not number.isdecimal()):
                 raise DataError(
                     "`batch_size` must be an integer, a list, 'auto' or 'auto:N'. "
                     f"Received: {batch_size!r}"
@@ -339,6 +392,8 @@ class DataSystem:
                 f"`batch_size` has {len(sizes)} entries for {len(self.systems)} "
                 "systems."
             )
+        if min(sizes) < 1:
+            raise DataError(f"`batch_size` must be at least 1. Received: {batch_size}")
         for k, system in enumerate(self.systems):
             if sizes[k] > system.nframes:
                 if not isinstance(batch_size, str):
@@ -361,7 +416,12 @@ class DataSystem:
                 raise DataError(
                     f"`sys_probs` has {len(sys_probs)} entries for {nsys} systems."
                 )
-            weights = np.asarray(sys_probs, dtype=float)
+            weights = np.array(sys_probs, dtype=float)
+            free = weights < 0
+            if free.any():  # they share what is left
+                size = np.where(free, self.nbatches, 0.0)
+                rest = 1.0 - weights[~free].sum()
+                weights = np.where(free, rest * size / size.sum(), weights)
         elif auto_prob == "prob_uniform":
             weights = np.ones(nsys)
         else:
@@ -376,7 +436,9 @@ class DataSystem:
             for block in blocks:
                 try:
                     begin, end, weight = block.split(":")
-                    part = slice(int(begin), int(end))
+                    part = np.arange(nsys)[int(begin) : int(end)]
+                    if part.size == 0:
+                        raise ValueError("no such systems")
                     weights[part] = float(weight) * size[part] / size[part].sum()
                 except (ValueError, ZeroDivisionError) as error:
                     raise DataError(
@@ -405,22 +467,7 @@ class DataSystem:
                     nf, tuple(map(int, natoms)), tuple(int(max(w, 1)) for w in widths)
                 )
             )
-        weight: dict[Shape, float] = {}
-        for shape, probability in zip(own, self.probabilities, strict=True):
-            weight[shape] = weight.get(shape, 0.0) + float(probability)
-        target = {shape: shape for shape in weight}
-        while len(weight) > self.max_shapes:
-            a, b = min(
-                combinations(weight, 2),
-                key=lambda pair: sum(
-                    weight[s] * (pair[0].union(pair[1]).cost - s.cost) for s in pair
-                ),
-            )
-            both = a.union(b)
-            total = weight.pop(a) + weight.pop(b)
-            weight[both] = weight.get(both, 0.0) + total
-            target = {s: both if t in (a, b) else t for s, t in target.items()}
-        return [target[shape] for shape in own]
+        return merge_shapes(own, self.probabilities, self.max_shapes)
 
     # -- batches -----------------------------------------------------------------------
 

@@ -28,13 +28,18 @@ def silut(threshold: float) -> Callable[[tf.Tensor], tf.Tensor]:
     return activation
 
 
+def gelu(x: tf.Tensor) -> tf.Tensor:
+    """GELU in its tanh form; TensorFlow's own holds 0.044715 in float32."""
+    return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
 ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "relu": tf.nn.relu,
     "relu6": tf.nn.relu6,
     "softplus": tf.nn.softplus,
     "sigmoid": tf.sigmoid,
     "tanh": tf.tanh,
-    "gelu": lambda x: tf.nn.gelu(x, approximate=True),
+    "gelu": gelu,
     "gelu_tf": lambda x: tf.nn.gelu(x, approximate=True),
     "silu": lambda x: x * tf.sigmoid(x),
     "silut": silut(3.0),
@@ -91,7 +96,7 @@ class ResidualDense(keras.layers.Layer):
         seed: Sequence[int] | None = None,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         self.n_in, self.n_out = n_in, n_out
         self.activation_function = activation_function
         self.residual = residual

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import vesin
 
-# vesin's grid of cells fails on points spread wider than its integers reach
-MAX_GRID = 1000
-
 
 @dataclass(frozen=True)
 class Neighbors:
@@ -92,10 +89,9 @@ def build(
     search = vesin.NeighborList(
         cutoff=rcut,
         full_list=True,
-        algorithm="brute_force" if _is_sparse(points, periodic, rcut) else "auto",
     )
     i, j, shift, distance = search.compute(
-        points=points[exists],
+        points=_close_gaps(points[exists], box, periodic, rcut),
         box=box if periodic.any() else np.zeros((3, 3)),
         periodic=periodic,
         quantities="ijSd",
@@ -121,10 +117,23 @@ def build(
     )
 
 
-def _is_sparse(points: np.ndarray, periodic: np.ndarray, rcut: float) -> bool:
-    """Whether open directions are too long for a grid of cells of the cutoff's size."""
-    extent = np.ptp(points[:, ~periodic], axis=0).max(initial=0.0)
-    return bool(extent > MAX_GRID * rcut)
+def _close_gaps(
+    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, rcut: float
+) -> np.ndarray:
+    """Move points together along open directions, leaving their neighbours the same.
+
+    Only gaps wider than twice the cutoff shrink, to that width. vesin's grid of cells
+    fails, or is slow, on points spread very wide.
+    """
+    directions = np.linalg.svd(np.where(periodic[:, None], box, 0.0))[2]
+    for direction in directions[np.count_nonzero(periodic) :]:  # at right angles
+        height = points @ direction
+        order = np.argsort(height)
+        gap = np.diff(height[order], prepend=height[order[:1]])
+        back = np.zeros(len(points))
+        back[order] = np.cumsum(np.maximum(gap - 2 * rcut, 0.0))
+        points = points - back[:, None] * direction
+    return points
 
 
 def _nearest(
