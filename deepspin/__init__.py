@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "train": "deepspin.train.trainer",
-    "load_model": "deepspin.utils.serialization",
-    "save_model": "deepspin.utils.serialization",
+    "load_model": "deepspin.train.serialization",
+    "save_model": "deepspin.train.serialization",
     "build_model": "deepspin.model.ener",
     "SpinEnergyModel": "deepspin.model.ener",
     "Spin": "deepspin.model.spin",

@@ -182,24 +182,25 @@ def main(args: Sequence[str] | None = None) -> int:
         _set_up_log(verbose, log_path)
         getattr(importlib.import_module(module), name)(**options)
     except KeyboardInterrupt as stop:
-        log.warning("%s", stop or "interrupted")
+        log.warning("%s", str(stop) or "interrupted")
         return 130
     except BrokenPipeError:
         return 0
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        log.error("%s", text, exc_info=error if verbose else None)
+        log.error("%s", text, exc_info=error)
         return 1
+    finally:
+        _close_log()
     return 0
 
 
 def _set_up_log(verbose: bool, log_path: str | None) -> None:
+    """Show messages on the terminal and write them, with tracebacks, to a file."""
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
-    for handler in log.handlers[:]:
-        log.removeHandler(handler)
     screen = logging.StreamHandler(sys.stderr)
-    screen.setFormatter(_Plain("dp-spin: "))
+    screen.setFormatter(_Plain(verbose))
     log.addHandler(screen)
     if log_path:
         file = logging.FileHandler(log_path, encoding="utf-8")
@@ -207,19 +208,40 @@ def _set_up_log(verbose: bool, log_path: str | None) -> None:
             logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s")
         )
         log.addHandler(file)
+        screen.setFormatter(_Plain(verbose, log_path))
+
+
+def _close_log() -> None:
+    """Leave the log as it was, for those who call `main` from Python."""
+    log.setLevel(logging.NOTSET)
+    log.propagate = True
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+        handler.close()
 
 
 class _Plain(logging.Formatter):
-    """Messages as they are, warnings and errors marked."""
+    """Messages as they are, warnings and errors marked.
 
-    def __init__(self, prefix: str):
+    Parameters
+    ----------
+    tracebacks : bool
+        Show that of an error.
+    log_path : str, optional
+        Where else it can be found.
+    """
+
+    def __init__(self, tracebacks: bool, log_path: str | None = None):
         super().__init__()
-        self.prefix = prefix
+        self.tracebacks, self.log_path = tracebacks, log_path
 
     def format(self, record: logging.LogRecord) -> str:
+        """Write a message in one line, but for the traceback."""
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
-            text = f"{self.prefix}{record.levelname.lower()}: {text}"
-        if record.exc_info:
+            text = f"dp-spin: {record.levelname.lower()}: {text}"
+        if record.exc_info and self.log_path:
+            text += f" (traceback in '{self.log_path}')"
+        if record.exc_info and self.tracebacks:
             text += "\n" + self.formatException(record.exc_info)
         return text

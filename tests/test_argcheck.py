@@ -13,8 +13,9 @@ from dargs import Argument
 
 from deepspin.entrypoints.doc import doc_train_input
 from deepspin.utils import argcheck
-from deepspin.utils.argcheck import InputError, gen_doc, load_input, normalize
-from deepspin.utils.refused import ANY, CHOICES, REFUSED, SECTIONS
+from deepspin.utils.argcheck import gen_doc
+from deepspin.utils.inputs import load_input, normalize
+from deepspin.utils.refused import ANY, CHOICES, REFUSED, SECTIONS, InputError
 
 MISSING = object()
 

@@ -25,8 +25,8 @@ from deepspin.utils.data import (
     scatter,
     sort_by_type,
 )
+from deepspin.utils.files import DataError
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import DataError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "NiO" / "data"
 SPIN = {"use_spin": [False, True], "virtual_len": [0.4], "spin_norm": [1.2737]}

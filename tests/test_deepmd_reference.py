@@ -14,8 +14,8 @@ import deepspin
 from deepspin.interop.deepmd import load_frozen
 from deepspin.model.ener import build_model
 from deepspin.train.learning_rate import ExpDecay
-from deepspin.utils.argcheck import normalize
 from deepspin.utils.data import DataSystem
+from deepspin.utils.inputs import normalize
 from deepspin.utils.spin import VirtualAtoms
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -10,14 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
+from deepspin.utils.files import DataError, find_systems
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import (
-    MIN_DISTANCE,
-    DataError,
-    _close_pairs,
-    find_systems,
-    load_system,
-)
+from deepspin.utils.system import MIN_DISTANCE, _close_pairs, load_system
 
 TYPE_MAP = ["O", "Ni"]  # the spin type is not the first
 SCHEME = VirtualAtoms.from_options([False, True], [0.4], [1.2737])
@@ -299,7 +294,10 @@ def test_other_modulus_warns_once(tmp_path, caplog):
     assert_same(system, data)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "'Ni' 0.4 to 0.6 Å, not 0.4 (|spin| 1.2737 to 1.91055" in caplog.text
+    assert record.getMessage() == (
+        f"'{system.path}': virtual atoms are not at `virtual_len`: "
+        "|spin| of Ni is 1.2737 to 1.91055 μ_B instead of 1.2737."
+    )
 
 
 def test_zero_spin_on_request(tmp_path):

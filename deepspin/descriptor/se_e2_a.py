@@ -120,6 +120,7 @@ class DescrptSeA(keras.layers.Layer):
                 resnet_dt,
                 None if seed is None else (seed, k),
                 dtype=self.dtype_policy,
+                trainable=self.trainable,
             )
         self.built = True
 
@@ -221,7 +222,8 @@ class DescrptSeA(keras.layers.Layer):
         dstd = tf.convert_to_tensor(self.dstd)
         mean = tf.gather(davg[:, 0], atype)[:, None]  # i 1
         std = tf.gather(dstd, atype)  # i 4
-        total = 0.0
+        shape = [tf.shape(filled[0])[0], tf.shape(atype)[0], 4, self.neuron[-1]]
+        total = tf.zeros(shape, dtype=dtype)
         for e, ((radial, angular), mask) in enumerate(zip(rows, filled, strict=True)):
             if self.sel[e] == 0 or all(self.excludes(t, e) for t in types):
                 continue

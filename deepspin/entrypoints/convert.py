@@ -33,7 +33,7 @@ def convert_from(*, frozen: str, output: str) -> None:
         )
     start_tensorflow()
     from deepspin.interop.deepmd import load_frozen
-    from deepspin.utils.serialization import save_model
+    from deepspin.train.serialization import save_model
 
     model, options = load_frozen(frozen)
     save_model(

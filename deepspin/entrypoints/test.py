@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from deepspin.env import start_tensorflow
-from deepspin.utils.argcheck import load_input, normalize
-from deepspin.utils.system import DataError, find_systems, load_system
+from deepspin.utils.files import DataError, find_systems
+from deepspin.utils.inputs import load_input, normalize
+from deepspin.utils.system import load_system
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from deepspin.env import start_tensorflow
-from deepspin.utils.argcheck import load_input, normalize
+from deepspin.utils.inputs import load_input, normalize
 
 
 def train(

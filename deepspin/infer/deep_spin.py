@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from deepspin import keys
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.train.serialization import load_model
 from deepspin.utils.data import Shape, collate, neighbors_of_frame
-from deepspin.utils.serialization import load_model
 
 
 class DeepSpin:
@@ -91,6 +91,10 @@ class DeepSpin:
         """
         atype = np.asarray(atom_types, dtype=int)
         nloc = atype.size
+        if nloc == 0:
+            raise ValueError(
+                f"`atom_types` must be indices of {self.type_map}. Received: []"
+            )
         coord = np.asarray(coords, dtype=np.float64).reshape(-1, nloc, 3)
         spin = np.asarray(spins, dtype=np.float64).reshape(-1, nloc, 3)
         nf = len(coord)
@@ -134,7 +138,7 @@ class DeepSpin:
                 f"{len(spin)} of `spins`, {len(box)} of `cells`"
             )
         scheme = self.model.spin.scheme
-        if atype.size == 0 or atype.min() < 0 or atype.max() >= scheme.ntypes:
+        if atype.min() < 0 or atype.max() >= scheme.ntypes:
             raise ValueError(
                 f"`atom_types` must be indices of {self.type_map}. "
                 f"Received: {sorted(set(atype.tolist()))}"

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.model.ener import SpinEnergyModel, build_model
-from deepspin.utils.argcheck import InputError, normalize
+from deepspin.utils.inputs import normalize
+from deepspin.utils.refused import InputError
 
 
 class FrozenGraph:

@@ -86,7 +86,7 @@ class SpinEnergyModel(keras.Model):
     def call(self, inputs: dict, training: bool | None = None) -> dict:
         """Evaluate the model; see the class for the arrays."""
         del training  # the same either way
-        natoms = [_length(mask) for mask in inputs["mask"]]
+        natoms = _lengths(inputs["mask"])
         mask = tf.concat([tf.cast(m, tf.float64) for m in inputs["mask"]], axis=1)
         points, offset = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
         diff, filled = self._separations(points, inputs)
@@ -95,7 +95,8 @@ class SpinEnergyModel(keras.Model):
             descriptor = self.descriptor(diff, filled, natoms=natoms)
             atom_ener = self.fitting(descriptor, natoms=natoms) * mask
             energy = tf.reduce_sum(atom_ener, axis=1)
-        pull = tape.gradient(energy, diff)  # dE/d(separation)
+        # dE/d(separation), zero where nothing is seen
+        pull = tape.gradient(energy, diff, unconnected_gradients="zero")
         force, force_mag = self._forces(pull, inputs, natoms, 2 * _length(mask))
         atom_virial, virial = self._virials(pull, diff, offset, inputs, _length(mask))
         magnetic = tf.cast(self.spin.scale(natoms) > 0, tf.float64)
@@ -112,7 +113,7 @@ class SpinEnergyModel(keras.Model):
 
     def descriptors(self, inputs: dict) -> tf.Tensor:
         """Descriptor of each atom, shape (nf, nloc, dim_out)."""
-        natoms = [_length(mask) for mask in inputs["mask"]]
+        natoms = _lengths(inputs["mask"])
         points, _ = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
         return self.descriptor(*self._separations(points, inputs), natoms=natoms)
 
@@ -193,7 +194,7 @@ class SpinEnergyModel(keras.Model):
         scheme = self.spin.scheme
         for inputs, labels in batches:
             inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-            natoms = [_length(mask) for mask in inputs["mask"]]
+            natoms = _lengths(inputs["mask"])
             points, _ = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
             masks = [np.asarray(m) for m in inputs["mask"]]
             rows.append((*self._separations(points, inputs), masks))
@@ -249,6 +250,7 @@ class SpinEnergyModel(keras.Model):
                 "outputs, has prefactors of its own and reports each term's rmse."
             )
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self.optimizer.build(self.trainable_variables)
         self.loss_function = loss
         names = ["loss", *(loss.names if loss is not None else [])]
         self._means = {n: keras.metrics.Mean(n, dtype="float64") for n in names}
@@ -276,7 +278,7 @@ class SpinEnergyModel(keras.Model):
         return self.loss_function.rmse(self._with_rate(labels), self(inputs))
 
     def _with_rate(self, labels: dict) -> dict:
-        if self.optimizer is None:
+        if self.optimizer is None or "learning_rate" in labels:
             return labels
         rate = tf.cast(self.optimizer.learning_rate, tf.float64)
         return {**labels, "learning_rate": rate}
@@ -291,6 +293,7 @@ class SpinEnergyModel(keras.Model):
     def train_step(self, data) -> dict:
         """Update the weights on one batch."""
         inputs, labels = data
+        labels = self._with_rate(labels)  # of this step, before it counts as done
         with tf.GradientTape() as tape:
             pred = self(inputs, training=True)
             loss = self.compute_loss(inputs, labels, pred)
@@ -352,6 +355,12 @@ def _length(mask: tf.Tensor) -> tf.Tensor | int:
     return tf.shape(mask)[1] if static is None else static
 
 
+def _lengths(masks: Sequence[tf.Tensor]) -> list:
+    """Second dimensions: all static or all tensors, Keras takes no mixture."""
+    static = [mask.shape[1] for mask in masks]
+    return [tf.shape(m)[1] for m in masks] if None in static else static
+
+
 def _collect(values: list, nlist: Sequence, npoints: tf.Tensor | int) -> tf.Tensor:
     """Sum what each pair gives its neighbour, (nf, npoints, k)."""
     index = tf.concat(list(nlist), axis=2)
@@ -371,7 +380,7 @@ def build_model(model: dict) -> SpinEnergyModel:
     Parameters
     ----------
     model : dict
-        ``deepspin.utils.argcheck.normalize(...)["model"]``, with `sel` as a list.
+        ``deepspin.utils.inputs.normalize(...)["model"]``, with `sel` as a list.
     """
     spin = Spin(**{k: v for k, v in model["spin"].items() if k not in _NOT_SPIN})
     scheme = spin.scheme

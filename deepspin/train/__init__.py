@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a model learns: trainer, callbacks, learning rate."""
+"""How a model learns: trainer, callbacks, learning rate, model files."""

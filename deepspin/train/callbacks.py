@@ -16,8 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from deepspin.train.serialization import save_model
 from deepspin.utils.data import DataSystem
-from deepspin.utils.serialization import save_model
 
 log = logging.getLogger(__name__)
 

@@ -25,11 +25,12 @@ from deepspin.train.callbacks import (
     step_of,
 )
 from deepspin.train.learning_rate import ExpDecay, adam
-from deepspin.utils.argcheck import InputError, load_input, normalize
+from deepspin.train.serialization import load_model, read_metadata
 from deepspin.utils.data import DataSystem
-from deepspin.utils.serialization import load_model, read_metadata
+from deepspin.utils.files import DataError
+from deepspin.utils.inputs import load_input, normalize
+from deepspin.utils.refused import InputError
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import DataError
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from deepspin import keys
 from deepspin.utils import nlist
+from deepspin.utils.files import DataError, find_systems
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import DataError, System, find_systems, load_system
+from deepspin.utils.system import System, load_system
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +116,7 @@ def neighbors_of_frame(
 ) -> nlist.Neighbors:
     """Neighbours of the atoms of one frame among atoms and virtual atoms."""
     return nlist.build(
-        np.concatenate([coord, scheme.place(coord, spin, atype)]),
-        np.concatenate([atype, scheme.virtual_type(atype)]),
+        *scheme.extend(coord, spin, atype),
         len(coord),
         box,
         pbc,

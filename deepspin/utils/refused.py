@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `deepspin.utils.argcheck` refuses, and the words for it.
+"""What `deepspin.utils.inputs` refuses, and the words for it.
 
 `REFUSED` and `CHOICES` list what DeePMD-kit 3.2.0 has and deepspin has not. An option
 at a neutral value (one that changes nothing here) is accepted and dropped, so a

@@ -157,6 +157,28 @@ class VirtualAtoms:
         """
         return coord + self.scale_of(atype)[..., None] * spin
 
+    def extend(
+        self, coord: np.ndarray, spin: np.ndarray, atype: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Append to the atoms of one frame their virtual atoms.
+
+        Parameters
+        ----------
+        coord, spin : np.ndarray, shape (nloc, 3)
+            Positions (Å) and spins (μ_B).
+        atype : np.ndarray of int, shape (nloc,)
+            Types, -1 for no atom.
+
+        Returns
+        -------
+        points : np.ndarray, shape (2 nloc, 3)
+            Positions in Å of all atoms, then of all virtual atoms.
+        types : np.ndarray of int, shape (2 nloc,)
+            Their types, -1 where there is none.
+        """
+        points = np.concatenate([coord, self.place(coord, spin, atype)])
+        return points, np.concatenate([atype, self.virtual_type(atype)])
+
     def pair(self, atype: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Match virtual atoms with their owners: in order of appearance in each type.
 

@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Systems on disk, checked and brought into one internal form.
+"""Systems, checked and brought into one internal form however spins were stored.
 
-A system is a folder, or a group of an HDF5 file, with the types in ``type.raw`` and the
-frames in ``set.*/NAME.npy`` or in ``NAME.raw``; the names are those of `deepspin.keys`.
 Frames and atoms are counted from 0 in every message.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path, PurePosixPath
 from typing import Any
 
-import h5py
 import numpy as np
 
-from deepspin import keys
+from deepspin.utils.files import LABELS, DataError, concatenate, numbers, read_system
 from deepspin.utils.spin import LENGTH_TOLERANCE, MAX_STRETCH, VirtualAtoms
 
 log = logging.getLogger(__name__)
@@ -36,13 +31,6 @@ MIN_HEIGHT = 0.5
 _Places = tuple[tuple[str, int], ...]  # path and number of frames of each set
 _Table = dict[str, np.ndarray]
 _UNKNOWN = -2  # a type of the file that the model does not have
-_LABELS = (*keys.LABELS, keys.ATOM_ENER_COEFF)
-_FIELDS = {key.name: key for key in (keys.COORD, keys.BOX, keys.SPIN, *_LABELS)}
-_FIELDS["real_atom_types"] = keys.ATYPE  # (nf, natoms), of mixed-type systems
-
-
-class DataError(ValueError):
-    """A mistake in the data: where it is and how to mend it, in one line."""
 
 
 @dataclass(frozen=True)
@@ -102,35 +90,6 @@ class System:
         return inside if atom is None else f"atom {self.index[frame, atom]}, {inside}"
 
 
-def find_systems(
-    systems: str | Sequence[str], rglob_patterns: Sequence[str] | None = None
-) -> list[str]:
-    """Expand the option ``systems`` to the paths of all systems, each once.
-
-    Parameters
-    ----------
-    systems : str or sequence of str
-        Systems, folders or HDF5 files; each is searched through all its levels.
-    rglob_patterns : sequence of str, optional
-        Take only systems whose path below the searched one matches one of these.
-
-    Returns
-    -------
-    list of str
-        Folders and ``file.hdf5#/group``, in the order given, then sorted.
-
-    Raises
-    ------
-    DataError
-        If one of `systems` does not exist or has no system in it.
-    """
-    roots = [systems] if isinstance(systems, str | Path) else list(systems)
-    if not roots:
-        raise DataError("`systems` is empty. Give at least one path.")
-    found = [path for root in roots for path in _search(root, rglob_patterns)]
-    return list(dict.fromkeys(found))
-
-
 def load_system(
     path: str,
     type_map: Sequence[str],
@@ -171,178 +130,7 @@ def load_system(
     return system
 
 
-# Finding and reading ------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
-    """Folder or HDF5 group, and its spelling in messages."""
-    root, group = Path(path).expanduser(), "/"
-    if "#" in str(path) and not root.exists():
-        file, _, group = str(path).rpartition("#")
-        root, group = Path(file).expanduser(), f"/{group.strip('/')}"
-    if root.is_dir():
-        yield root, str(root)
-        return
-    if not root.is_file():
-        raise DataError(f"'{path}' does not exist. Correct `systems`.")
-    if not h5py.is_hdf5(root):
-        raise DataError(f"'{root}' is neither a folder nor HDF5. Correct `systems`.")
-    with h5py.File(root, "r") as file:
-        if not isinstance(file.get(group), h5py.Group):
-            raise DataError(f"'{root}' has no group '{group}'. Correct `systems`.")
-        yield file[group], f"{root}#{group}".rstrip("/")
-
-
-def _search(root: str, patterns: Sequence[str] | None) -> list[str]:
-    """Paths of the systems in and below `root`, sorted."""
-    with _opened(root) as (node, place):
-        if isinstance(node, Path):
-            below = {d for p in patterns or ["*"] for d in node.rglob(p)}
-            below |= {node} if patterns is None else set()
-            found = [str(d) for d in sorted(below) if (d / "type.raw").is_file()]
-        else:
-            names: list[str] = []
-            node.visit(names.append)
-            files = [PurePosixPath(n) for n in sorted(names)]
-            groups = [f.parent for f in files if f.name == "type.raw"]
-            if patterns is not None:
-                groups = [g for g in groups if any(g.match(p) for p in patterns)]
-            found = [
-                f"{node.file.filename}#{PurePosixPath(node.name) / g}" for g in groups
-            ]
-    if not found:
-        matching = "" if patterns is None else f" that matches {list(patterns)}"
-        raise DataError(
-            f"no system{matching} in '{place}': a system is a folder or HDF5 group "
-            "with type.raw in it. Correct `systems` or `rglob_patterns`."
-        )
-    return found
-
-
-@dataclass(frozen=True)
-class _Set:
-    """The arrays of one set by field, as they are in its files."""
-
-    place: str
-    suffix: str
-    arrays: dict[str, Any]
-
-    def file(self, name: str) -> str:
-        return f"'{self.place}/{name}{self.suffix}'"
-
-    @property
-    def nframes(self) -> int:
-        coord = self.arrays["coord"]
-        return 1 if np.ndim(coord) <= 1 else len(coord)
-
-
-def _read_system(path: str) -> tuple[dict[str, Any], list[_Set]]:
-    """Contents of ``type.raw``, ``type_map.raw``, ``nopbc``; those of the sets."""
-    with _opened(path) as (node, place):
-        top = _members(node)
-        if "type.raw" not in top:
-            raise DataError(f"'{path}' has no type.raw, so it is no system.")
-        names = ("type.raw", "type_map.raw", "nopbc")
-        head = {name: _read(top[name]) for name in names if name in top}
-        folders = {
-            f"{place}/{name}": _members(top[name])
-            for name in sorted(top)
-            if name.startswith("set.") and not _is_file(top[name])
-        }
-        suffix = ".npy" if folders else ".raw"  # .raw beside sets is their source
-        sets = []
-        for folder, files in (folders or {place: top}).items():
-            arrays = {}
-            for name, file in files.items():
-                # DeePMD-kit reads the older spelling, too
-                field = name.removesuffix(suffix).replace("atomic_", "atom_")
-                if name.endswith(suffix) and field in _FIELDS:
-                    arrays[field] = _read(file)
-            sets.append(_Set(folder, suffix, arrays))
-    return head, sets
-
-
-def _members(node: Path | h5py.Group) -> dict[str, Any]:
-    return {p.name: p for p in node.iterdir()} if isinstance(node, Path) else dict(node)
-
-
-def _is_file(node: Any) -> bool:
-    return node.is_file() if isinstance(node, Path) else isinstance(node, h5py.Dataset)
-
-
-def _read(file: Path | h5py.Dataset) -> Any:
-    """Content of a file or dataset: an array, or words as a list of str."""
-    if isinstance(file, h5py.Dataset):
-        values = np.atleast_1d(file[()])
-        if values.dtype.kind not in "SO":
-            return values
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-    try:
-        if file.suffix == ".npy":
-            return np.load(file)
-        if file.name in ("type.raw", "type_map.raw", "nopbc"):
-            return file.read_text().split()
-        return np.loadtxt(file, ndmin=2)
-    except (ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise DataError(
-            f"'{file}' cannot be read: {reason}. Write the file again."
-        ) from error
-
-
-def _numbers(values: Any, file: str) -> np.ndarray:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{file} does not hold numbers. Write it again.") from error
-
-
-def _rows(part: _Set, name: str, natoms: int, nreal: int) -> np.ndarray:
-    """One array of a set as (nf, columns) of finite numbers."""
-    nframes, file, shape = part.nframes, part.file(name), _FIELDS[name].shape
-    if nframes == 0:
-        raise DataError(f"{file} holds no frames. Remove this set.")
-    size = int(np.prod([n for n in shape if isinstance(n, int)]))  # per atom or frame
-    widths = [size * natoms if "nloc" in shape else size]
-    if name.startswith("atom_") and nreal != natoms:
-        widths.append(nreal)
-    rows = _numbers(part.arrays[name], file)
-    fits = rows.ndim <= 1 or len(rows) == nframes
-    if not (fits and rows.size in [nframes * width for width in widths]):
-        raise DataError(
-            f"{file} must have {nframes} rows (frames of coord) of "
-            f"{' or '.join(map(str, widths))} numbers ({natoms} atoms in type.raw). "
-            f"Received: shape {rows.shape}"
-        )
-    rows = rows.reshape(nframes, -1)
-    for frame, column in np.argwhere(~np.isfinite(rows))[:1]:
-        atom = f", atom {column // size}" if "nloc" in shape else ""
-        raise DataError(
-            f"{file}: {rows[frame, column]} in frame {frame}{atom}. Remove the frame."
-        )
-    return rows
-
-
-def _concatenate(sets: list[_Set], natoms: int, nreal: int) -> _Table:
-    """All arrays as (nf, columns) over all sets, which must hold the same ones."""
-    frames = {}
-    for name in ["coord", *sorted(set().union(*(part.arrays for part in sets)))]:
-        for part in sets:
-            if name not in part.arrays:
-                why = "other sets have it" if name != "coord" else "every set needs it"
-                why = "there is no set.* either" if part.suffix == ".raw" else why
-                raise DataError(
-                    f"{part.file(name)} is missing: {why}. Add it or remove this set."
-                )
-        rows = [_rows(part, name, natoms, nreal) for part in sets]
-        if len({own.shape[1] for own in rows}) > 1:
-            raise DataError(
-                f"{sets[0].file(name)} counts virtual atoms, or does not, unlike other "
-                "sets. Make them the same."
-            )
-        frames[name] = np.concatenate(rows)
-    return frames
+# To the internal form -----------------------------------------------------------------
 
 
 def _frame_of(places: _Places, frame: int) -> str:
@@ -352,15 +140,12 @@ def _frame_of(places: _Places, frame: int) -> str:
     return f"frame {frame - ends[number] + places[number][1]} of '{places[number][0]}'"
 
 
-# To the internal form -----------------------------------------------------------------
-
-
 def _map_types(
     values: Any, names: list[str] | None, file: str, model: tuple, lowest: int
 ) -> np.ndarray:
     """Model's types, virtual ones included, from those of the file."""
     type_map, spin = model
-    given = _numbers(values, file)
+    given = numbers(values, file)
     wrong = ~((given == np.round(given)) & (given >= lowest) & (given < 2**31))
     if wrong.any():
         raise DataError(
@@ -395,7 +180,7 @@ def _map_types(
 
 def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, bool]:
     """Model's types (nf, natoms), arrays (nf, columns), sets, and whether `nopbc`."""
-    head, sets = _read_system(path)
+    head, sets = read_system(path)
     names, listed = head.get("type_map.raw"), head["type.raw"]
     natoms = nreal = np.size(listed)
     mixed = any("real_atom_types" in part.arrays for part in sets)
@@ -403,7 +188,7 @@ def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, 
         file = f"'{path}/type.raw'"
         types = _map_types(np.ravel(listed), names, file, model, 0)[None]
         nreal = np.count_nonzero(types < model[1].ntypes)
-    frames = _concatenate(sets, natoms, nreal)
+    frames = concatenate(sets, natoms, nreal)
     places = tuple((part.place, part.nframes) for part in sets)
     if mixed:
         given, file = frames.pop("real_atom_types"), f"real_atom_types of '{path}'"
@@ -432,7 +217,7 @@ def _convert(path: str, type_map: Sequence[str], spin: VirtualAtoms) -> System:
         spins = _gather(spins, real, natoms)
         magnetic = np.where(spin.is_magnetic(atype), real, -1)
     labels = {}
-    for name in [key.name for key in _LABELS if key.name in frames]:
+    for name, *shape in [(k.name, *k.shape[1:]) for k in LABELS if k.name in frames]:
         rows, whole = frames[name], frames[name].shape[1] == natoms
         if "force" in name:
             index = magnetic if name == "force_mag" else real
@@ -440,7 +225,7 @@ def _convert(path: str, type_map: Sequence[str], spin: VirtualAtoms) -> System:
         elif name.startswith("atom_"):  # `whole`: has a column for virtual atoms, too
             labels[name] = _gather(rows, real, natoms)[..., 0] if whole else rows
         else:
-            labels[name] = rows.reshape(len(rows), *_FIELDS[name].shape[1:])
+            labels[name] = rows.reshape(len(rows), *shape)
     return System(
         path=str(path),
         atype=atype.astype(np.int32),
@@ -606,16 +391,14 @@ def _check_distances(
     other = known & (np.abs(distance - nominal) > LENGTH_TOLERANCE)
     found = []
     for t in np.unique(system.atype[other]):
-        own = distance[system.atype == t]
-        low, high = own.min() / spin.scale[t], own.max() / spin.scale[t]
+        length = distance[system.atype == t] / spin.scale[t]
         found.append(
-            f"'{type_map[t]}' {own.min():.6g} to {own.max():.6g} Å, not "
-            f"{spin.virtual_len[t]:g} (|spin| {low:.6g} to {high:.6g} μ_B)"
+            f"of {type_map[t]} is {length.min():.6g} to {length.max():.6g} μ_B instead "
+            f"of {spin.virtual_len[t] / spin.scale[t]:.6g}"
         )
     if found:
         log.warning(
-            "'%s': distances of virtual atoms differ from `virtual_len`: %s. Read as "
-            "other moduli of the spins.",
+            "'%s': virtual atoms are not at `virtual_len`: |spin| %s.",
             system.path,
             ", ".join(found),
         )

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading an input, checking it against the trees of `argcheck`, completing it.
+
+Nothing here imports TensorFlow: a mistake in `input.json` is answered at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+from dargs import Argument
+from dargs.dargs import ArgumentError
+
+from deepspin.utils.argcheck import DEFAULT_STOP_LR, PREFACTORS, train_args
+from deepspin.utils.refused import InputError, bad, explain, refuse, show
+
+__all__ = ["load_input", "normalize"]
+
+# --- Reading --------------------------------------------------------------------------
+
+
+def load_input(path: str | Path) -> dict:
+    """Read `input.json`, or the same in YAML.
+
+    Parameters
+    ----------
+    path : str or Path
+        File that ends in `.json`, `.yaml` or `.yml`.
+
+    Returns
+    -------
+    dict
+        The input as it is written, unchecked.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    InputError
+        If the file is not JSON or YAML, or not an object.
+    """
+    path = Path(path)
+    readers = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml}
+    if path.suffix not in readers:
+        raise InputError(f"'{path}' must end in .json, .yaml or .yml.")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no input file '{path}'.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise InputError(f"'{path}' is not text in UTF-8: {err.reason}.") from err
+    data = readers[path.suffix](text, path)
+    if not isinstance(data, dict):
+        kind = type(data).__name__
+        raise InputError(
+            f"'{path}' must hold an object at its top level. Received: {kind}"
+        )
+    return data
+
+
+def _parse_json(text, path):
+    def unique(pairs):
+        data = dict(pairs)
+        for key in data:
+            given = sum(name == key for name, _ in pairs)
+            if given > 1 and not key.startswith("_"):
+                raise InputError(f"'{path}' gives `{key}` {given} times in one object.")
+        return data
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as err:
+        raise InputError(
+            f"'{path}' is not valid JSON: {err.msg} at line {err.lineno},"
+            f" column {err.colno}."
+        ) from err
+
+
+def _parse_yaml(text, path):
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML 1.2 where it matters: 1e-3 is a number, No is not a boolean."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own way)
+            first: [r for r in rows if r[0] != "tag:yaml.org,2002:bool"]
+            for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:bool",
+        re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
+        list("tTfF"),
+    )
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+    try:
+        return yaml.load(text, Loader=Loader)
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(err, "problem", None) or "cannot be parsed"
+        raise InputError(f"'{path}' is not valid YAML: {problem}{place}.") from err
+
+
+# --- Normalisation --------------------------------------------------------------------
+
+
+def normalize(data: dict) -> dict:
+    """Check an input and complete it.
+
+    Keys that start with an underscore are dropped, so are options of DeePMD-kit that
+    deepspin lacks and that are set to no effect. Aliases become names, defaults are
+    filled in, `use_spin` becomes a boolean per type, what belongs to spins a list per
+    spin type, `atom_ener` a list of all types including virtual ones. The result can
+    be normalized again and stays the same.
+
+    Parameters
+    ----------
+    data : dict
+        The input, as `load_input` returns it. Not changed.
+
+    Returns
+    -------
+    dict
+        The complete input.
+
+    Raises
+    ------
+    InputError
+        At the first mistake.
+    """
+    if not isinstance(data, dict):
+        raise bad("the input", data, "an object with `model`, `loss` and so on")
+    base = Argument("input", dict, train_args())
+    data = refuse(_without_comments(data))
+    try:
+        base.normalize_value(data, inplace=True)
+        base.check_value(data, strict=True)
+    except ArgumentError as err:
+        raise explain(err, base, data) from err
+    base.traverse_value(data, value_hook=_check_numbers)
+    _check_model(data["model"])
+    _check_learning_rate(data["learning_rate"], data["training"]["numb_steps"])
+    _check_loss(data["loss"])
+    return data
+
+
+def _without_comments(data, path=()):
+    """Copy without keys that start with an underscore, as in DeePMD-kit."""
+    if isinstance(data, list):
+        return [_without_comments(item, path) for item in data]
+    if not isinstance(data, dict):
+        return data
+    for key in data:
+        if not isinstance(key, str):
+            place = "/".join(path) or "the top level"
+            raise InputError(f"The key {key!r} at `{place}` is not text; quote it.")
+    return {
+        key: _without_comments(value, (*path, key))
+        for key, value in data.items()
+        if not key.startswith("_") and key != "$schema"
+    }
+
+
+def _check_numbers(argument, value, path):
+    """Refuse what Python takes for numbers: booleans, NaN and infinities."""
+    place = "/".join([*path, argument.name])
+    allows_bool = any("bool" in str(dtype) for dtype in argument.dtype)
+    for leaf in _leaves(value):
+        if isinstance(leaf, bool) and not allows_bool:
+            raise bad(place, value, "a number" if leaf is value else "numbers")
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise bad(place, value, "finite numbers")
+
+
+def _leaves(value):
+    if isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _check_model(model):
+    type_map = model["type_map"]
+    if len(type_map) == 0 or len(set(type_map)) < len(type_map) or not all(type_map):
+        raise bad("model/type_map", type_map, "at least one name, none twice or empty")
+    _check_spin(model["spin"], type_map)
+    _check_descriptor(model["descriptor"], model["spin"]["use_spin"])
+    _check_fitting_net(model["fitting_net"], model["spin"]["use_spin"])
+
+
+def _check_spin(spin, type_map):
+    """Make `use_spin` booleans and the rest lists with one number per spin type."""
+    path = "model/spin"
+    use_spin = spin["use_spin"] = _use_spin(spin["use_spin"], type_map)
+    has_len = "virtual_len" in spin
+    has_norm = "spin_norm" in spin
+    if "virtual_scale" in spin:
+        if has_len or has_norm:
+            raise InputError(
+                f"`{path}` has `virtual_scale` and also"
+                f" `{'virtual_len' if has_len else 'spin_norm'}`; give `virtual_len`"
+                " with `spin_norm`, or `virtual_scale` alone."
+            )
+    elif not (has_len and has_norm):
+        missing = [k for k in ("virtual_len", "spin_norm") if k not in spin]
+        raise InputError(
+            f"`{path}` lacks {' and '.join(f'`{key}`' for key in missing)}; give"
+            " `virtual_len` (Å) with `spin_norm` (μ_B), or `virtual_scale` (Å/μ_B)."
+        )
+    for key in ("virtual_len", "spin_norm", "virtual_scale"):
+        if key in spin:
+            spin[key] = _per_spin_type(f"{path}/{key}", spin[key], use_spin)
+
+
+def _use_spin(given, type_map):
+    """One boolean per type, from booleans, type indices or names."""
+    path, ntypes = "model/spin/use_spin", len(type_map)
+    kinds = {type(item) for item in given}
+    if kinds == {bool}:
+        if len(given) != ntypes:
+            raise bad(path, given, f"{ntypes} booleans, one per type of {type_map}")
+        flags = given
+    elif kinds <= {int} or kinds <= {str}:
+        choices = type_map if kinds == {str} else range(ntypes)
+        if not set(given) <= set(choices) or len(set(given)) < len(given):
+            names = show(list(choices))
+            raise bad(path, given, f"some of {names}, none twice")
+        flags = [choice in given for choice in choices]
+    else:
+        raise bad(path, given, "all booleans, all type indices or all names of types")
+    if not any(flags):
+        raise bad(path, given, "at least one spin type", "Name the magnetic types")
+    return flags
+
+
+def _per_spin_type(path, given, use_spin):
+    """One number per spin type, from one per spin type, one per type, or one."""
+    nspin, ntypes = sum(use_spin), len(use_spin)
+    if not isinstance(given, list):
+        values = [given] * nspin
+    elif len(given) == nspin:
+        values = given
+    elif len(given) == ntypes:
+        values = [x for x, flag in zip(given, use_spin, strict=True) if flag]
+    else:
+        lengths = f"{nspin} numbers (one per spin type) or {ntypes} (one per type)"
+        raise bad(path, given, lengths)
+    if min(values) <= 0:
+        raise bad(path, given, "numbers > 0")
+    return values
+
+
+def _check_descriptor(descriptor, use_spin):
+    path, ntypes = "model/descriptor", len(use_spin)
+    sel = descriptor["sel"]
+    if isinstance(sel, list):
+        if len(sel) != ntypes:
+            raise bad(
+                f"{path}/sel",
+                sel,
+                f"{ntypes} numbers, one per type of `model/type_map`",
+                "Those for spins are added by deepspin",
+            )
+        if any(flag and n == 0 for n, flag in zip(sel, use_spin, strict=True)):
+            raise bad(f"{path}/sel", sel, "a number >= 1 for each spin type")
+    if descriptor["rcut_smth"] >= descriptor["rcut"]:
+        raise bad(
+            f"{path}/rcut_smth",
+            descriptor["rcut_smth"],
+            f"less than `rcut` = {show(descriptor['rcut'])} (Å)",
+        )
+    if descriptor["axis_neuron"] > descriptor["neuron"][-1]:
+        raise bad(
+            f"{path}/axis_neuron",
+            descriptor["axis_neuron"],
+            f"at most the last of `neuron` = {show(descriptor['neuron'])}",
+        )
+    nall = ntypes + sum(use_spin)
+    for pair in descriptor["exclude_types"]:
+        if len(pair) != 2 or min(pair) < 0 or max(pair) >= nall:
+            expected = f"pairs of type indices from 0 to {nall - 1}"
+            raise bad(f"{path}/exclude_types", descriptor["exclude_types"], expected)
+    _lower_activation(descriptor)
+
+
+def _check_fitting_net(fitting_net, use_spin):
+    path = "model/fitting_net"
+    trainable, nlayers = fitting_net["trainable"], len(fitting_net["neuron"]) + 1
+    if isinstance(trainable, list) and len(trainable) != nlayers:
+        expected = f"{nlayers} booleans: one per hidden layer and one for the output"
+        raise bad(f"{path}/trainable", trainable, expected)
+    atom_ener, ntypes, nspin = fitting_net["atom_ener"], len(use_spin), sum(use_spin)
+    if atom_ener and len(atom_ener) == ntypes:
+        # nothing is left for the virtual type of an atom with a fixed energy
+        fitting_net["atom_ener"] = atom_ener + [
+            None if energy is None else 0.0
+            for energy, flag in zip(atom_ener, use_spin, strict=True)
+            if flag
+        ]
+    elif atom_ener and len(atom_ener) != ntypes + nspin:
+        raise bad(
+            f"{path}/atom_ener",
+            atom_ener,
+            f"{ntypes} numbers or nulls, one per type, or {ntypes + nspin}, one more"
+            " per spin type",
+        )
+    _lower_activation(fitting_net)
+
+
+def _lower_activation(net):
+    net["activation_function"] = net["activation_function"].lower()
+
+
+def _check_learning_rate(learning_rate, numb_steps):
+    path = "learning_rate"
+    start_lr, stop_lr = learning_rate["start_lr"], learning_rate["stop_lr"]
+    if stop_lr is not None and learning_rate["stop_lr_ratio"] is not None:
+        raise InputError(
+            f"`{path}` has `stop_lr` and also `stop_lr_ratio`; give one of them."
+        )
+    if stop_lr is None and learning_rate["stop_lr_ratio"] is None:
+        stop_lr = learning_rate["stop_lr"] = DEFAULT_STOP_LR
+    if stop_lr is not None and stop_lr > start_lr:
+        expected = f"at most `start_lr` = {show(start_lr)}"
+        raise bad(f"{path}/stop_lr", stop_lr, expected)
+    warmup_steps = learning_rate["warmup_steps"]
+    if warmup_steps != 0 and learning_rate["warmup_ratio"] is not None:
+        raise InputError(
+            f"`{path}` has `warmup_steps` and also `warmup_ratio`; give one of them."
+        )
+    if warmup_steps >= numb_steps:
+        expected = f"less than `training/numb_steps` = {numb_steps}"
+        raise bad(f"{path}/warmup_steps", warmup_steps, expected)
+
+
+def _check_loss(loss):
+    if not any(
+        loss[f"{end}_pref_{term}"] for end in ("start", "limit") for term in PREFACTORS
+    ):
+        raise InputError(
+            "`loss` has all weights at 0, so there is nothing to learn; expected at"
+            " least one of `start_pref_*` and `limit_pref_*` > 0."
+        )

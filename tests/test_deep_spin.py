@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of frames as they come."""
+
+from dataclasses import replace
+
+import invariants
+import numpy as np
+import pytest
+
+import deepspin
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    return make_model("ONi", type_one_side=True)
+
+
+@pytest.fixture(scope="module")
+def potential(model):
+    return deepspin.DeepSpin(model)
+
+
+@pytest.fixture(scope="module")
+def frame(model, make_nio):
+    return make_nio(model)
+
+
+def arguments(frame, **changes):
+    return {
+        "coords": frame.coord,
+        "cells": frame.box,
+        "atom_types": frame.atype,
+        "spins": frame.spin,
+        **changes,
+    }
+
+
+def assert_same(found, want, tolerance=1e-12):
+    invariants.assert_close(found, want, tolerance)
+
+
+def test_shapes_and_names(potential, frame):
+    result = potential.eval(**arguments(frame))
+    assert {name: array.shape for name, array in result.items()} == {
+        "energy": (1,),
+        "atom_ener": (1, 8),
+        "force": (1, 8, 3),
+        "force_mag": (1, 8, 3),
+        "virial": (1, 3, 3),
+        "atom_virial": (1, 8, 3, 3),
+    }
+    assert all(array.dtype == np.float64 for array in result.values())
+    assert potential.type_map == ["O", "Ni"]
+    assert potential.rcut == 3.3
+
+
+def test_any_order_of_atoms(potential, frame):
+    for order in (np.arange(8)[::-1], [3, 0, 7, 5, 1, 2, 6, 4]):
+        mixed = potential.eval(
+            frame.coord[order], frame.box, frame.atype[order], frame.spin[order]
+        )
+        want = potential.eval(**arguments(frame))
+        for name in ("atom_ener", "force", "force_mag", "atom_virial"):
+            want[name] = want[name][:, order]
+        assert_same(mixed, want)
+
+
+def test_flat_arrays_and_lists(potential, frame):
+    want = potential.eval(**arguments(frame))
+    flat = potential.eval(
+        frame.coord.ravel().tolist(),
+        frame.box.ravel().tolist(),
+        frame.atype.tolist(),
+        frame.spin.ravel().tolist(),
+    )
+    deep = potential.eval(
+        frame.coord[None], frame.box[None], frame.atype, frame.spin[None]
+    )
+    for result in (flat, deep):
+        for name, array in want.items():
+            np.testing.assert_array_equal(result[name], array, err_msg=name)
+
+
+def test_batches(potential, model, make_nio):
+    frames = [make_nio(model, seed) for seed in range(4)]
+    invariants.check_batch(potential.eval, *frames)
+    flat = potential.eval(
+        np.stack([f.coord.ravel() for f in frames]),
+        np.stack([f.box.ravel() for f in frames]),
+        frames[0].atype,
+        np.stack([f.spin.ravel() for f in frames]),
+    )
+    assert_same(flat, invariants.run(potential.eval, *frames))
+
+
+@pytest.mark.parametrize("open_axis", [0, 1, 2])
+def test_partly_periodic(potential, frame, open_axis):
+    """The same as a cell so long in the open direction that images are far away."""
+    pbc = [axis != open_axis for axis in range(3)]
+    long = frame.box.copy()
+    long[open_axis] *= 10
+    wrong = frame.box.copy()
+    wrong[open_axis] = [0.3, 0.2, 0.1]  # not looked at
+    want = potential.eval(**arguments(frame, cells=long))
+    for cells in (long, frame.box, wrong):
+        assert_same(potential.eval(**arguments(frame, cells=cells), pbc=pbc), want)
+    periodic = potential.eval(**arguments(frame))
+    assert np.abs(periodic["energy"] - want["energy"]).max() > 1e-6
+
+
+def test_open(potential, frame):
+    want = potential.eval(**arguments(frame, cells=None))
+    assert_same(potential.eval(**arguments(frame), pbc=False), want)
+    assert_same(potential.eval(**arguments(frame, cells=30 * np.eye(3))), want)
+
+
+def test_single_atoms(potential):
+    for t in range(2):
+        result = potential.eval(np.zeros(3), None, [t], [0.3, 0.4, 1.1])
+        assert np.isfinite(result["energy"]).all()
+        np.testing.assert_allclose(result["force"], 0.0, atol=1e-14)
+    # the energy depends on the modulus of the only spin: |S| sets the distance
+    assert np.abs(result["force_mag"]).max() > 0
+
+
+@pytest.mark.parametrize("type_one_side", [False, True])
+def test_one_after_another(type_one_side, make_model, make_cluster, make_inputs):
+    """Compositions that change from call to call, any one of the types or both."""
+    model = make_model("ONi", type_one_side=type_one_side, neuron=(2, 4))
+    changing = deepspin.DeepSpin(model)
+    cluster = make_cluster(model)
+    for atype in ([0, 1, 1], [0, 1], [0, 0, 1], [0], [1, 1]):
+        frame = replace(
+            cluster,
+            coord=cluster.coord[: len(atype)],
+            spin=cluster.spin[: len(atype)],
+            atype=np.array(atype),
+            scale=model.spin.scheme.scale_of(np.array(atype)),
+        )
+        found = changing.eval(**arguments(frame))
+        want = model(make_inputs(model, [frame])[0])
+        np.testing.assert_allclose(found["energy"], want["energy"], rtol=1e-12)
+        np.testing.assert_allclose(found["force"], want["force"], atol=1e-12)
+
+
+def test_jit(model, potential, frame):
+    compiled = deepspin.DeepSpin(model, jit_compile=True)
+    assert_same(
+        compiled.eval(**arguments(frame)), potential.eval(**arguments(frame)), 1e-12
+    )
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras' own
+def test_from_file(model, potential, frame, tmp_path):
+    deepspin.save_model(model, tmp_path / "model.keras", {})
+    for path in (tmp_path / "model.keras", str(tmp_path / "model.keras")):
+        result = deepspin.DeepSpin(path).eval(**arguments(frame))
+        for name, want in potential.eval(**arguments(frame)).items():
+            np.testing.assert_array_equal(result[name], want, err_msg=name)
+
+
+def test_arguments_are_left_alone(potential, frame):
+    copies = {k: np.array(v) for k, v in arguments(frame).items()}
+    potential.eval(**copies)
+    for name, array in arguments(frame).items():
+        np.testing.assert_array_equal(copies[name], array, err_msg=name)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"atom_types": [0, 1, 1, 1, 0, 0, 0, 2]}, "indices of.*'O', 'Ni'"),
+            ({"atom_types": [0, 1, 1, 1, 0, 0, 0, -1]}, "indices of.*'O', 'Ni'"),
+            ({"cells": np.tile(np.eye(3), (2, 1, 1))}, "Numbers of frames differ"),
+            ({"spins": np.ones((3, 8, 3))}, "Numbers of frames differ"),
+            ({"coords": np.full((8, 3), np.nan)}, "`coords`.*NaN"),
+            ({"spins": np.full((8, 3), np.inf)}, "`spins`.*infinite"),
+            ({"cells": np.full((3, 3), np.nan)}, "`cells`.*NaN"),
+        ],
+    )
+    def test_values(self, potential, frame, change, message):
+        with pytest.raises(ValueError, match=message):
+            potential.eval(**arguments(frame, **change))
+
+    def test_no_atoms(self, potential):
+        empty = np.zeros((0, 3))
+        with pytest.raises(ValueError, match="`atom_types` must be"):
+            potential.eval(empty, None, [], empty)
+
+    def test_periodic_without_cell(self, potential, frame):
+        with pytest.raises(ValueError, match="need `cells`"):
+            potential.eval(**arguments(frame, cells=None), pbc=True)
+
+    def test_zero_spin(self, potential, frame):
+        atom = int(np.flatnonzero(frame.magnetic)[1])
+        spin = frame.spin.copy()
+        spin[atom] = 0
+        message = rf"Atom {atom} of frame 0 has \|spin\| = 0.*'Ni'"
+        with pytest.raises(ValueError, match=message):
+            potential.eval(**arguments(frame, spins=spin))
+
+    def test_zero_spin_without_spin_type(self, potential, frame):
+        bare = replace(frame, spin=frame.spin * frame.magnetic[:, None])
+        want = potential.eval(**arguments(frame))
+        assert_same(potential.eval(**arguments(bare)), want)
+
+    def test_no_such_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"none\.keras"):
+            deepspin.DeepSpin(tmp_path / "none.keras")
+
+    def test_other_file(self, tmp_path):
+        (tmp_path / "text.keras").write_text("no model")
+        with pytest.raises(ValueError, match=r"not a model file"):
+            deepspin.DeepSpin(tmp_path / "text.keras")
