@@ -557,6 +557,8 @@ class DataSystem:
         examples = [self.frames(s, np.arange(1)) for s in range(len(self.systems))]
         signature = tf.nest.map_structure(_common_spec, *examples)
         data = tf.data.Dataset.from_generator(generate, output_signature=signature)
+        if steps is not None:
+            data = data.apply(tf.data.experimental.assert_cardinality(steps))
         return data.prefetch(4)
 
 

@@ -62,6 +62,16 @@ def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
         ) from None
 
 
+def multiply(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Product over the last dimension of `x`, as one product of two matrices.
+
+    `tf.matmul` would copy the matrix for each of the leading dimensions.
+    """
+    n_in, n_out = matrix.shape
+    flat = tf.matmul(tf.reshape(x, [-1, n_in]), matrix)
+    return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [n_out]], axis=0))
+
+
 @keras.saving.register_keras_serializable(package="deepspin")
 class ResidualDense(keras.layers.Layer):
     r"""Dense layer, with the identity added where the caller asks for it.
@@ -123,7 +133,7 @@ class ResidualDense(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Map x of shape (..., n_in) to (..., n_out)."""
-        y = self._phi(tf.matmul(x, self.matrix) + self.bias)
+        y = self._phi(multiply(x, self.matrix) + self.bias)
         if self.idt is not None:
             y = y * self.idt
         if self.residual and self.n_out == self.n_in:
