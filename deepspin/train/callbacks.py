@@ -102,21 +102,17 @@ class LearningCurve(keras.callbacks.Callback):
         self.train, self.valid = train, valid
         self.disp_freq, self.numb_btch = disp_freq, numb_btch
         self.numb_steps, self.restart, self.timing = numb_steps, restart, timing
-        self._file = None
         self._clock = (0, 0.0)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Open the file and write the line of the present step."""
+        """Begin the file, or go on with it, and write the present step's line."""
         # without XLA: an evaluation now and then does not repay compiling
         self._errors = tf.function(self.model.errors, reduce_retracing=True)
         step = step_of(self.model)
         kept = self._kept_lines(step) if self.restart else []
-        self._file = open(self.path, "w", encoding="utf-8")
-        if kept:
-            self._file.writelines(kept)
-            self._file.flush()
-        else:
-            self._file.write(self._header())
+        text = "".join(kept) or self._header()
+        self.path.write_text(text, encoding="utf-8")
+        if not kept:
             self._write(step)
         self._clock = (step, time.perf_counter())
 
@@ -127,12 +123,6 @@ class LearningCurve(keras.callbacks.Callback):
             self._report_time(step)
             self._write(step)
             self._clock = (step, time.perf_counter())
-
-    def on_train_end(self, logs: dict | None = None) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
     def _kept_lines(self, step: int) -> list[str]:
         if not self.path.is_file():
@@ -169,8 +159,8 @@ class LearningCurve(keras.callbacks.Callback):
         text = f"{step:7d}"
         for name in self.model.loss_function.names:
             text += "   " + " ".join(f"{row[name]:11.2e}" for row in rows)
-        self._file.write(text + f"   {rate:8.1e}\n")
-        self._file.flush()
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(text + f"   {rate:8.1e}\n")
         for label, row in zip(("trn", "val"), reversed(rows), strict=False):
             errors = ", ".join(f"{k} = {v:8.2e}" for k, v in row.items())
             tail = f", lr = {rate:8.2e}" if label == "trn" else ""

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Side by side with a live DeePMD-kit, in its own environment.
+
+    DEEPSPIN_PEER=/path/to/environment/bin python -m pytest tests/test_peer.py
+
+The folder holds DeePMD-kit's `dp` and the `python` it belongs to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deepspin
+from deepspin.main import main
+
+PEER = os.environ.get("DEEPSPIN_PEER")
+REFERENCE = Path(__file__).parent / "reference"
+DATA = Path(__file__).parent.parent / "examples" / "NiO" / "data"
+
+pytestmark = pytest.mark.skipif(
+    PEER is None, reason="needs DeePMD-kit: set DEEPSPIN_PEER to its bin folder"
+)
+
+
+def run_peer(*command: str, folder: Path) -> None:
+    env = {**os.environ, "DP_INTERFACE_PREC": "high"}
+    program = str(Path(PEER) / command[0])
+    done = subprocess.run(
+        [program, *map(str, command[1:])],
+        cwd=folder,
+        env=env,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_stored_reference_is_what_it_says_now(tmp_path):
+    """The script that made the stored numbers makes the same today."""
+    script = REFERENCE / "make_reference.py"
+    run_peer("python", script, "--out", tmp_path, "--only", "base", folder=tmp_path)
+    with (
+        np.load(tmp_path / "base.npz") as now,
+        np.load(REFERENCE / "base.npz") as stored,
+    ):
+        for key in ("energy", "force", "force_mag", "virial", "davg", "dstd"):
+            np.testing.assert_allclose(now[key], stored[key], rtol=1e-8, atol=1e-10)
+        frozen = deepspin.DeepSpin(str(tmp_path / "base.pb"))
+        result = frozen.eval(now["coord"], now["box"], now["atype"], now["spin"])
+        for key in ("energy", "force", "force_mag", "virial", "atom_virial"):
+            scale = np.abs(now[key]).max()
+            np.testing.assert_allclose(result[key], now[key], atol=1e-10 * scale)
+
+
+def one_frame(source: Path, target: Path) -> None:
+    (target / "set.000").mkdir(parents=True)
+    (target / "type.raw").write_text((source / "type.raw").read_text())
+    for path in (source / "set.000").glob("*.npy"):
+        np.save(target / "set.000" / path.name, np.load(path)[:1])
+
+
+def test_training_takes_the_same_steps(tmp_path, monkeypatch):
+    """From equal weights, on one frame, the learning curves agree digit for digit."""
+    one_frame(DATA / "train" / "virtual-atom-16", tmp_path / "system")
+    content = {
+        "model": {
+            "type_map": ["Ni", "O"],
+            "descriptor": {
+                "type": "se_e2_a",
+                "sel": [60, 60],
+                "rcut_smth": 4.0,
+                "rcut": 4.5,
+                "neuron": [6, 12],
+                "axis_neuron": 4,
+                "type_one_side": True,
+                "precision": "float64",
+                "seed": 1,
+            },
+            "fitting_net": {"neuron": [12, 12], "precision": "float64", "seed": 1},
+            "spin": {
+                "use_spin": [True, False],
+                "virtual_len": [0.4],
+                "spin_norm": [1.2737],
+            },
+        },
+        "learning_rate": {"type": "exp", "start_lr": 1e-3, "stop_lr": 1e-5},
+        "loss": {"type": "ener_spin", "start_pref_v": 0.1, "limit_pref_v": 1.0},
+        "training": {
+            "training_data": {"systems": [str(tmp_path / "system")], "batch_size": 1},
+            "numb_steps": 60,
+            "seed": 1,
+            "disp_freq": 5,
+            "save_freq": 60,
+        },
+    }
+    for name, steps in (("start", 1), ("peer", 60), ("ours", 60)):
+        folder = tmp_path / name
+        folder.mkdir()
+        content["training"]["numb_steps"] = steps
+        (folder / "input.json").write_text(json.dumps(content))
+    start = tmp_path / "start"
+    run_peer("dp", "--tf", "train", "input.json", folder=start)
+    run_peer("dp", "--tf", "freeze", "-o", "frozen.pb", folder=start)
+    frozen = start / "frozen.pb"
+    run_peer(
+        "dp", "--tf", "train", "input.json", "-f", frozen, folder=tmp_path / "peer"
+    )
+    monkeypatch.chdir(tmp_path / "ours")
+    assert main(["train", "input.json", "-f", str(frozen)]) == 0
+    theirs = (tmp_path / "peer" / "lcurve.out").read_text().splitlines()
+    ours = (tmp_path / "ours" / "lcurve.out").read_text().splitlines()
+    assert ours[0].split() == theirs[0].split()
+    a, b = (np.loadtxt(rows) for rows in (ours, theirs))
+    # three digits are printed; DeePMD-kit's learning rate is in float32
+    np.testing.assert_allclose(a, b, rtol=2e-2)
+    np.testing.assert_array_equal(a[:5], b[:5])
