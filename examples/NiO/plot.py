@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions against labels, from the files of ``dp-spin test -d detail``.
 
-pip install matplotlib
-python plot.py se_e2_a/detail -o ../../doc/nio.png
+Needs matplotlib: ``python plot.py se_e2_a/detail -o ../../doc/nio.png``
 """
 
 from __future__ import annotations
