@@ -139,7 +139,9 @@ def main() -> None:
                 first[label] = curve[0, 1:-1]
         # a system of one frame: both must see the very same errors
         one = len(np.load(next(Path(args.valid).glob("set.*/coord.npy")))) == 1
-        if one and not np.allclose(first["deepspin"][::2], first["DeePMD-kit"][::2]):
+        if one and not np.allclose(
+            first["deepspin"][::2], first["DeePMD-kit"][::2], rtol=2e-2
+        ):
             sys.exit(f"The two differ at step 0: {first}")
     print_table(times, args, one)
 

@@ -12,16 +12,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "train": "deepspin.train.trainer",
-    "load_model": "deepspin.train.serialization",
-    "save_model": "deepspin.train.serialization",
+    "train": "deepspin.training.trainer",
+    "load_model": "deepspin.training.serialization",
+    "save_model": "deepspin.training.serialization",
     "build_model": "deepspin.model.ener",
     "SpinEnergyModel": "deepspin.model.ener",
     "Spin": "deepspin.model.spin",
     "DescrptSeA": "deepspin.descriptor.se_e2_a",
     "EnerFitting": "deepspin.fit.ener",
     "EnerSpinLoss": "deepspin.loss.ener_spin",
-    "ExpDecay": "deepspin.train.learning_rate",
+    "ExpDecay": "deepspin.training.learning_rate",
     "DataSystem": "deepspin.utils.data",
     "DeepSpin": "deepspin.infer.deep_spin",
 }

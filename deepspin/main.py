@@ -183,7 +183,7 @@ def main(args: Sequence[str] | None = None) -> int:
         getattr(importlib.import_module(module), name)(**options)
     except KeyboardInterrupt as stop:
         log.warning("%s", str(stop) or "interrupted")
-        return 130
+        return getattr(stop, "status", 130)
     except BrokenPipeError:
         return 0
     except Exception as error:

@@ -27,7 +27,7 @@ ORDER = (
     ("model",),
     ("interop",),
     ("loss",),
-    ("train",),
+    ("training",),
     ("infer",),
     ("dynamics", "analysis", "calculator"),
     ("entrypoints",),

@@ -13,7 +13,7 @@ import tensorflow as tf
 import deepspin
 from deepspin.interop.deepmd import load_frozen
 from deepspin.model.ener import build_model
-from deepspin.train.learning_rate import ExpDecay
+from deepspin.training.learning_rate import ExpDecay
 from deepspin.utils.data import DataSystem
 from deepspin.utils.inputs import normalize
 from deepspin.utils.spin import VirtualAtoms

@@ -13,7 +13,7 @@ import tensorflow as tf
 import test_descriptor
 
 import deepspin
-from deepspin.train.learning_rate import adam
+from deepspin.training.learning_rate import adam
 
 keras_save_warning = pytest.mark.filterwarnings("ignore:__array__ implementation")
 

@@ -22,6 +22,11 @@ import yaml
 import deepspin
 from deepspin.loss.ener_spin import EnerSpinLoss
 from deepspin.main import main
+from deepspin.training.callbacks import (
+    Checkpoint,
+    TrainingError,
+    resolve_checkpoint,
+)
 from deepspin.utils.data import DataSystem
 from deepspin.utils.spin import VirtualAtoms
 
@@ -210,6 +215,48 @@ def test_oldest_checkpoints_go(run, data):
     ]
 
 
+def test_other_runs_in_the_folder(run, data):
+    """Files of an earlier, longer run stay, and the prefix means the new one."""
+    data["training"] |= {"save_freq": 2, "max_ckpt_keep": 1}
+    run("train", write(data))
+    data["training"] |= {"numb_steps": 3, "save_freq": 1}
+    run("train", write(data), "-i", "model.ckpt-6.keras")
+    assert sorted(p.name for p in Path().glob("*.keras")) == [
+        "model.ckpt-3.keras",
+        "model.ckpt-6.keras",
+    ]
+    assert resolve_checkpoint("model.ckpt") == Path("model.ckpt-3.keras")
+    Path("checkpoint").unlink()
+    assert resolve_checkpoint("model.ckpt") == Path("model.ckpt-6.keras")
+
+
+def test_checkpoints_in_a_new_folder(run, data):
+    data["training"] |= {"save_ckpt": "out/model.ckpt", "disp_file": "out/lcurve.out"}
+    run("train", write(data))
+    assert Path("out/model.ckpt-6.keras").is_file()
+    assert Path("out/lcurve.out").is_file()
+
+
+def test_restart_needs_a_training(run, data, capsys):
+    with np.load(REFERENCE / "base.npz") as case:
+        data["model"] = json.loads(str(case["input"]))["model"]
+    del data["training"]["seed"]
+    run("convert-from", REFERENCE / "base.pb", "-o", "base.keras")
+    run("train", write(data), "-r", "base.keras", status=1)
+    assert "no training to go on with" in capsys.readouterr().err
+
+
+def test_weights_that_are_not_finite_are_not_saved(run):
+    model = deepspin.load_model(REFERENCE / "base.pb")
+    model.compile(loss=EnerSpinLoss())
+    model.descriptor.nets[0].matrix.assign(np.nan * model.descriptor.nets[0].matrix)
+    checkpoint = Checkpoint("model.ckpt", 1, 1, {})
+    checkpoint.set_model(model)
+    with pytest.raises(TrainingError, match="not finite after step 0: not saved"):
+        checkpoint.save()
+    assert not list(Path().iterdir())
+
+
 def test_without_validation_data(run, data):
     del data["training"]["validation_data"]
     run("train", write(data))
@@ -231,7 +278,7 @@ def test_truncation_is_reported(run, data, capsys):
     data["model"]["descriptor"]["sel"] = [10, 60]
     run("train", write(data))
     message = capsys.readouterr().err
-    assert "exceed sel 10" in message
+    assert "but sel is 10" in message
     assert "would hold all" in message
 
 
@@ -282,7 +329,7 @@ def test_signal_saves_and_leaves(tmp_path, data, number):
         time.sleep(0.1)
     process.send_signal(number)
     _, message = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert f"stopped by {number.name}" in message
     (saved,) = tmp_path.glob("model.ckpt-*.keras")
     assert f"-r {saved.name}" in message
@@ -329,8 +376,8 @@ def test_convert_from(run, capsys):
     ours = deepspin.load_model("base.keras")
     for a, b in zip(frozen.weights, ours.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    run("convert-from", REFERENCE / "base.pb", "-o", "base.txt", status=1)
-    assert "must end in '.keras'" in capsys.readouterr().err
+    run("convert-from", REFERENCE / "base.pb", "-o", "ours")
+    assert Path("ours.keras").is_file()
     Path("junk.pb").write_bytes(b"junk")
     run("convert-from", "junk.pb", status=1)
     assert "not a frozen" in capsys.readouterr().err

@@ -74,7 +74,10 @@ def environment_matrix(
     square = tf.reduce_sum(diff * diff, axis=-1)
     usable = filled & (square > 0.0)  # sqrt has no gradient at 0
     r = tf.sqrt(tf.where(usable, square, tf.ones_like(square)))
-    r = tf.where(usable, r, tf.zeros_like(r) if protection else r)
+    if protection:
+        r = tf.where(usable, r, tf.zeros_like(r))
+    else:  # points that coincide have no energy, rather than a wrong one
+        r = tf.where(usable | ~filled, r, np.nan * tf.ones_like(r))
     weight = tf.where(filled, smooth_weight(r, rcut, rcut_smth), tf.zeros_like(r))
     inverse = 1.0 / (r + protection)
     radial = weight * inverse

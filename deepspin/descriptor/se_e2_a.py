@@ -118,7 +118,7 @@ class DescrptSeA(keras.layers.Layer):
                 self.neuron,
                 activation_function,
                 resnet_dt,
-                None if seed is None else (seed, k),
+                None if seed is None else (seed, 0, k),
                 dtype=self.dtype_policy,
                 trainable=self.trainable,
             )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from deepspin import __version__
 from deepspin.env import start_tensorflow
@@ -19,7 +20,7 @@ def convert_from(*, frozen: str, output: str) -> None:
     frozen : str
         ``.pb`` file of DeePMD-kit's TensorFlow backend, not compressed.
     output : str
-        ``.keras`` file to write.
+        File to write; ``.keras`` is appended where it is missing.
 
     Raises
     ------
@@ -27,13 +28,12 @@ def convert_from(*, frozen: str, output: str) -> None:
         See `deepspin.interop.deepmd.FrozenGraph`.
     """
     if not output.endswith(".keras"):
-        raise ValueError(
-            f"The output must end in '.keras'. Received: '{output}'; "
-            f"'{output}.keras' will do."
-        )
+        output += ".keras"
+    if not Path(frozen).is_file():
+        raise FileNotFoundError(f"No frozen model: '{frozen}' is not a file.")
     start_tensorflow()
     from deepspin.interop.deepmd import load_frozen
-    from deepspin.train.serialization import save_model
+    from deepspin.training.serialization import save_model
 
     model, options = load_frozen(frozen)
     save_model(

@@ -73,10 +73,12 @@ def test(
         Mean absolute and root-mean-square errors over all systems: ``mae_e``,
         ``rmse_e``, ``mae_ea`` (per real atom), ...
     """
+    if numb_test < 0:
+        raise ValueError(f"-n must be 0 (all) or more frames. Received: {numb_test}")
     paths = _systems(system, datafile, train_data, valid_data)
     start_tensorflow()
     from deepspin.infer.deep_spin import DeepSpin
-    from deepspin.train.callbacks import resolve_checkpoint
+    from deepspin.training.callbacks import resolve_checkpoint
 
     file = model if model.endswith(".pb") else resolve_checkpoint(model)
     potential = DeepSpin(file)

@@ -19,7 +19,7 @@ def train(
     """Check the input, then import TensorFlow and train; see `deepspin.train`."""
     options = normalize(load_input(input))  # a typo answers before TensorFlow loads
     start_tensorflow()
-    from deepspin.train.trainer import train as run
+    from deepspin.training.trainer import train as run
 
     run(
         options,

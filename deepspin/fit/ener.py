@@ -86,8 +86,8 @@ class EnerFitting(keras.layers.Layer):
                 self.neuron,
                 activation_function,
                 resnet_dt,
-                self.trainable_layers,
-                None if seed is None else (seed, t),
+                [x and self.trainable for x in self.trainable_layers],
+                None if seed is None else (seed, 1, t),
                 dtype=self.dtype_policy,
             )
         self.built = True

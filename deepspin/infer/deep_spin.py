@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,12 @@ import tensorflow as tf
 
 from deepspin import keys
 from deepspin.model.ener import SpinEnergyModel
-from deepspin.train.serialization import load_model
+from deepspin.training.serialization import load_model
 from deepspin.utils.data import Shape, collate, neighbors_of_frame
+from deepspin.utils.nlist import Neighbors
+from deepspin.utils.system import ZERO_SPIN
+
+log = logging.getLogger(__name__)
 
 
 class DeepSpin:
@@ -40,6 +45,7 @@ class DeepSpin:
         if not isinstance(model, SpinEnergyModel):
             model = load_model(model, compile=False)
         self.model = model
+        self._warned = False  # of neighbours beyond `sel`
         self._call = tf.function(
             lambda inputs: model(inputs), jit_compile=jit_compile, reduce_retracing=True
         )
@@ -115,6 +121,7 @@ class DeepSpin:
             )
             for f in range(nf)
         ]
+        self._check_neighbors(neighbors)
         widths = np.max([n.count.max(axis=0, initial=1) for n in neighbors], axis=0)
         natoms = np.bincount(atype, minlength=scheme.ntypes)
         shape = Shape(nf, tuple(map(int, natoms)), tuple(map(int, widths)))
@@ -132,9 +139,10 @@ class DeepSpin:
     def _check(
         self, coord: np.ndarray, spin: np.ndarray, box: np.ndarray, atype: np.ndarray
     ) -> None:
-        if not len(coord) == len(spin) == len(box):
+        if not len(coord) == len(spin) == len(box) > 0:
             raise ValueError(
-                f"Numbers of frames differ. Received: {len(coord)} of `coords`, "
+                f"Numbers of frames differ or are 0. Received: {len(coord)} of "
+                "`coords`, "
                 f"{len(spin)} of `spins`, {len(box)} of `cells`"
             )
         scheme = self.model.spin.scheme
@@ -147,12 +155,30 @@ class DeepSpin:
             if not np.isfinite(array).all():
                 raise ValueError(f"`{name}` has values that are NaN or infinite.")
         modulus = np.linalg.norm(spin, axis=2)
-        bare = (modulus == 0) & scheme.is_magnetic(atype)
+        bare = (modulus < ZERO_SPIN) & scheme.is_magnetic(atype)
         if bare.any() and not self.model.descriptor.env_protection:
             frame, atom = np.argwhere(bare)[0]
             raise ValueError(
-                f"Atom {atom} of frame {frame} has |spin| = 0, but type "
+                f"Atom {atom} of frame {frame} has no spin, but type "
                 f"'{self.type_map[atype[atom]]}' is a spin type; its virtual atom "
                 "would coincide with it. Give it a spin (1e-6 μ_B will do) or use "
                 "a model with `env_protection`."
             )
+
+    def _check_neighbors(self, neighbors: Sequence[Neighbors]) -> None:
+        for frame, found in enumerate(neighbors):
+            if found.nearest == 0 and not self.model.descriptor.env_protection:
+                raise ValueError(
+                    f"Two atoms of frame {frame}, or an atom and a virtual atom, are "
+                    "at the same place. Separate them."
+                )
+            if found.dropped and not self._warned:
+                self._warned = True
+                log.warning(
+                    "%d neighbours of frame %d exceed `sel` %s (found: %s) and are "
+                    "left out, as in training; energies jump as atoms cross",
+                    found.dropped,
+                    frame,
+                    list(self.model.descriptor.sel),
+                    found.found.tolist(),
+                )

@@ -132,9 +132,12 @@ class EnerSpinLoss(keras.losses.Loss):
 
     def call(self, y_true: dict, y_pred: dict) -> tf.Tensor:
         """Loss of one batch, a scalar."""
+        return self._total(y_true, self.terms(y_true, y_pred))
+
+    def _total(self, y_true: dict, terms: dict[str, tuple]) -> tf.Tensor:
         learning_rate = y_true.get("learning_rate", self.start_lr)
         total = tf.zeros([], dtype=self.dtype)
-        for term, (loss, _, found) in self.terms(y_true, y_pred).items():
+        for term, (loss, _, found) in terms.items():
             total += found * self.prefactor(term, learning_rate) * loss
         return total
 
@@ -143,8 +146,9 @@ class EnerSpinLoss(keras.losses.Loss):
 
         ``rmse`` is the square root of the loss; ``rmse_e`` and ``rmse_v`` are per atom.
         """
-        values = [tf.sqrt(self.call(y_true, y_pred))]
-        for _, error, found in self.terms(y_true, y_pred).values():
+        terms = self.terms(y_true, y_pred)
+        values = [tf.sqrt(self._total(y_true, terms))]
+        for _, error, found in terms.values():
             nan = tf.constant(float("nan"), dtype=error.dtype)
             values.append(tf.where(found > 0, error, nan))
         return dict(zip(self.names, values, strict=True))

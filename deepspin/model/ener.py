@@ -287,8 +287,15 @@ class SpinEnergyModel(keras.Model):
         rmse = self.loss_function.rmse(self._with_rate(labels), pred)
         values = {"loss": loss, **rmse}
         for name, mean in self._means.items():
-            mean.update_state(values[name])
-        return {name: mean.result() for name, mean in self._means.items()}
+            # a batch without the label does not count; a loss of NaN does
+            counts = (name == "loss") | ~tf.math.is_nan(values[name])
+            weight = tf.cast(counts, tf.float64)
+            mean.update_state(tf.where(counts, values[name], 0.0), sample_weight=weight)
+        nan = tf.constant(np.nan, dtype=tf.float64)
+        return {
+            name: tf.where(mean.count > 0, mean.result(), nan)
+            for name, mean in self._means.items()
+        }
 
     def train_step(self, data) -> dict:
         """Update the weights on one batch."""
@@ -345,8 +352,6 @@ class SpinEnergyModel(keras.Model):
         """Compile as a saved model was compiled, the loss included."""
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
 
 
 def _length(mask: tf.Tensor) -> tf.Tensor | int:
@@ -382,7 +387,7 @@ def build_model(model: dict) -> SpinEnergyModel:
     model : dict
         ``deepspin.utils.inputs.normalize(...)["model"]``, with `sel` as a list.
     """
-    spin = Spin(**{k: v for k, v in model["spin"].items() if k not in _NOT_SPIN})
+    spin = Spin(**{k: v for k, v in model["spin"].items() if k != "type"})
     scheme = spin.scheme
     options = dict(model["descriptor"])
     descriptor = DESCRIPTORS[options.pop("type")](
@@ -407,9 +412,6 @@ def build_model(model: dict) -> SpinEnergyModel:
         **options,
     )
     return SpinEnergyModel(model["type_map"], descriptor, fitting, spin)
-
-
-_NOT_SPIN = {"type", "scheme"}
 
 
 def _dtype(precision: str) -> str:

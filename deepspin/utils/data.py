@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -293,11 +294,18 @@ class DataSystem:
             load_system(path, self.type_map, spin, allow_zero_spin=allow_zero_spin)
             for path in find_systems(systems, rglob_patterns)
         ]
+        # labels that some system has
+        self.labels = [
+            key.name
+            for key in (*FRAME_LABELS, *ATOM_LABELS)
+            if any(key.name in system.labels for system in self.systems)
+        ]
         self._neighbors = [self._build_lists(system) for system in self.systems]
         self.batch_sizes = self._batch_sizes(batch_size)
         self.probabilities = self._probabilities(auto_prob, sys_probs)
         self.max_shapes = max_shapes
         self.shapes = self._merge_shapes()
+        self._lock = threading.Lock()  # several threads may draw batches
         self._draws: list[np.ndarray] = []  # systems of each chunk of steps
         self._drawn = [np.zeros(len(self.systems), dtype=int)]  # before each chunk
         self._order = lru_cache(maxsize=256)(self._permutation)
@@ -323,13 +331,15 @@ class DataSystem:
         return min(n.nearest for frames in self._neighbors for n in frames)
 
     @property
-    def labels(self) -> list[str]:
-        """Labels that some system has."""
-        return [
-            key.name
-            for key in (*FRAME_LABELS, *ATOM_LABELS)
-            if any(key.name in system.labels for system in self.systems)
-        ]
+    def dropped(self) -> int:
+        """Number of neighbours left out beyond `sel`, in all frames."""
+        return sum(n.dropped for frames in self._neighbors for n in frames)
+
+    @property
+    def names_extended(self) -> list[str]:
+        """Names of the types of neighbours, those of virtual atoms last."""
+        names = self.type_map
+        return [*names, *(f"{names[t]}(spin)" for t in self.spin.spin_types)]
 
     def suggest_sel(self, ratio: float = 1.0) -> list[int]:
         """Numbers for the option `sel` that hold all neighbours, times `ratio`.
@@ -475,11 +485,12 @@ class DataSystem:
         """System and frames of the batch of a step."""
         chunk, rest = divmod(step, CHUNK)
         nsys = len(self.systems)
-        while len(self._draws) <= chunk:
-            random = np.random.default_rng([self.seed, 1, len(self._draws)])
-            draw = random.choice(nsys, size=CHUNK, p=self.probabilities)
-            self._draws.append(draw.astype(np.int32))
-            self._drawn.append(self._drawn[-1] + np.bincount(draw, minlength=nsys))
+        with self._lock:
+            while len(self._draws) <= chunk:
+                random = np.random.default_rng([self.seed, 1, len(self._draws)])
+                draw = random.choice(nsys, size=CHUNK, p=self.probabilities)
+                self._draws.append(draw.astype(np.int32))
+                self._drawn.append(self._drawn[-1] + np.bincount(draw, minlength=nsys))
         draws = self._draws[chunk]
         system = int(draws[rest])
         before = self._drawn[chunk][system] + np.count_nonzero(draws[:rest] == system)

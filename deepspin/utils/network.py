@@ -51,7 +51,7 @@ ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """Activation function by DeePMD-kit's name, ``silut:T`` included."""
     key = str(name).lower()
-    if key.startswith(("silut:", "custom_silu:")):
+    if key.startswith("silut:"):
         return silut(float(key.split(":", 1)[1]))
     try:
         return ACTIVATIONS[key]

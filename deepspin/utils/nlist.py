@@ -29,6 +29,8 @@ class Neighbors:
         ``points[j] + shift @ box - points[i]``.
     found : np.ndarray of int32, shape (nblocks,)
         Largest number of neighbours of each type before truncation.
+    dropped : int
+        Number of pairs left out beyond `sel`.
     nearest : float
         Smallest distance of a pair in Å, infinite without pairs.
     """
@@ -37,6 +39,7 @@ class Neighbors:
     index: np.ndarray
     shift: np.ndarray
     found: np.ndarray
+    dropped: int
     nearest: float
 
     @property
@@ -113,6 +116,7 @@ def build(
         index=j.astype(np.int32),
         shift=shift.astype(np.int32),
         found=found.astype(np.int32),
+        dropped=len(i) - len(j),
         nearest=float(distance.min(initial=np.inf)),
     )
 

@@ -16,16 +16,17 @@ from deepspin import __version__
 from deepspin.interop.deepmd import load_frozen
 from deepspin.loss.ener_spin import EnerSpinLoss
 from deepspin.model.ener import SpinEnergyModel, build_model
-from deepspin.train.callbacks import (
+from deepspin.training.callbacks import (
     Checkpoint,
     LearningCurve,
     LossGuard,
     StopOnSignal,
+    TrainingStopped,
     resolve_checkpoint,
     step_of,
 )
-from deepspin.train.learning_rate import ExpDecay, adam
-from deepspin.train.serialization import load_model, read_metadata
+from deepspin.training.learning_rate import ExpDecay, adam
+from deepspin.training.serialization import load_model, read_metadata
 from deepspin.utils.data import DataSystem
 from deepspin.utils.files import DataError
 from deepspin.utils.inputs import load_input, normalize
@@ -75,6 +76,8 @@ def train(
         A mistake in the data.
     TrainingError
         The loss is not finite any more.
+    TrainingStopped
+        SIGINT or SIGTERM came; the model is saved.
     """
     if sum(x is not None for x in (init_model, restart, init_frz_model)) > 1:
         raise InputError(
@@ -82,18 +85,20 @@ def train(
         )
     options = normalize(input if isinstance(input, dict) else load_input(input))
     start = time.perf_counter()
-    source = (
-        resolve_checkpoint(restart or init_model) if restart or init_model else None
-    )
-    options = _with_seed(options, source if restart else None)
+    origin = _load_origin(restart or init_model, init_frz_model)
+    options = _with_seed(options, origin if restart else None)
+    options = _with_sel(options, None if origin is None else origin[1])
     train_data, valid_data = _load_data(options)
-    _choose_sel(options["model"]["descriptor"], train_data, valid_data)
+    options = _with_sel(options, train_data)
+    for data in (train_data, valid_data):
+        if data is not None:
+            data.truncate(data.spin.extend_sel(options["model"]["descriptor"]["sel"]))
     if not skip_neighbor_stat:
-        _report_neighbors(train_data, options["model"]["descriptor"])
-    model = _initial_model(options, source, init_frz_model, train_data)
+        _report_neighbors(train_data)
+    model = _initial_model(options, origin, train_data)
     _compile(model, options)
     if restart:
-        _restore_optimizer(model, source)
+        _restore_optimizer(model, *origin)
     if output is not None:
         Path(output).write_text(json.dumps(options, indent=2), encoding="utf-8")
     _report(model, options, train_data, valid_data, time.perf_counter() - start)
@@ -101,19 +106,51 @@ def train(
     return model
 
 
-def _with_seed(options: dict, checkpoint: Path | None) -> dict:
+def _load_origin(
+    checkpoint: str | None, frozen: str | None
+) -> tuple[Path, SpinEnergyModel] | None:
+    """Model to begin with and where it came from."""
+    if checkpoint is not None:
+        path = resolve_checkpoint(checkpoint)
+        return path, load_model(path)
+    if frozen is not None:
+        if not str(frozen).endswith(".pb"):
+            raise InputError(
+                f"'{frozen}' is no frozen DeePMD-kit model (.pb). To begin with a "
+                "deepspin model use -i."
+            )
+        return Path(frozen), load_frozen(frozen)[0]
+    return None
+
+
+def _with_seed(options: dict, origin: tuple[Path, SpinEnergyModel] | None) -> dict:
     """Settle the seed of the order of data: given, the checkpoint's, or fresh."""
     training = dict(options["training"])
-    if training["seed"] is None and checkpoint is not None:
-        training["seed"] = read_metadata(checkpoint)["input"]["training"]["seed"]
+    if training["seed"] is None and origin is not None:
+        stored = read_metadata(origin[0]).get("input", {})
+        training["seed"] = stored.get("training", {}).get("seed")
     if training["seed"] is None:
         training["seed"] = int(np.random.SeedSequence().entropy % 2**31)
     return {**options, "training": training}
 
 
+def _with_sel(options: dict, source: SpinEnergyModel | DataSystem | None) -> dict:
+    """Replace `sel` "auto" or "auto:RATIO" by a model's, or by what data needs."""
+    sel = options["model"]["descriptor"]["sel"]
+    if not isinstance(sel, str) or source is None:
+        return options
+    if isinstance(source, DataSystem):
+        numbers = source.suggest_sel(float(sel.partition(":")[2] or 1.1))
+    else:
+        numbers = list(source.descriptor.sel[: source.descriptor.ntypes])
+    log.info("sel %s: %s", sel, numbers)
+    descriptor = {**options["model"]["descriptor"], "sel": numbers}
+    return {**options, "model": {**options["model"], "descriptor": descriptor}}
+
+
 def _load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
     model, training = options["model"], options["training"]
-    spin = {k: v for k, v in model["spin"].items() if k not in ("type", "scheme")}
+    spin = {k: v for k, v in model["spin"].items() if k != "type"}
     scheme = VirtualAtoms.from_options(**spin)
     descriptor = model["descriptor"]
     sel = descriptor["sel"]
@@ -145,43 +182,19 @@ def _load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
     return data, result[1]
 
 
-def _choose_sel(
-    descriptor: dict, train_data: DataSystem, valid_data: DataSystem | None
-) -> None:
-    """Replace `sel` "auto" or "auto:RATIO" by numbers, from the training data."""
-    sel = descriptor["sel"]
-    if not isinstance(sel, str):
-        return
-    ratio = float(sel.partition(":")[2] or 1.1)
-    descriptor["sel"] = train_data.suggest_sel(ratio)
-    log.info("sel %s: %s", sel, descriptor["sel"])
-    extended = train_data.spin.extend_sel(descriptor["sel"])
-    for data in (train_data, valid_data):
-        if data is not None:
-            data.truncate(extended)
-
-
 def _initial_model(
-    options: dict, source: Path | None, frozen: str | None, data: DataSystem
+    options: dict, origin: tuple[Path, SpinEnergyModel] | None, data: DataSystem
 ) -> SpinEnergyModel:
     """Model with its initial weights and statistics."""
     model = build_model(options["model"])
-    if source is not None:
-        _copy_weights(load_model(source, compile=False), model, str(source))
-    elif frozen is not None:
-        if not str(frozen).endswith(".pb"):
-            raise ValueError(
-                f"'{frozen}' is no frozen DeePMD-kit model (.pb). To begin with a "
-                "deepspin model use -i."
-            )
-        _copy_weights(load_frozen(frozen)[0], model, frozen)
+    if origin is not None:
+        _copy_weights(origin[1], model, str(origin[0]))
     else:
         section = options["model"]
-        given = section["fitting_net"].get("atom_ener") or None
         model.compute_stats(
             data.sample(section["data_stat_nbatch"]),
-            atom_ener=given,
-            rcond=section["fitting_net"].get("rcond"),
+            atom_ener=section["fitting_net"]["atom_ener"] or None,
+            rcond=section["fitting_net"]["rcond"],
         )
     return model
 
@@ -189,6 +202,9 @@ def _initial_model(
 def _copy_weights(source: SpinEnergyModel, target: SpinEnergyModel, name: str) -> None:
     """Copy all weights between models of the same architecture."""
     theirs, ours = source.get_config(), target.get_config()
+    for model in (theirs, ours):  # however its options were given
+        scale = (target if model is ours else source).spin.scheme.scale
+        model["spin"] = {"config": {"virtual_scale": scale}}
     for part in ("type_map", "descriptor", "fitting", "spin"):
         a, b = _comparable(theirs[part]), _comparable(ours[part])
         if a != b:
@@ -206,18 +222,14 @@ def _comparable(part) -> dict:
     """Options of a layer that decide the meaning of its weights."""
     if not isinstance(part, dict):
         return {"type_map": part}
-    ignored = {"name", "seed", "trainable", "trainable_layers", "set_davg_zero"}
-    config = {k: v for k, v in part["config"].items() if k not in ignored}
-    if "use_spin" in config:
-        return {
-            "scheme": VirtualAtoms.from_options(
-                **{k: config[k] for k in config if k not in ("dtype",)}
-            ).scale
-        }
-    if "rcut" in config:
-        config["rcut"] = float(np.float32(config["rcut"]))
-        config["rcut_smth"] = float(np.float32(config["rcut_smth"]))
+    config = {k: v for k, v in part["config"].items() if k not in _MEANINGLESS}
+    for name in ("rcut", "rcut_smth"):  # a frozen graph has them in float32
+        if name in config:
+            config[name] = float(np.float32(config[name]))
     return config
+
+
+_MEANINGLESS = {"name", "seed", "trainable", "trainable_layers", "set_davg_zero"}
 
 
 def _loss_options(options: dict) -> dict:
@@ -226,50 +238,41 @@ def _loss_options(options: dict) -> dict:
 
 
 def _compile(model: SpinEnergyModel, options: dict) -> None:
-    rate = {k: v for k, v in options["learning_rate"].items() if k in _RATE_OPTIONS}
+    rate = {k: v for k, v in options["learning_rate"].items() if k != "type"}
     schedule = ExpDecay(numb_steps=options["training"]["numb_steps"], **rate)
     model.compile(
         optimizer=adam(schedule),
         loss=EnerSpinLoss(**_loss_options(options)),
         jit_compile=options["training"]["jit_compile"],
     )
-    model.optimizer.build(model.trainable_variables)
 
 
-_RATE_OPTIONS = {
-    "start_lr",
-    "stop_lr",
-    "stop_lr_ratio",
-    "decay_steps",
-    "decay_rate",
-    "smooth",
-    "warmup_steps",
-    "warmup_ratio",
-    "warmup_start_factor",
-}
-
-
-def _restore_optimizer(model: SpinEnergyModel, source: Path) -> None:
-    saved = load_model(source)
+def _restore_optimizer(
+    model: SpinEnergyModel, path: Path, saved: SpinEnergyModel
+) -> None:
     if saved.optimizer is None:
         raise InputError(
-            f"'{source}' has no optimizer's state to restart from; use it with -i."
+            f"'{path}' holds no training to go on with: no optimizer's state. Begin "
+            "with it by -i."
         )
     theirs, ours = saved.optimizer.variables, model.optimizer.variables
-    if len(theirs) != len(ours):
+    if [v.shape for v in theirs] != [v.shape for v in ours]:
         raise InputError(
-            f"'{source}' was trained with other weights held fixed (`trainable`). Use "
+            f"'{path}' was trained with other weights held fixed (`trainable`). Use "
             "the input it was trained with, or begin anew from it with -i."
         )
     for a, b in zip(theirs, ours, strict=True):
         b.assign(a)
 
 
-def _report_neighbors(data: DataSystem, descriptor: dict) -> None:
-    names = data.type_map + [f"{data.type_map[t]}(spin)" for t in data.spin.spin_types]
-    found = ", ".join(f"{n} {c}" for n, c in zip(names, data.found, strict=True))
-    log.info("neighbours within %g Å, at most: %s", descriptor["rcut"], found)
-    log.info("shortest distance: %.4f Å", data.nearest)
+def _report_neighbors(data: DataSystem) -> None:
+    found = zip(data.names_extended, data.found, strict=True)
+    log.info(
+        "neighbours within %g Å, at most: %s; nearest, virtual atoms included: %.4f Å",
+        data.rcut,
+        ", ".join(f"{name} {count}" for name, count in found),
+        data.nearest,
+    )
 
 
 def _report(
@@ -294,17 +297,18 @@ def _report(
                 data.probabilities[k],
                 " ".join(sorted(system.labels)),
             )
-        shapes = set(data.shapes)
-        log.info("  shapes to compile: %d of at most %d", len(shapes), data.max_shapes)
         for t, found, sel in data.overflow():
             log.warning(
-                "%s neighbours of extended type %d exceed sel %d: the farther ones are "
+                "up to %d neighbours %s, but sel is %d: %d neighbours of all types are "
                 "left out, and energies jump as atoms cross; sel %s would hold all",
                 found,
-                t,
+                data.names_extended[t],
                 sel,
+                data.dropped,
                 data.suggest_sel(),
             )
+    shapes = len(set(train_data.shapes))
+    log.info("shapes to compile: %d of at most %d", shapes, train_data.max_shapes)
     number = sum(int(np.prod(w.shape)) for w in model.trainable_variables)
     threads = tf.config.threading.get_intra_op_parallelism_threads() or "all"
     log.info(
@@ -375,8 +379,9 @@ def _fit(
         path = checkpoint.save()
     seconds = time.perf_counter() - start
     log.info("%d steps in %.1f s, model in %s", step_of(model) - done, seconds, path)
-    if stop.received is not None:
-        raise KeyboardInterrupt(
+    if stop.received is not None and step_of(model) < total:
+        raise TrainingStopped(
             f"stopped by {stop.received.name} after step {step_of(model)}; go on with "
-            f"-r {path}"
+            f"-r {path}",
+            status=128 + stop.received,
         )

@@ -16,14 +16,16 @@ from pathlib import Path
 import keras
 
 import deepspin.loss.ener_spin
-import deepspin.train.learning_rate  # noqa: F401  registers what archives name
+import deepspin.training.learning_rate  # noqa: F401  registers what archives name
 from deepspin.model.ener import SpinEnergyModel
 
 FORMAT_VERSION = 1
 METADATA = "deepspin.json"
 
 
-def save_model(model: SpinEnergyModel, path: str | Path, metadata: dict) -> None:
+def save_model(
+    model: SpinEnergyModel, path: str | Path, metadata: dict | None = None
+) -> None:
     """Write a model, its optimizer and metadata, in one step or not at all.
 
     Parameters
@@ -32,15 +34,17 @@ def save_model(model: SpinEnergyModel, path: str | Path, metadata: dict) -> None
         The model; its optimizer's state is written if it is compiled.
     path : str
         File to write, ending in ``.keras``.
-    metadata : dict
+    metadata : dict, optional
         JSON-able; kept beside the weights.
     """
     path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"A model file must end in '.keras'. Received: '{path}'")
     partial = path.with_name(f".{path.stem}.partial.keras")
     try:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
-            content = {"format": FORMAT_VERSION, **metadata}
+            content = {"format": FORMAT_VERSION, **(metadata or {})}
             archive.writestr(METADATA, json.dumps(content, indent=2))
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
@@ -50,7 +54,7 @@ def save_model(model: SpinEnergyModel, path: str | Path, metadata: dict) -> None
 
 
 def read_metadata(path: str | Path) -> dict:
-    """Metadata of a model file.
+    """Metadata of a model file; empty if it was written by `model.save`.
 
     Raises
     ------
@@ -61,11 +65,12 @@ def read_metadata(path: str | Path) -> dict:
         raise FileNotFoundError(f"No model: '{path}' is not a file.")
     try:
         with zipfile.ZipFile(path) as archive:
+            if METADATA not in archive.namelist():
+                return {}
             metadata = json.loads(archive.read(METADATA))
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+    except (zipfile.BadZipFile, json.JSONDecodeError) as error:
         raise ValueError(
-            f"'{path}' is not a deepspin model: expected a .keras file written by "
-            f"`dp-spin` ({error})."
+            f"'{path}' is not a model file: neither .keras nor .pb ({error})."
         ) from error
     if metadata.get("format", 0) > FORMAT_VERSION:
         raise ValueError(
@@ -95,10 +100,7 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
         from deepspin.interop.deepmd import load_frozen
 
         return load_frozen(path)[0]
-    if Path(path).is_file() and not zipfile.is_zipfile(path):
-        raise ValueError(f"'{path}' is not a model file: neither .keras nor .pb.")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"No model: '{path}' is not a file.")
+    read_metadata(path)
     model = keras.saving.load_model(path, compile=compile, safe_mode=True)
     if not isinstance(model, SpinEnergyModel):
         raise ValueError(

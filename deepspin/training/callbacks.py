@@ -16,11 +16,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.train.serialization import save_model
+from deepspin.training.serialization import save_model
 from deepspin.utils.data import DataSystem
 
 log = logging.getLogger(__name__)
 
+# names the newest checkpoint, as DeePMD-kit's file of this name does
+POINTER = "checkpoint"
+POINTER_LINE = 'model_checkpoint_path: "{}"\n'
 NAN_NOTE = (
     "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
 )
@@ -28,6 +31,22 @@ NAN_NOTE = (
 
 class TrainingError(RuntimeError):
     """Training cannot go on."""
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """Training was stopped by a signal, after saving.
+
+    Parameters
+    ----------
+    message : str
+        What was saved, and how to go on.
+    status : int
+        Exit status of a program that stops so: 128 and the signal's number.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
 
 
 def step_of(model: keras.Model) -> int:
@@ -56,8 +75,9 @@ class LossGuard(keras.callbacks.Callback):
         system, frames = self.data.plan(step)
         raise TrainingError(
             f"The loss is {logs['loss']} at step {step}, on frames {frames.tolist()} "
-            f"of '{self.data.systems[system].path}'. Checkpoints written before are "
-            "intact. Look at these frames, or lower `start_lr`."
+            f"of '{self.data.systems[system].path}'. Look at these frames, or lower "
+            "`start_lr`: the update of the step before may have been too large. No "
+            "checkpoint was written with such weights."
         )
 
 
@@ -99,6 +119,7 @@ class LearningCurve(keras.callbacks.Callback):
     ):
         super().__init__()
         self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.train, self.valid = train, valid
         self.disp_freq, self.numb_btch = disp_freq, numb_btch
         self.numb_steps, self.restart, self.timing = numb_steps, restart, timing
@@ -128,12 +149,10 @@ class LearningCurve(keras.callbacks.Callback):
         if not self.path.is_file():
             return []
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [
-            line
-            for line in lines
-            if line.endswith("\n")
-            and (line.startswith("#") or int(line.split()[0]) <= step)
-        ]
+        if "".join(lines[:2]) != self._header():  # other columns: begin anew
+            return []
+        rows = [line for line in lines[2:] if line.endswith("\n") and line.strip()]
+        return lines[:2] + [row for row in rows if int(row.split()[0]) <= step]
 
     def _header(self) -> str:
         columns = ["val", "trn"] if self.valid is not None else ["trn"]
@@ -199,8 +218,8 @@ class LearningCurve(keras.callbacks.Callback):
 class Checkpoint(keras.callbacks.Callback):
     """Save model, optimizer and step every `save_freq` steps and at the end.
 
-    Writes ``PREFIX-STEP.keras``, keeps the newest `max_keep` and names the last one in
-    the file ``checkpoint``.
+    Writes ``PREFIX-STEP.keras``, keeps the last `max_keep` of them and names the newest
+    in the file ``checkpoint``. Files of other runs stay.
 
     Parameters
     ----------
@@ -212,13 +231,23 @@ class Checkpoint(keras.callbacks.Callback):
         Number of files kept.
     metadata : dict
         Stored in every file, with the step.
+    written : sequence of Path
+        Checkpoints of the same run, before it was restarted.
     """
 
-    def __init__(self, prefix: str, save_freq: int, max_keep: int, metadata: dict):
+    def __init__(
+        self,
+        prefix: str,
+        save_freq: int,
+        max_keep: int,
+        metadata: dict,
+        written: Sequence[Path] = (),
+    ):
         super().__init__()
-        self.prefix, self.save_freq, self.max_keep = prefix, save_freq, max_keep
+        self.prefix, self.save_freq, self.max_keep = Path(prefix), save_freq, max_keep
         self.metadata = metadata
-        self.last: int | None = None
+        self.written = list(written)
+        self.prefix.parent.mkdir(parents=True, exist_ok=True)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Save every `save_freq` steps."""
@@ -228,23 +257,29 @@ class Checkpoint(keras.callbacks.Callback):
     def save(self) -> Path:
         """Save now, unless this step is saved already."""
         step = step_of(self.model)
-        path = Path(f"{self.prefix}-{step}.keras")
-        if step == self.last:
+        path = self.prefix.with_name(f"{self.prefix.name}-{step}.keras")
+        if self.written and path == self.written[-1]:
             return path
+        if not all(np.isfinite(w.numpy()).all() for w in self.model.weights):
+            raise TrainingError(
+                f"Weights are not finite after step {step}: not saved. Lower "
+                "`start_lr`."
+            )
         save_model(self.model, path, {**self.metadata, "step": step})
-        self.last = step
-        pointer = path.parent / "checkpoint"
-        partial = path.parent / ".checkpoint.partial"
-        partial.write_text(f'model_checkpoint_path: "{path.name}"\n', encoding="utf-8")
+        pointer = path.parent / POINTER
+        partial = path.parent / f".{POINTER}.partial"
+        partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
         partial.replace(pointer)
-        for old in find_checkpoints(self.prefix)[: -self.max_keep]:
-            old.unlink()
         log.info("saved checkpoint %s", path)
+        self.written = [old for old in self.written if old != path] + [path]
+        for old in self.written[: -self.max_keep]:
+            old.unlink(missing_ok=True)
+        self.written = self.written[-self.max_keep :]
         return path
 
 
-def find_checkpoints(prefix: str | Path) -> list[Path]:
-    """Checkpoints of a prefix, by step."""
+def find_checkpoints(prefix: str | Path) -> dict[int, Path]:
+    """Checkpoints of a prefix by step, ascending."""
     prefix = Path(prefix)
     pattern = re.compile(re.escape(prefix.name) + r"-(\d+)\.keras")
     found = {}
@@ -252,11 +287,14 @@ def find_checkpoints(prefix: str | Path) -> list[Path]:
         match = pattern.fullmatch(path.name)
         if match:
             found[int(match[1])] = path
-    return [found[step] for step in sorted(found)]
+    return dict(sorted(found.items()))
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
     """Find a checkpoint by its file, its name without ``.keras``, or its prefix.
+
+    Of a prefix it is the one that was written last, as the file ``checkpoint`` says, or
+    else that of the highest step.
 
     Raises
     ------
@@ -267,7 +305,11 @@ def resolve_checkpoint(name: str | Path) -> Path:
     for candidate in (path, Path(f"{name}.keras")):
         if candidate.is_file():
             return candidate
-    saved = find_checkpoints(path)
+    saved = list(find_checkpoints(path).values())
+    pointer = path.parent / POINTER
+    if pointer.is_file():
+        text = pointer.read_text(encoding="utf-8")
+        saved.sort(key=lambda file: POINTER_LINE.format(file.name) == text)
     if saved:
         return saved[-1]
     raise FileNotFoundError(
