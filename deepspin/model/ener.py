@@ -278,7 +278,7 @@ class SpinEnergyModel(keras.Model):
         return self.loss_function.rmse(self._with_rate(labels), self(inputs))
 
     def _with_rate(self, labels: dict) -> dict:
-        if self.optimizer is None or "learning_rate" in labels:
+        if not self.compiled or "learning_rate" in labels:
             return labels
         rate = tf.cast(self.optimizer.learning_rate, tf.float64)
         return {**labels, "learning_rate": rate}

@@ -250,7 +250,7 @@ def _compile(model: SpinEnergyModel, options: dict) -> None:
 def _restore_optimizer(
     model: SpinEnergyModel, path: Path, saved: SpinEnergyModel
 ) -> None:
-    if saved.optimizer is None:
+    if not saved.compiled:
         raise InputError(
             f"'{path}' holds no training to go on with: no optimizer's state. Begin "
             "with it by -i."

@@ -423,7 +423,7 @@ def _data_args(purpose):
     return [
         _required("systems", [list[str], str], PATHS)(
             f"Folders with the systems for {purpose}: a list or one path. A folder"
-            " without ``type.raw`` is searched for systems."
+            " and all below it are searched for ``type.raw``, which makes a system."
         ),
         _optional("rglob_patterns", [list[str]], None)(
             "Patterns, such as ``*/water``, that systems below the given folders have"

@@ -60,7 +60,7 @@ REFUSED: dict[str, tuple[tuple, str]] = {
         "remove it; se_e2_a has one embedding net per type instead",
     ),
     "model/modifier": (NEVER, "remove it; deepspin has no long-range correction"),
-    "model/compress": (NEVER, "train first, then run `dp-spin compress`"),
+    "model/compress": (NEVER, "remove it; deepspin has no compression yet"),
     "model/info": (({},), "keep notes in a key that starts with `_comment`"),
     "model/bridging_method": (
         ("None", "none", "NONE"),
