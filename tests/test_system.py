@@ -541,3 +541,18 @@ def test_find_systems_in_hdf5(tmp_path):
 def test_no_tensorflow():
     code = "import sys, deepspin.utils.system; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_spins_in_another_unit(tmp_path, caplog):
+    data = make()
+    data["spin"] *= 100
+    load(write_npy(tmp_path / "sys", ATYPE, data))
+    assert "are the spins in μ_B?" in caplog.text
+    assert caplog.text.count("times `spin_norm`") == 1
+
+
+def test_complex_numbers(tmp_path):
+    data = make()
+    data["energy"] = data["energy"] + 1j
+    with pytest.raises(DataError, match="complex"):
+        load(write_npy(tmp_path / "sys", ATYPE, data))

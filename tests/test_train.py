@@ -215,6 +215,17 @@ def test_oldest_checkpoints_go(run, data):
     ]
 
 
+def test_oldest_checkpoints_go_after_a_restart_too(run, data):
+    data["training"] |= {"save_freq": 1, "max_ckpt_keep": 2}
+    run("train", write(data))
+    data["training"]["numb_steps"] = 7
+    run("train", write(data), "-r", "model.ckpt")
+    assert sorted(p.name for p in Path().glob("*.keras")) == [
+        "model.ckpt-6.keras",
+        "model.ckpt-7.keras",
+    ]
+
+
 def test_other_runs_in_the_folder(run, data):
     """Files of an earlier, longer run stay, and the prefix means the new one."""
     data["training"] |= {"save_freq": 2, "max_ckpt_keep": 1}
@@ -299,6 +310,22 @@ def test_nan_stops_and_names_the_frames(run, data, capsys):
     assert "at step" in message
     assert "virtual-atom-16" in message
     assert "Traceback" not in message
+
+
+def test_nothing_to_train(run, data, capsys):
+    data["model"]["descriptor"]["trainable"] = False
+    data["model"]["fitting_net"]["trainable"] = False
+    run("train", write(data), status=1)
+    assert "Nothing to train" in capsys.readouterr().err
+    assert [p.name for p in Path().iterdir()] == ["input.json"]
+
+
+def test_terms_without_labels_are_named(run, data, capsys):
+    data["loss"] |= {"start_pref_ae": 1.0, "enable_atom_ener_coeff": True}
+    run("train", write(data))
+    message = capsys.readouterr().err
+    assert "'atom_ener': start_pref_ae and limit_pref_ae do nothing" in message
+    assert "enable_atom_ener_coeff does nothing" in message
 
 
 def test_labels_that_no_term_weighs(run, data, capsys):

@@ -76,6 +76,8 @@ def test(
     if numb_test < 0:
         raise ValueError(f"-n must be 0 (all) or more frames. Received: {numb_test}")
     paths = _systems(system, datafile, train_data, valid_data)
+    if detail_file is not None:
+        Path(detail_file).parent.mkdir(parents=True, exist_ok=True)
     start_tensorflow()
     from deepspin.infer.deep_spin import DeepSpin
     from deepspin.training.callbacks import resolve_checkpoint

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from deepspin.env import start_tensorflow
+from deepspin.utils.files import find_systems
 from deepspin.utils.inputs import load_input, normalize
 
 
@@ -18,6 +19,10 @@ def train(
 ) -> None:
     """Check the input, then import TensorFlow and train; see `deepspin.train`."""
     options = normalize(load_input(input))  # a typo answers before TensorFlow loads
+    for section in ("training_data", "validation_data"):  # so does a wrong path
+        data = options["training"][section]
+        if data:
+            find_systems(data["systems"], data["rglob_patterns"])
     start_tensorflow()
     from deepspin.training.trainer import train as run
 

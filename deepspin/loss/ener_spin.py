@@ -8,6 +8,15 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+# the label that each term compares with
+LABELS = {
+    "e": "energy",
+    "fr": "force",
+    "fm": "force_mag",
+    "v": "virial",
+    "ae": "atom_ener",
+}
+
 
 @keras.saving.register_keras_serializable(package="deepspin")
 class EnerSpinLoss(keras.losses.Loss):

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from deepspin import __version__
 from deepspin.interop.deepmd import load_frozen
-from deepspin.loss.ener_spin import EnerSpinLoss
+from deepspin.loss.ener_spin import LABELS, EnerSpinLoss
 from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.training.callbacks import (
     Checkpoint,
@@ -171,15 +171,30 @@ def _load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
             continue
         chosen = {name: section[name] for name in names if name in section}
         result.append(DataSystem(**common, **chosen, seed=seed + k))
-    data = result[0]
-    active = EnerSpinLoss(**_loss_options(options)).active
-    wanted = {"e": "energy", "fr": "force", "fm": "force_mag", "v": "virial"}
-    if not any(wanted.get(term, "atom_ener") in data.labels for term in active):
+    _check_labels(EnerSpinLoss(**_loss_options(options)), result[0].labels)
+    return result[0], result[1]
+
+
+def _check_labels(loss: EnerSpinLoss, labels: list[str]) -> None:
+    """Refuse data that no term of the loss has use for; warn of terms without."""
+    missing = [term for term in loss.active if LABELS[term] not in labels]
+    if missing == loss.active:
         raise DataError(
-            f"The training data has the labels {data.labels}, none of which the loss "
-            f"weighs (its terms: {active})."
+            f"The training data has the labels {labels}, none of which the loss "
+            f"weighs (its terms: {loss.active})."
         )
-    return data, result[1]
+    for term in missing:
+        log.warning(
+            "no training system has '%s': start_pref_%s and limit_pref_%s do nothing",
+            LABELS[term],
+            term,
+            term,
+        )
+    if loss.enable_atom_ener_coeff and "atom_ener_coeff" not in labels:
+        log.warning(
+            "no training system has 'atom_ener_coeff': enable_atom_ener_coeff does "
+            "nothing"
+        )
 
 
 def _initial_model(
@@ -239,6 +254,11 @@ def _loss_options(options: dict) -> dict:
 
 def _compile(model: SpinEnergyModel, options: dict) -> None:
     rate = {k: v for k, v in options["learning_rate"].items() if k != "type"}
+    if not model.trainable_variables:
+        raise InputError(
+            "Nothing to train: `model/descriptor/trainable` and "
+            "`model/fitting_net/trainable` are false. Set one of them to true."
+        )
     schedule = ExpDecay(numb_steps=options["training"]["numb_steps"], **rate)
     model.compile(
         optimizer=adam(schedule),

@@ -207,6 +207,8 @@ def _read(file: Path | h5py.Dataset) -> Any:
 
 def numbers(values: Any, file: str) -> np.ndarray:
     """Take contents of `file` as float64."""
+    if np.iscomplexobj(values):
+        raise DataError(f"{file} holds complex numbers. Write real ones.")
     try:
         return np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError) as error:

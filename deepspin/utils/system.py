@@ -371,8 +371,20 @@ def _check_spins(
             "coincide with it. Remove the frame, set `use_spin` to false for "
             f"'{name}', or set a non-zero `env_protection`."
         )
+    distance = length * spin.scale_of(system.atype)
     if system.layout == "virtual-atom":
-        _check_distances(system, length * spin.scale_of(system.atype), type_map, spin)
+        _check_distances(system, distance, type_map, spin)
+        return
+    nominal = np.array([*spin.virtual_len, 0.0])[system.atype]
+    far = magnetic & (nominal > 0) & (distance > MAX_STRETCH * nominal)
+    for frame, atom in np.argwhere(far)[:1]:
+        log.warning(
+            "%s: |spin| = %.3g μ_B is more than %g times `spin_norm`; are the spins in "
+            "μ_B?",
+            system.where(frame, atom),
+            length[frame, atom],
+            MAX_STRETCH,
+        )
 
 
 def _check_distances(
