@@ -22,6 +22,7 @@ from deepspin.training.callbacks import (
     LossGuard,
     StopOnSignal,
     TrainingStopped,
+    find_checkpoints,
     resolve_checkpoint,
     step_of,
 )
@@ -361,11 +362,13 @@ def _fit(
         "input": options,
         "min_nbor_dist": train_data.nearest,
     }
+    earlier = find_checkpoints(training["save_ckpt"]) if restart else {}
     checkpoint = Checkpoint(
         training["save_ckpt"],
         training["save_freq"],
         training["max_ckpt_keep"],
         metadata,
+        written=[path for step, path in earlier.items() if step <= done],
     )
     callbacks = [LossGuard(train_data)]
     if training["disp_training"]:
