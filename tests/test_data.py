@@ -3,6 +3,7 @@
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -444,9 +445,7 @@ def single(model, data, system, frame):
         n, nloc = there.sum(), len(there)
         index = neighbors.index
         index = np.where(index >= nloc, index - nloc + n, index).astype(np.int32)
-        neighbors = type(neighbors)(
-            count, index, neighbors.shift, neighbors.found, neighbors.nearest
-        )
+        neighbors = replace(neighbors, count=count, index=index)
     inputs, slots = collate(
         own.coord[None, frame, there],
         own.spin[None, frame, there],

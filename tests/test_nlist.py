@@ -205,8 +205,18 @@ def test_centres_and_types():
     np.testing.assert_array_equal(neighbors.count, count)
     np.testing.assert_array_equal(neighbors.found, count.max(axis=0))
     assert not neighbors.count[5].any()  # a centre that is not there
-    for name in ("count", "index", "shift", "found"):
+    for name in ("count", "index", "found"):
         assert getattr(neighbors, name).dtype == np.int32
+    assert neighbors.shift.dtype == np.int8
+    assert neighbors.dropped == 0
+
+
+def test_far_shifts():
+    """Shifts that int8 cannot hold."""
+    points = np.array([[0.0, 0, 0], [300 * 4.0 + 1, 0, 0]])
+    neighbors = build(points, np.zeros(2, int), 2, 4.0 * np.eye(3), True, 1.5, 1)
+    assert neighbors.shift.dtype == np.int32
+    assert sorted(neighbors.shift[:, 0].tolist()) == [-300, 300]
 
 
 def test_slot():

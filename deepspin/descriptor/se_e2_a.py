@@ -7,7 +7,7 @@ matrix (4), g channel of the embedding, a axis channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -253,14 +253,14 @@ class DescrptSeA(keras.layers.Layer):
             total += tf.pad(extra[..., None, :], [[0, 0], [0, 0], [0, 3], [0, 0]])
         return total
 
-    def compute_stats(self, batches: Sequence[tuple]) -> None:
+    def compute_stats(self, batches: Iterable[tuple]) -> None:
         """Set `davg` and `dstd` from data (DeePMD-kit's definition).
 
         Pooled over all slots of all centres of a type, the empty ones as rows of 0.
 
         Parameters
         ----------
-        batches : sequence of (diff, filled, masks)
+        batches : iterable of (diff, filled, masks)
             The first two as for `call`; `masks` holds for each type of centre whether
             the centre's slot holds an atom, shape (nf, n).
         """

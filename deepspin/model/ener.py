@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -172,7 +172,7 @@ class SpinEnergyModel(keras.Model):
 
     def compute_stats(
         self,
-        batches: Sequence[tuple[dict, dict]],
+        batches: Iterable[tuple[dict, dict]],
         atom_ener: Sequence[float | None] | None = None,
         rcond: float | None = None,
     ) -> None:
@@ -182,7 +182,7 @@ class SpinEnergyModel(keras.Model):
 
         Parameters
         ----------
-        batches : sequence of (inputs, labels)
+        batches : iterable of (inputs, labels)
             The sample; a frame drawn twice counts twice.
         atom_ener : sequence of float or None, optional
             Given energies in eV of the types, or of the types and the spin types'
@@ -190,21 +190,24 @@ class SpinEnergyModel(keras.Model):
         rcond : float, optional
             Cutoff of small singular values in the least squares for the bias.
         """
-        rows, energies, counts = [], [], []
+        energies, counts = [], []
         scheme = self.spin.scheme
-        for inputs, labels in batches:
-            inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-            natoms = _lengths(inputs["mask"])
-            points, _ = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
-            masks = [np.asarray(m) for m in inputs["mask"]]
-            rows.append((*self._separations(points, inputs), masks))
-            if "energy" in labels:
-                real = np.stack([m.sum(axis=1) for m in masks], axis=1)
-                found = np.asarray(labels["find_energy"]) > 0
-                extended = np.concatenate([real, real[:, scheme.spin_types]], axis=1)
-                counts.append(extended[found])
-                energies.append(np.asarray(labels["energy"])[found])
-        self.descriptor.compute_stats(rows)
+
+        def environments():
+            for inputs, labels in batches:
+                inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+                natoms = _lengths(inputs["mask"])
+                points, _ = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
+                masks = [np.asarray(m) for m in inputs["mask"]]
+                if "energy" in labels:
+                    real = np.stack([m.sum(axis=1) for m in masks], axis=1)
+                    found = np.asarray(labels["find_energy"]) > 0
+                    extended = [real, real[:, scheme.spin_types]]
+                    counts.append(np.concatenate(extended, axis=1)[found])
+                    energies.append(np.asarray(labels["energy"])[found])
+                yield (*self._separations(points, inputs), masks)
+
+        self.descriptor.compute_stats(environments())
         if not energies or not sum(map(len, energies)):
             return
         given = list(atom_ener) if atom_ener is not None else None

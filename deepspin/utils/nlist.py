@@ -24,7 +24,7 @@ class Neighbors:
         Number of neighbours of each type, after truncation at `sel`.
     index : np.ndarray of int32, shape (npairs,)
         Neighbouring point of each pair.
-    shift : np.ndarray of int32, shape (npairs, 3)
+    shift : np.ndarray of int8 or int32, shape (npairs, 3)
         Lattice vectors to add to the neighbour: the separation of a pair (i, j) is
         ``points[j] + shift @ box - points[i]``.
     found : np.ndarray of int32, shape (nblocks,)
@@ -114,7 +114,7 @@ def build(
     return Neighbors(
         count=count.reshape(ncentres, nblocks).astype(np.int32),
         index=j.astype(np.int32),
-        shift=shift.astype(np.int32),
+        shift=shift.astype(np.int8 if np.abs(shift).max(initial=0) < 128 else np.int32),
         found=found.astype(np.int32),
         dropped=len(i) - len(j),
         nearest=float(distance.min(initial=np.inf)),
