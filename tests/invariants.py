@@ -241,7 +241,7 @@ def check_smooth(
             jumps.append(np.abs(right - left).max())
             bends.append(np.abs(g[4] - 2 * g[3] + 2 * g[1] - g[0]).max() / h**2)
             slope = np.abs(left).max()
-        smooth = jumps[1] <= jumps[0] / 8 + 1e-9 * max(slope, 1e-3)
+        smooth = jumps[1] <= jumps[0] / 8 + 1e-8 * max(slope, 1e-3)
         # the energy's second derivative is continuous, that of forces is not
         sharp = bends[1] > 1e-5 if name != "energy" else True
         failed |= not (smooth and sharp)

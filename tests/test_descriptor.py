@@ -83,14 +83,23 @@ def test_smooth_weight_is_c2():
 def test_gradients_are_finite_in_empty_slots():
     diff = tf.constant(np.zeros((3, 3)))
     filled = tf.constant([False, True, True])
-    for protection in (0.0, 0.1):
+    for protection, slots in ((0.0, ~filled), (0.1, filled)):
         with tf.GradientTape() as tape:
             tape.watch(diff)
-            radial, angular = environment_matrix(diff, filled, 3.0, 1.0, protection)
+            radial, angular = environment_matrix(
+                diff, filled & (slots | (protection > 0)), 3.0, 1.0, protection
+            )
             total = tf.reduce_sum(radial) + tf.reduce_sum(angular)
         assert np.isfinite(tape.gradient(total, diff)).all()
     np.testing.assert_allclose(radial, [0.0, 10.0, 10.0])  # 1/protection
     np.testing.assert_array_equal(angular, 0.0)
+
+
+def test_points_that_coincide_have_no_energy():
+    """NaN, not the number of some other distance."""
+    diff, filled = tf.zeros((2, 3), tf.float64), tf.constant([False, True])
+    radial, _ = environment_matrix(diff, filled, 3.0, 1.0)
+    np.testing.assert_array_equal(radial, [0.0, np.nan])
 
 
 # -- descriptor ----------------------------------------------------------------------

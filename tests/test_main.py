@@ -146,7 +146,7 @@ MISTAKES = {
     "typo": (["train", "typo.json"], "`model/descriptor/rcutt` is not a key .*`rcut`"),
     "no data": (["test", "-s", "absent"], "'absent' does not exist."),
     "no list": (["test", "-f", "absent.txt"], "'absent.txt' is not a file."),
-    "suffix of output": (["convert-from", "a.pb", "-o", "b.pb"], "end in '.keras'"),
+    "no frozen model": (["convert-from", "a.pb", "-o", "b.keras"], "'a.pb' is not"),
     "no folder of the log": (["doc-train-input", "-l", "no/log"], "no/log"),
 }
 

@@ -232,7 +232,7 @@ def test_xla_is_plain(make_model, make_batch):
     fast = tf.function(everything, jit_compile=True)(batch)
     assert_all_close(fast[0], plain[0], rtol=1e-12, atol=1e-12)
     for a, b in zip(tf.nest.flatten(fast[1]), tf.nest.flatten(plain[1]), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11 * np.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(b).max())
     energies = [model(batch[0])["energy"], plain[0]["energy"]]
     np.testing.assert_allclose(*energies, rtol=1e-13)  # eager
 
@@ -252,7 +252,7 @@ def test_training_with_xla_is_training_without(make_model, make_batch):
     for a, b in zip(*weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
     changed = [np.abs(a - old).max() for a, old in zip(weights[0], start, strict=True)]
-    assert max(changed) > 1e-4
+    assert max(changed) > 1e-5
 
 
 @pytest.mark.parametrize("type_one_side", [False, True])
@@ -349,7 +349,9 @@ def test_gradient_in_the_weights(jit_compile, make_model, make_batch):
                 losses.append(float(call(batch)[0]))
             weight.assign(value)
             difference = (losses[0] - losses[1]) / 2e-5
-            assert difference == pytest.approx(slope[index], rel=1e-5), weight.path
+            noise = 50 * np.finfo(float).eps * abs(losses[0]) / 1e-5  # of the loss
+            close = pytest.approx(slope[index], rel=1e-5, abs=noise)
+            assert difference == close, weight.path
             checked.add((layer in fitting.nets, kind))
     assert len(checked) == 6
 

@@ -98,7 +98,6 @@ def silut_reference(x, threshold=3.0):
 
 REFERENCE["silut"] = silut_reference
 REFERENCE["silut:1.5"] = lambda x: silut_reference(x, 1.5)
-REFERENCE["custom_silu:1.5"] = REFERENCE["silut:1.5"]
 
 
 def derivatives(function, x):

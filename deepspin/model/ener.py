@@ -291,9 +291,10 @@ class SpinEnergyModel(keras.Model):
         values = {"loss": loss, **rmse}
         for name, mean in self._means.items():
             # a batch without the label does not count; a loss of NaN does
-            counts = (name == "loss") | ~tf.math.is_nan(values[name])
-            weight = tf.cast(counts, tf.float64)
-            mean.update_state(tf.where(counts, values[name], 0.0), sample_weight=weight)
+            value = values[name]
+            counts = tf.cast((name == "loss") | ~tf.math.is_nan(value), tf.float64)
+            mean.total.assign_add(tf.where(counts > 0, value, tf.zeros_like(value)))
+            mean.count.assign_add(counts)
         nan = tf.constant(np.nan, dtype=tf.float64)
         return {
             name: tf.where(mean.count > 0, mean.result(), nan)
