@@ -159,7 +159,8 @@ class DeepSpin:
         if bare.any() and not self.model.descriptor.env_protection:
             frame, atom = np.argwhere(bare)[0]
             raise ValueError(
-                f"Atom {atom} of frame {frame} has |spin| = {modulus[frame, atom]:.3g}, but type "
+                f"Atom {atom} of frame {frame} has |spin| = "
+                f"{modulus[frame, atom]:.3g}, but type "
                 f"'{self.type_map[atype[atom]]}' is a spin type; its virtual atom "
                 "would coincide with it. Give it a spin (1e-6 μ_B will do) or use "
                 "a model with `env_protection`."
