@@ -19,7 +19,7 @@ DATA = Path(__file__).parent.parent / "data"
 def main() -> None:
     """Build the model, fit it, evaluate it, save it."""
     parser = argparse.ArgumentParser(description="Fit NiO with Keras.")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--epochs", type=int, default=20, help="reports on the way")
     parser.add_argument("--output", default="nio.keras")
     args = parser.parse_args()
