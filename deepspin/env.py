@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep large blocks that are freed, where it can.
 
     A training step allocates tens of MB and frees them; given back to the system they
-    come again as fresh pages, which costs a sixth of the step (glibc, NiO example).
+    come again as fresh pages, at a cost that shows.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
