@@ -28,17 +28,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         prog="dp-spin",
-        description="Deep potentials with atomic spins: train, test, convert.",
+        description="Deep potentials with atomic spins.",
         epilog="`dp-spin VERB -h` explains a verb.",
     )
     parser.add_argument(
         "--version", action="version", version=f"deepspin {__version__}"
     )
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True)
-    _add_train(verbs, common)
-    _add_test(verbs, common)
-    _add_convert_from(verbs, common)
-    _add_doc(verbs, common)
+    for add in (
+        _add_init,
+        _add_check_data,
+        _add_neighbor_stat,
+        _add_convert_data,
+        _add_train,
+        _add_plot,
+        _add_test,
+        _add_freeze,
+        _add_show,
+        _add_convert_from,
+        _add_doc,
+    ):
+        add(verbs, common)
     return parser
 
 
@@ -46,6 +56,218 @@ def _add(verbs, common, name: str, entrypoint: str, text: str):
     parser = verbs.add_parser(name, parents=[common], help=text, description=text)
     parser.set_defaults(entrypoint=entrypoint)
     return parser
+
+
+def _add_force(parser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="replace what is at the output"
+    )
+
+
+def _add_spin(parser) -> None:
+    """Options that say how data is to be understood; the data tells most of it."""
+    parser.add_argument(
+        "-t",
+        "--type-map",
+        nargs="+",
+        metavar="TYPE",
+        help="names of the types (default: those of type_map.raw)",
+    )
+    parser.add_argument(
+        "--use-spin",
+        nargs="+",
+        metavar="TYPE",
+        help="names of the types with spin (default: those whose spins are not 0)",
+    )
+    parser.add_argument(
+        "--virtual-len",
+        nargs="+",
+        type=float,
+        metavar="LENGTH",
+        help="distance in Å of a virtual atom, for each type with spin (default: 0.4)",
+    )
+    parser.add_argument(
+        "--spin-norm",
+        nargs="+",
+        type=float,
+        metavar="NORM",
+        help="|spin| in μ_B at that distance, for each type with spin (default: the "
+        "mean of the data)",
+    )
+    parser.add_argument(
+        "-i",
+        "--input",
+        metavar="INPUT",
+        help="take all of these from the input file of a training instead",
+    )
+
+
+def _add_init(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "init",
+        "deepspin.entrypoints.init:init",
+        "Write an input to start from for given data, with the reasons.",
+    )
+    parser.add_argument(
+        "systems", nargs="+", metavar="DATA", help="systems, or folders to search"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="input.json",
+        help="file to write, .json or .yaml (default: input.json)",
+    )
+    parser.add_argument(
+        "-r", "--rcut", type=float, default=6.0, help="cutoff in Å (default: 6.0)"
+    )
+    _add_force(parser)
+
+
+def _add_check_data(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "check-data",
+        "deepspin.entrypoints.check_data:check_data",
+        "Look data over: ranges, outliers, distances, torques, duplicates.",
+    )
+    parser.add_argument(
+        "systems", nargs="+", metavar="DATA", help="systems, or folders to search"
+    )
+    _add_spin(parser)
+    parser.add_argument(
+        "--json", metavar="FILE", help="also write what was found to this file"
+    )
+
+
+def _add_neighbor_stat(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "neighbor-stat",
+        "deepspin.entrypoints.neighbor_stat:neighbor_stat",
+        "Count neighbours, virtual atoms included, and suggest sel.",
+    )
+    parser.add_argument(
+        "-s",
+        "--system",
+        nargs="+",
+        default=["."],
+        metavar="DATA",
+        help="systems, or folders to search (default: .)",
+    )
+    parser.add_argument(
+        "-r",
+        "--rcut",
+        type=float,
+        help="cutoff in Å (default: that of -i, otherwise 6.0)",
+    )
+    _add_spin(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PICTURE",
+        help="also draw the distributions to this file (.png, .pdf or .svg)",
+    )
+
+
+def _add_convert_data(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "convert-data",
+        "deepspin.entrypoints.convert_data:convert_data",
+        "Write systems in another layout: spin files or virtual atoms, npy or HDF5.",
+    )
+    parser.add_argument(
+        "systems", nargs="+", metavar="DATA", help="systems, or folders to search"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="folder to write, or HDF5 file (.hdf5 or .h5)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("spin-files", "virtual-atom", "same"),
+        default="same",
+        help="how to store the spins (default: same)",
+    )
+    _add_spin(parser)
+    _add_force(parser)
+
+
+def _add_plot(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "plot",
+        "deepspin.entrypoints.plot:plot",
+        "Draw learning curves (lcurve.out), or the detail files of dp-spin test.",
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="learning curves, several to compare runs; or detail files",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PICTURE",
+        help="file to write, .png, .pdf or .svg (default: beside the first file)",
+    )
+    parser.add_argument(
+        "--labels", nargs="+", metavar="LABEL", help="names of the runs"
+    )
+    parser.add_argument(
+        "--log-x", action="store_true", help="logarithmic axis of steps"
+    )
+    parser.add_argument("--linear-y", action="store_true", help="linear axis of errors")
+
+
+def _add_freeze(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "freeze",
+        "deepspin.entrypoints.freeze:freeze",
+        "Write a model as a TensorFlow SavedModel that runs without deepspin.",
+    )
+    parser.add_argument(
+        "-c",
+        "--checkpoint",
+        default=".",
+        metavar="CKPT",
+        help="model file, prefix of checkpoints, or folder with the file `checkpoint` "
+        "(default: .)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="frozen_model",
+        help="folder to write (default: frozen_model)",
+    )
+    _add_force(parser)
+
+
+def _add_show(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "show",
+        "deepspin.entrypoints.show:show",
+        "Tell what is in a model file.",
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="model file, frozen model, prefix of checkpoints, or DeePMD-kit's .pb",
+    )
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
 
 
 def _add_train(verbs, common) -> None:
@@ -101,7 +323,7 @@ def _add_test(verbs, common) -> None:
         "-m",
         "--model",
         default="model.ckpt",
-        help="model file (.keras, or DeePMD-kit's .pb) or prefix of checkpoints "
+        help="model file, frozen model, prefix of checkpoints, or DeePMD-kit's .pb "
         "(default: model.ckpt)",
     )
     data = parser.add_mutually_exclusive_group()
@@ -137,6 +359,11 @@ def _add_test(verbs, common) -> None:
     parser.add_argument(
         "-a", "--atomic", action="store_true", help="compare atom energies too"
     )
+    parser.add_argument(
+        "--plot",
+        metavar="PICTURE",
+        help="draw predictions against labels to this file (.png, .pdf or .svg)",
+    )
 
 
 def _add_convert_from(verbs, common) -> None:
@@ -154,6 +381,7 @@ def _add_convert_from(verbs, common) -> None:
         default="model.keras",
         help="model file to write (default: model.keras)",
     )
+    _add_force(parser)
 
 
 def _add_doc(verbs, common) -> None:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files and folders that are written whole or not at all, and never over others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class OutputError(OSError):
+    """Something cannot be written: what, why, and what to do, in one line."""
+
+
+def claim(path: str | Path, *, force: bool = True) -> Path:
+    """Make sure, before the work, that an output can be written at its end.
+
+    Makes the folder that it goes to.
+
+    Parameters
+    ----------
+    path : str
+        File or folder to be written.
+    force : bool
+        Whether it may replace what is there.
+
+    Raises
+    ------
+    OutputError
+        There is something already, or its folder takes no files.
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise OutputError(
+            f"'{path}' exists. Choose another output, or replace it with --force."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(b"\0" * 512)
+            probe.flush()
+    except OSError as error:
+        raise OutputError(_reason(path, error)) from error
+    return path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a path beside `path`; what the block writes there takes its place.
+
+    Either all of it, on the disk for good, or, if the block fails, nothing: what was
+    there stays. Both may be files or folders.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, or the like.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    _remove(partial)  # of a program that was killed
+    try:
+        yield partial
+        for file in partial.rglob("*") if partial.is_dir() else [partial]:
+            sync(file)
+        if path.is_dir() and not path.is_symlink():  # cannot be replaced in one step
+            old = path.with_name(f".{path.name}.old")
+            _remove(old)
+            path.rename(old)
+            partial.rename(path)
+            _remove(old)
+        else:
+            partial.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(_reason(path, error)) from error
+    finally:
+        _remove(partial)
+
+
+def sync(path: Path) -> None:
+    """Have the system put a file or folder on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _reason(path: Path, error: OSError) -> str:
+    advice = {
+        errno.ENOSPC: "Free some space, or write elsewhere.",
+        errno.EDQUOT: "Free some of your quota, or write elsewhere.",
+        errno.EFBIG: "Raise the limit of file sizes, or write elsewhere.",
+    }.get(error.errno, "Write elsewhere, or mend that.")
+    return f"'{path}' cannot be written: {error.strerror or error}. {advice}"
