@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from deepspin.utils.spin import VirtualAtoms
+
+# |spin| in μ_B that is reckoned with where nothing tells
+UNKNOWN_SPIN = 5.0
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -106,6 +110,51 @@ class Spin(keras.layers.Layer):
         """
         real, virtual = tf.split(force_points, 2, axis=1)
         return real + virtual, self.scale(natoms)[:, None] * virtual
+
+    def neighbors(
+        self, nlist: tf.Tensor, shift: tf.Tensor, atype: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Neighbouring points of each atom, from its neighbouring atoms.
+
+        Parameters
+        ----------
+        nlist : tf.Tensor of int32, shape (nf, nloc, nnei)
+            Neighbouring atoms, -1 in empty slots.
+        shift : tf.Tensor of int32, shape (nf, nloc, nnei, 3)
+            Their lattice shifts.
+        atype : tf.Tensor of int32, shape (nf, nloc)
+            Types, -1 for no atom.
+
+        Returns
+        -------
+        index, kind : tf.Tensor of int32, shape (nf, nloc, 2 nnei + 1)
+            Numbers of the points, as `call` orders them, and their types: atoms, the
+            virtual atoms of these and the centre's own. `kind` is -1 for none.
+        shift : tf.Tensor of int32, shape (nf, nloc, 2 nnei + 1, 3)
+            Their lattice shifts.
+        """
+        nloc = tf.shape(atype)[1]
+        own = tf.where(atype >= 0, tf.range(nloc), -1)[..., None]  # f i 1
+        owner = tf.concat([nlist, own], axis=2)
+        types = tf.gather(atype, tf.maximum(owner, 0), batch_dims=1)
+        types = tf.where(owner >= 0, types, -1)
+        table = [*self.scheme.virtual_type(np.arange(self.scheme.ntypes)), -1]
+        row = tf.where(types >= 0, types, self.scheme.ntypes)
+        virtual = tf.gather(tf.constant(table, dtype=tf.int32), row)
+        index = tf.concat([nlist, owner + nloc], axis=2)
+        kind = tf.concat([types[:, :, :-1], virtual], axis=2)
+        return index, kind, tf.concat([shift, shift, tf.zeros_like(shift[:, :, :1])], 2)
+
+    def nominal_offset(self, spin_type: int) -> float:
+        """Distance in Å that the options give the virtual atoms of a type."""
+        k = self.scheme.spin_types.index(spin_type)
+        lengths, scales = (self._options[n] for n in ("virtual_len", "virtual_scale"))
+        return lengths[k] if lengths else scales[k] * UNKNOWN_SPIN
+
+    @property
+    def options(self) -> dict:
+        """What the layer was told of spins: ``model/spin`` of an input."""
+        return {k: v for k, v in self._options.items() if v is not None}
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

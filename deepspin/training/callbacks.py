@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import logging
 import math
-import re
 import signal
 import time
 from collections.abc import Sequence
@@ -18,12 +17,11 @@ import tensorflow as tf
 
 from deepspin.training.serialization import save_model
 from deepspin.utils.data import DataSystem
+from deepspin.utils.model_files import POINTER, POINTER_LINE
+from deepspin.utils.outputs import replacing
 
 log = logging.getLogger(__name__)
 
-# names the newest checkpoint, as DeePMD-kit's file of this name does
-POINTER = "checkpoint"
-POINTER_LINE = 'model_checkpoint_path: "{}"\n'
 NAN_NOTE = (
     "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
 )
@@ -266,56 +264,14 @@ class Checkpoint(keras.callbacks.Callback):
                 "`start_lr`."
             )
         save_model(self.model, path, {**self.metadata, "step": step})
-        pointer = path.parent / POINTER
-        partial = path.parent / f".{POINTER}.partial"
-        partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
-        partial.replace(pointer)
+        with replacing(path.parent / POINTER) as partial:
+            partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
         log.info("saved checkpoint %s", path)
         self.written = [old for old in self.written if old != path] + [path]
         for old in self.written[: -self.max_keep]:
             old.unlink(missing_ok=True)
         self.written = self.written[-self.max_keep :]
         return path
-
-
-def find_checkpoints(prefix: str | Path) -> dict[int, Path]:
-    """Checkpoints of a prefix by step, ascending."""
-    prefix = Path(prefix)
-    pattern = re.compile(re.escape(prefix.name) + r"-(\d+)\.keras")
-    found = {}
-    for path in prefix.parent.glob("*.keras"):
-        match = pattern.fullmatch(path.name)
-        if match:
-            found[int(match[1])] = path
-    return dict(sorted(found.items()))
-
-
-def resolve_checkpoint(name: str | Path) -> Path:
-    """Find a checkpoint by its file, its name without ``.keras``, or its prefix.
-
-    Of a prefix it is the one that was written last, as the file ``checkpoint`` says, or
-    else that of the highest step.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-    """
-    path = Path(name)
-    for candidate in (path, Path(f"{name}.keras")):
-        if candidate.is_file():
-            return candidate
-    saved = list(find_checkpoints(path).values())
-    pointer = path.parent / POINTER
-    if pointer.is_file():
-        text = pointer.read_text(encoding="utf-8")
-        saved.sort(key=lambda file: POINTER_LINE.format(file.name) == text)
-    if saved:
-        return saved[-1]
-    raise FileNotFoundError(
-        f"No checkpoint: there is neither a file '{name}' or '{name}.keras' nor any "
-        f"'{name}-STEP.keras'."
-    )
 
 
 class StopOnSignal(keras.callbacks.Callback):

@@ -1,15 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model files: Keras archives with the package's metadata beside the weights.
-
-A model file is a ``.keras`` archive (configuration as JSON, weights as HDF5, no code)
-that also holds ``deepspin.json``: the version of the format, the training input, the
-step and what the data looked like.
-"""
+"""Writing and loading model files; `deepspin.utils.model_files` says what they are."""
 
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
@@ -17,16 +11,23 @@ import keras
 
 import deepspin.loss.ener_spin
 import deepspin.training.learning_rate  # noqa: F401  registers what archives name
+from deepspin.interop.deepmd import load_frozen
+from deepspin.interop.saved_model import load_frozen_model
 from deepspin.model.ener import SpinEnergyModel
-
-FORMAT_VERSION = 1
-METADATA = "deepspin.json"
+from deepspin.utils.model_files import (
+    FORMAT_VERSION,
+    METADATA,
+    is_frozen,
+    read_config,
+    read_metadata,
+)
+from deepspin.utils.outputs import replacing
 
 
 def save_model(
     model: SpinEnergyModel, path: str | Path, metadata: dict | None = None
 ) -> None:
-    """Write a model, its optimizer and metadata, in one step or not at all.
+    """Write a model, its optimizer and metadata, whole or not at all.
 
     Parameters
     ----------
@@ -36,48 +37,20 @@ def save_model(
         File to write, ending in ``.keras``.
     metadata : dict, optional
         JSON-able; kept beside the weights.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, or the like; a file of that name stays as it was.
     """
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"A model file must end in '.keras'. Received: '{path}'")
-    partial = path.with_name(f".{path.stem}.partial.keras")
-    try:
+    with replacing(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
             content = {"format": FORMAT_VERSION, **(metadata or {})}
             archive.writestr(METADATA, json.dumps(content, indent=2))
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def read_metadata(path: str | Path) -> dict:
-    """Metadata of a model file; empty if it was written by `model.save`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        There is no such file, or it is none of ours, or from a newer version.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"No model: '{path}' is not a file.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if METADATA not in archive.namelist():
-                return {}
-            metadata = json.loads(archive.read(METADATA))
-    except (zipfile.BadZipFile, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"'{path}' is not a model file: neither .keras nor .pb ({error})."
-        ) from error
-    if metadata.get("format", 0) > FORMAT_VERSION:
-        raise ValueError(
-            f"'{path}' has format {metadata['format']}; this deepspin reads up to "
-            f"{FORMAT_VERSION}. Install a newer one."
-        )
-    return metadata
 
 
 def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
@@ -86,24 +59,34 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
     Parameters
     ----------
     path : str
-        A ``.keras`` file of deepspin, or a spin model frozen by DeePMD-kit's TensorFlow
-        backend (``.pb``).
+        A ``.keras`` file of deepspin, a frozen model of deepspin (a folder), or a spin
+        model frozen by DeePMD-kit's TensorFlow backend (``.pb``).
     compile : bool
         Restore loss and optimizer, if there are any.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        There is no such file, or it is not such a model.
+        There is no such file, or it is not such a model, or it is damaged.
     """
     if str(path).endswith(".pb"):
-        from deepspin.interop.deepmd import load_frozen
-
         return load_frozen(path)[0]
     read_metadata(path)
-    model = keras.saving.load_model(path, compile=compile, safe_mode=True)
-    if not isinstance(model, SpinEnergyModel):
+    if is_frozen(path):
+        return load_frozen_model(path)
+    config = read_config(path, _is_registered if compile else None)
+    if config.get("registered_name") != "deepspin>SpinEnergyModel":
         raise ValueError(
-            f"'{path}' holds a {type(model).__name__}, not a SpinEnergyModel."
+            f"'{path}' holds a {config.get('class_name')}, not a SpinEnergyModel."
         )
-    return model
+    try:
+        return keras.saving.load_model(path, compile=compile, safe_mode=True)
+    except Exception as error:  # Keras and HDF5 raise what they like on damaged files
+        raise ValueError(
+            f"'{path}' cannot be loaded: {str(error).splitlines()[0].rstrip('.')}. "
+            "Use another checkpoint, or the version of deepspin that wrote it."
+        ) from error
+
+
+def _is_registered(name: str) -> bool:
+    return keras.saving.get_registered_object(name) is not None

@@ -22,15 +22,18 @@ from deepspin.training.callbacks import (
     LossGuard,
     StopOnSignal,
     TrainingStopped,
-    find_checkpoints,
-    resolve_checkpoint,
     step_of,
 )
 from deepspin.training.learning_rate import ExpDecay, adam
-from deepspin.training.serialization import load_model, read_metadata
+from deepspin.training.serialization import load_model
 from deepspin.utils.data import DataSystem
 from deepspin.utils.files import DataError
 from deepspin.utils.inputs import load_input, normalize
+from deepspin.utils.model_files import (
+    find_checkpoints,
+    read_metadata,
+    resolve_checkpoint,
+)
 from deepspin.utils.refused import InputError
 from deepspin.utils.spin import VirtualAtoms
 

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dp-spin freeze``: write a model as a SavedModel that runs without deepspin."""
+
+from __future__ import annotations
+
+import logging
+
+from deepspin import __version__
+from deepspin.env import start_tensorflow
+from deepspin.utils.model_files import read_config, read_metadata, resolve_checkpoint
+from deepspin.utils.outputs import claim
+
+log = logging.getLogger(__name__)
+
+
+def freeze(*, checkpoint: str, output: str, force: bool = False) -> None:
+    """Write a frozen model, see `deepspin.interop.saved_model.FrozenModel`.
+
+    Parameters
+    ----------
+    checkpoint : str
+        Model file, prefix of checkpoints, or a folder with the file ``checkpoint``.
+    output : str
+        Folder to write.
+    force : bool
+        Whether it may replace what is there.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, OutputError
+        There is no such model, or the output exists or cannot be written.
+    """
+    source = resolve_checkpoint(checkpoint)
+    imported = source.suffix == ".pb"
+    metadata = {} if imported else read_metadata(source)
+    if not imported:
+        read_config(source)
+    claim(output, force=force)
+    start_tensorflow()
+    import tensorflow as tf
+
+    from deepspin.interop.saved_model import freeze as write
+    from deepspin.training.serialization import load_model
+
+    model = load_model(source, compile=False)
+    engine = {"deepspin": __version__, "tensorflow": tf.__version__}
+    write(model, output, {**metadata, **engine, "source": str(source)})
+    log.info("%s: %s frozen into %s", source, " ".join(model.type_map), output)

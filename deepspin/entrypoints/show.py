@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dp-spin show``: tell what is in a model file; TensorFlow is not needed for ours."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+from deepspin.env import start_tensorflow
+from deepspin.utils.model_files import (
+    is_frozen,
+    read_config,
+    read_metadata,
+    resolve_checkpoint,
+)
+
+
+def show(*, model: str, json: bool = False) -> None:
+    """Print a summary of a model file to stdout.
+
+    Parameters
+    ----------
+    model : str
+        Model file, frozen model, prefix of checkpoints, folder with the file
+        ``checkpoint``, or DeePMD-kit's ``.pb``.
+    json : bool
+        Print metadata and configuration as JSON instead.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such file, or it is no model.
+    """
+    path = resolve_checkpoint(model)
+    config, metadata = _read(path)
+    if json:
+        text = _as_json({**metadata, "model": config})
+    else:
+        rows = list(_rows(path, config["config"], metadata))
+        width = max(len(name) for name, _ in rows)
+        text = "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    sys.stdout.write(text + "\n")
+
+
+def _read(path: Path) -> tuple[dict, dict]:
+    """Configuration and metadata of a model file."""
+    if path.suffix != ".pb":
+        return read_config(path), read_metadata(path)
+    start_tensorflow()
+    from deepspin.interop.deepmd import load_frozen
+
+    loaded, options = load_frozen(path)
+    return {"config": loaded.get_config()}, {"input": {"model": options}}
+
+
+def _as_json(content: dict) -> str:
+    return json.dumps(content, indent=2)
+
+
+def _rows(path: Path, model: dict, metadata: dict):
+    """Lines of the summary: what, and its value."""
+    descriptor, fitting, spin = (
+        model[part]["config"] for part in ("descriptor", "fitting", "spin")
+    )
+    yield "file", f"{path} ({_kind(path)})"
+    if "deepspin" in metadata:
+        made = [f"{k} {metadata[k]}" for k in _PROGRAMS if k in metadata]
+        yield "written by", ", ".join(made)
+    if "step" in metadata:
+        total = metadata.get("input", {}).get("training", {}).get("numb_steps")
+        yield "step", f"{metadata['step']}" + (f" of {total}" if total else "")
+    yield "types", " ".join(model["type_map"])
+    yield from _spin_rows(model["type_map"], spin, metadata)
+    yield "cutoff", f"{descriptor['rcut']:g} Å, smooth from {descriptor['rcut_smth']:g}"
+    names = [*model["type_map"], *_magnetic(model["type_map"], spin, "{}(spin)")]
+    sel = zip(names, descriptor["sel"], strict=True)
+    yield "sel", ", ".join(f"{name} {n}" for name, n in sel)
+    if metadata.get("min_nbor_dist"):
+        yield "nearest in training", f"{metadata['min_nbor_dist']:.4f} Å"
+    yield "descriptor", _net(descriptor) + f", axis_neuron {descriptor['axis_neuron']}"
+    yield "fitting net", _net(fitting)
+    yield "weights", f"{_count(descriptor, fitting, len(names)):,} to train"
+
+
+_PROGRAMS = ("deepspin", "tensorflow", "keras")
+
+
+def _kind(path: Path) -> str:
+    if path.suffix == ".pb":
+        return "frozen by DeePMD-kit"
+    return "frozen, a SavedModel" if is_frozen(path) else "Keras archive"
+
+
+def _magnetic(type_map: list[str], spin: dict, text: str) -> list[str]:
+    pairs = zip(type_map, spin["use_spin"], strict=True)
+    return [text.format(name) for name, magnetic in pairs if magnetic]
+
+
+def _spin_rows(type_map: list[str], spin: dict, metadata: dict):
+    for k, name in enumerate(_magnetic(type_map, spin, "{}")):
+        given = [o for o in ("virtual_len", "spin_norm", "virtual_scale") if spin[o]]
+        text = ", ".join(f"{option} {spin[option][k]:g}" for option in given)
+        low, high = (metadata.get("spin_range") or {}).get(name, (None, None))
+        if low is not None:
+            text += f"; |S| in training {low:.4f} to {high:.4f} μ_B"
+        yield f"spin of {name}", text
+
+
+def _net(config: dict) -> str:
+    dtype = config["dtype"]
+    dtype = dtype["config"]["name"] if isinstance(dtype, dict) else dtype
+    text = "-".join(map(str, config["neuron"]))
+    text += f" {config['activation_function']}, {dtype}"
+    if config["resnet_dt"]:
+        text += ", resnet_dt"
+    if "type_one_side" in config:
+        text += ", type_one_side" if config["type_one_side"] else ", two-sided"
+    return text
+
+
+def _count(descriptor: dict, fitting: dict, nblocks: int) -> int:
+    """Number of trainable weights."""
+
+    def dense(widths: list[int]) -> int:
+        return sum((a + 1) * b for a, b in pairwise(widths))
+
+    def steps(widths: list[int], doubling: bool) -> int:
+        pairs = pairwise(widths)
+        return sum(b for a, b in pairs if b == a or (doubling and b == 2 * a))
+
+    embedding = [1, *descriptor["neuron"]]
+    nets = nblocks * (1 if descriptor["type_one_side"] else descriptor["ntypes"])
+    total = nets * dense(embedding)
+    if descriptor["resnet_dt"]:
+        total += nets * steps(embedding, True)
+    widths = [fitting["dim_descrpt"], *fitting["neuron"]]
+    each = dense([*widths, 1])
+    if fitting["resnet_dt"]:
+        each += steps(widths[1:], False)
+    return total + fitting["ntypes"] * each
