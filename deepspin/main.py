@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from deepspin import __version__
+from deepspin.utils.terminal import is_live
 
 log = logging.getLogger("deepspin")
 
@@ -427,7 +428,7 @@ def _set_up_log(verbose: bool, log_path: str | None) -> None:
     """Show messages on the terminal and write them, with tracebacks, to a file."""
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
-    screen = logging.StreamHandler(sys.stderr)
+    screen = _Screen()
     screen.setFormatter(_Plain(verbose))
     log.addHandler(screen)
     if log_path:
@@ -446,6 +447,25 @@ def _close_log() -> None:
     for handler in log.handlers[:]:
         log.removeHandler(handler)
         handler.close()
+
+
+class _Screen(logging.StreamHandler):
+    """Writes to what `sys.stderr` is by then: a line of progress stands in for it."""
+
+    @property
+    def stream(self):
+        """Where to write."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value) -> None:
+        """Do nothing: it is always the same."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave out what a line of progress shows."""
+        if getattr(record, "progress", False) and is_live():
+            return False
+        return super().filter(record)
 
 
 class _Plain(logging.Formatter):

@@ -18,7 +18,8 @@ import tensorflow as tf
 from deepspin.training.serialization import save_model
 from deepspin.utils.data import DataSystem
 from deepspin.utils.model_files import POINTER, POINTER_LINE
-from deepspin.utils.outputs import replacing
+from deepspin.utils.outputs import OutputError, append, replacing
+from deepspin.utils.terminal import PROGRESS, ProgressLine
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,8 @@ class LearningCurve(keras.callbacks.Callback):
         Keep the lines of `path` up to the present step.
     timing : bool
         Report wall time and the time still needed.
+    line : ProgressLine
+        Shows progress on a terminal, instead of lines.
     """
 
     def __init__(
@@ -114,14 +117,14 @@ class LearningCurve(keras.callbacks.Callback):
         numb_steps: int,
         restart: bool = False,
         timing: bool = True,
+        line: ProgressLine,
     ):
         super().__init__()
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.line = Path(path), line
         self.train, self.valid = train, valid
         self.disp_freq, self.numb_btch = disp_freq, numb_btch
         self.numb_steps, self.restart, self.timing = numb_steps, restart, timing
-        self._clock = (0, 0.0)
+        self._clock, self._speed = (0, 0.0), ""
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Begin the file, or go on with it, and write the present step's line."""
@@ -129,8 +132,8 @@ class LearningCurve(keras.callbacks.Callback):
         self._errors = tf.function(self.model.errors, reduce_retracing=True)
         step = step_of(self.model)
         kept = self._kept_lines(step) if self.restart else []
-        text = "".join(kept) or self._header()
-        self.path.write_text(text, encoding="utf-8")
+        with replacing(self.path) as partial:
+            partial.write_text("".join(kept) or self._header(), encoding="utf-8")
         if not kept:
             self._write(step)
         self._clock = (step, time.perf_counter())
@@ -138,6 +141,7 @@ class LearningCurve(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Write a line every `disp_freq` steps."""
         step = step_of(self.model)
+        self.line.advance(step)
         if step % self.disp_freq == 0:
             self._report_time(step)
             self._write(step)
@@ -176,12 +180,15 @@ class LearningCurve(keras.callbacks.Callback):
         text = f"{step:7d}"
         for name in self.model.loss_function.names:
             text += "   " + " ".join(f"{row[name]:11.2e}" for row in rows)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(text + f"   {rate:8.1e}\n")
+        append(self.path, text + f"   {rate:8.1e}\n")
         for label, row in zip(("trn", "val"), reversed(rows), strict=False):
             errors = ", ".join(f"{k} = {v:8.2e}" for k, v in row.items())
             tail = f", lr = {rate:8.2e}" if label == "trn" else ""
-            log.info("batch %7d: %s: %s%s", step, label, errors, tail)
+            log.info("batch %7d: %s: %s%s", step, label, errors, tail, extra=PROGRESS)
+        best = {k.removeprefix("rmse_"): v for k, v in rows[0].items() if k != "rmse"}
+        errors = " ".join(f"{k} {v:.2e}" for k, v in best.items() if v == v)
+        which = "trn" if self.valid is None else "val"
+        self.line.tell(f"{self._speed}{which}: {errors} lr {rate:.1e}")
 
     def _evaluate(self, data: DataSystem, steps: Sequence[int]) -> dict[str, float]:
         """Errors averaged over batches, weighted with their number of atoms."""
@@ -204,12 +211,14 @@ class LearningCurve(keras.callbacks.Callback):
         wall = time.perf_counter() - start
         each = wall / max(step - since, 1)
         eta = datetime.timedelta(seconds=round(each * (self.numb_steps - step)))
+        self._speed = f"{1e3 * each:.1f} ms/step  "
         log.info(
             "batch %7d: total wall time = %.2f s, %.1f ms/step, eta = %s",
             step,
             wall,
             1e3 * each,
             eta,
+            extra=PROGRESS,
         )
 
 
@@ -217,7 +226,7 @@ class Checkpoint(keras.callbacks.Callback):
     """Save model, optimizer and step every `save_freq` steps and at the end.
 
     Writes ``PREFIX-STEP.keras``, keeps the last `max_keep` of them and names the newest
-    in the file ``checkpoint``. Files of other runs stay.
+    in the file ``checkpoint``.
 
     Parameters
     ----------
@@ -245,7 +254,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.prefix, self.save_freq, self.max_keep = Path(prefix), save_freq, max_keep
         self.metadata = metadata
         self.written = list(written)
-        self.prefix.parent.mkdir(parents=True, exist_ok=True)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Save every `save_freq` steps."""
@@ -263,15 +271,25 @@ class Checkpoint(keras.callbacks.Callback):
                 f"Weights are not finite after step {step}: not saved. Lower "
                 "`start_lr`."
             )
-        save_model(self.model, path, {**self.metadata, "step": step})
-        with replacing(path.parent / POINTER) as partial:
-            partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
+        try:
+            save_model(self.model, path, {**self.metadata, "step": step})
+            with replacing(path.parent / POINTER) as partial:
+                partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
+        except OutputError as error:
+            raise OutputError(f"{error} {self.way_on}") from error
         log.info("saved checkpoint %s", path)
         self.written = [old for old in self.written if old != path] + [path]
         for old in self.written[: -self.max_keep]:
             old.unlink(missing_ok=True)
         self.written = self.written[-self.max_keep :]
         return path
+
+    @property
+    def way_on(self) -> str:
+        """How to go on after a failure."""
+        if not self.written:
+            return "No checkpoint was written yet."
+        return f"Then go on from the last checkpoint, with -r {self.written[-1]}."
 
 
 class StopOnSignal(keras.callbacks.Callback):

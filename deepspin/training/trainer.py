@@ -8,11 +8,9 @@ import logging
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin import __version__
 from deepspin.interop.deepmd import load_frozen
 from deepspin.loss.ener_spin import LABELS, EnerSpinLoss
 from deepspin.model.ener import SpinEnergyModel, build_model
@@ -25,6 +23,12 @@ from deepspin.training.callbacks import (
     step_of,
 )
 from deepspin.training.learning_rate import ExpDecay, adam
+from deepspin.training.runs import (
+    describe,
+    locked,
+    set_aside_earlier,
+    warn_of_differences,
+)
 from deepspin.training.serialization import load_model
 from deepspin.utils.data import DataSystem
 from deepspin.utils.files import DataError
@@ -34,8 +38,10 @@ from deepspin.utils.model_files import (
     read_metadata,
     resolve_checkpoint,
 )
+from deepspin.utils.outputs import claim, replacing
 from deepspin.utils.refused import InputError
 from deepspin.utils.spin import VirtualAtoms
+from deepspin.utils.terminal import ProgressLine
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +64,8 @@ def train(
     init_model : str, optional
         Begin with the weights of this checkpoint, at step 0.
     restart : str, optional
-        Go on from this checkpoint: weights, optimizer and step.
+        Go on from this checkpoint: weights, optimizer, step and learning curve; ends
+        bit for bit as if never interrupted, on the same machine and versions.
     init_frz_model : str, optional
         Begin with the weights of this frozen DeePMD-kit model (``.pb``), at step 0.
     output : str, optional
@@ -70,7 +77,7 @@ def train(
     -------
     SpinEnergyModel
         The trained model, compiled. The current folder holds ``lcurve.out`` and the
-        checkpoints.
+        checkpoints; those of an earlier run are moved to ``previous-N``.
 
     Raises
     ------
@@ -78,6 +85,8 @@ def train(
         A mistake in the input.
     DataError
         A mistake in the data.
+    OutputError
+        Results cannot be written, or another training is writing them.
     TrainingError
         The loss is not finite any more.
     TrainingStopped
@@ -88,25 +97,43 @@ def train(
             "Give at most one of -i (init_model), -r (restart), -f (init_frz_model)."
         )
     options = normalize(input if isinstance(input, dict) else load_input(input))
-    start = time.perf_counter()
-    origin = _load_origin(restart or init_model, init_frz_model)
-    options = _with_seed(options, origin if restart else None)
-    options = _with_sel(options, None if origin is None else origin[1])
-    train_data, valid_data = _load_data(options)
-    options = _with_sel(options, train_data)
-    for data in (train_data, valid_data):
-        if data is not None:
-            data.truncate(data.spin.extend_sel(options["model"]["descriptor"]["sel"]))
-    if not skip_neighbor_stat:
-        _report_neighbors(train_data)
-    model = _initial_model(options, origin, train_data)
-    _compile(model, options)
-    if restart:
-        _restore_optimizer(model, *origin)
-    if output is not None:
-        Path(output).write_text(json.dumps(options, indent=2), encoding="utf-8")
-    _report(model, options, train_data, valid_data, time.perf_counter() - start)
-    _fit(model, options, train_data, valid_data, restart=restart is not None)
+    prefix = Path(options["training"]["save_ckpt"])
+    others = [Path(output)] if output is not None else []
+    if options["training"]["disp_training"]:
+        others.append(Path(options["training"]["disp_file"]))
+    for path in (prefix, *others):
+        claim(path)
+    with locked(prefix):
+        start = time.perf_counter()
+        origin = _load_origin(restart or init_model, init_frz_model)
+        restarted = origin if restart else None
+        options = _with_seed(options, restarted)
+        options = _with_sel(options, None if origin is None else origin[1])
+        train_data, valid_data = _load_data(options)
+        options = _with_sel(options, train_data)
+        for data in (train_data, valid_data):
+            if data is not None:
+                data.truncate(
+                    data.spin.extend_sel(options["model"]["descriptor"]["sel"])
+                )
+        if not skip_neighbor_stat:
+            _report_neighbors(train_data)
+        model = _initial_model(options, origin, train_data)
+        _compile(model, options)
+        metadata = describe(options, train_data)
+        if restarted:
+            _restore_optimizer(model, *restarted)
+            warn_of_differences(read_metadata(origin[0]), metadata, str(origin[0]))
+        _report(model, options, train_data, valid_data, time.perf_counter() - start)
+        done, total = step_of(model), options["training"]["numb_steps"]
+        if done >= total:
+            log.info("nothing to do: %d of %d steps are done", done, total)
+            return model
+        set_aside_earlier(prefix, others, origin[0] if restarted else None, done)
+        if output is not None:
+            with replacing(output) as partial:
+                partial.write_text(json.dumps(options, indent=2), encoding="utf-8")
+        _fit(model, options, metadata, train_data, valid_data, restarted is not None)
     return model
 
 
@@ -351,29 +378,22 @@ _COLUMNS = ("system", "atoms", "frames", "batch", "prob", "labels")
 def _fit(
     model: SpinEnergyModel,
     options: dict,
+    metadata: dict,
     train_data: DataSystem,
     valid_data: DataSystem | None,
-    *,
     restart: bool,
 ) -> None:
     training = options["training"]
     done, total = step_of(model), training["numb_steps"]
-    metadata = {
-        "deepspin": __version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "input": options,
-        "min_nbor_dist": train_data.nearest,
-    }
-    earlier = find_checkpoints(training["save_ckpt"]) if restart else {}
     checkpoint = Checkpoint(
         training["save_ckpt"],
         training["save_freq"],
         training["max_ckpt_keep"],
         metadata,
-        written=[path for step, path in earlier.items() if step <= done],
+        written=list(find_checkpoints(training["save_ckpt"]).values()),
     )
     callbacks = [LossGuard(train_data)]
+    line = ProgressLine(total, done)
     if training["disp_training"]:
         numb_btch = (training.get("validation_data") or {}).get("numb_btch", 1)
         callbacks.append(
@@ -386,13 +406,11 @@ def _fit(
                 numb_steps=total,
                 restart=restart,
                 timing=training["time_training"],
+                line=line,
             )
         )
     callbacks.append(checkpoint)
-    if done >= total:
-        log.info("nothing to do: %d of %d steps are done", done, total)
-        return
-    with StopOnSignal() as stop:
+    with StopOnSignal() as stop, line:
         checkpoint.set_model(model)
         start = time.perf_counter()
         model.fit(

@@ -53,9 +53,8 @@ def is_frozen(path: str | Path) -> bool:
 def resolve_checkpoint(name: str | Path) -> Path:
     """Find a model by its file or folder, its name without ``.keras``, or its prefix.
 
-    Of a prefix it is the checkpoint that was written last, as the file ``checkpoint``
-    says, or else that of the highest step; of a folder the one its file ``checkpoint``
-    names.
+    Of a prefix it is the checkpoint of the highest step, and so it is of a folder whose
+    file ``checkpoint`` names one of them.
 
     Raises
     ------
@@ -66,33 +65,27 @@ def resolve_checkpoint(name: str | Path) -> Path:
     for candidate in (path, Path(f"{name}.keras")):
         if candidate.is_file() or is_frozen(candidate):
             return candidate
+    saved = find_checkpoints(_prefix_in(path) if path.is_dir() else path)
+    if saved:
+        return max(saved.items())[1]
     if path.is_dir():
-        newest = path / (_pointed_at(path) or "")
-        if newest.is_file():
-            return newest
         raise FileNotFoundError(
             f"No model: the folder '{name}' is no frozen model, and has no file "
             f"'{POINTER}' that names a checkpoint in it. Name the checkpoint itself."
         )
-    saved = list(find_checkpoints(path).values())
-    newest = _pointed_at(path.parent)
-    saved.sort(key=lambda file: file.name == newest)
-    if saved:
-        return saved[-1]
     raise FileNotFoundError(
         f"No checkpoint: there is neither a file '{name}' or '{name}.keras' nor any "
         f"'{name}-STEP.keras'."
     )
 
 
-def _pointed_at(folder: Path) -> str | None:
-    """Name of the checkpoint that the file ``checkpoint`` of a folder names."""
+def _prefix_in(folder: Path) -> Path:
+    """Prefix of the checkpoints that the file ``checkpoint`` of a folder speaks of."""
     pointer = folder / POINTER
-    if not pointer.is_file():
-        return None
-    text = pointer.read_text(encoding="utf-8", errors="replace")
-    match = re.fullmatch(re.escape(POINTER_LINE).replace(r"\{\}", "(.*)"), text)
-    return match and match[1]
+    text = pointer.read_text("utf-8", "replace") if pointer.is_file() else ""
+    before, after = POINTER_LINE.split("{}")
+    name = text.removeprefix(before).removesuffix(after)
+    return folder / (re.sub(r"-\d+\.keras$", "", Path(name).name) or "model.ckpt")
 
 
 # --- Reading --------------------------------------------------------------------------

@@ -84,6 +84,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _remove(partial)
 
 
+def append(path: str | Path, text: str) -> None:
+    """Append to a file, on the disk for good.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, or the like.
+    """
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(_reason(Path(path), error)) from error
+
+
 def sync(path: Path) -> None:
     """Have the system put a file or folder on the disk."""
     number = os.open(path, os.O_RDONLY)
@@ -101,9 +118,15 @@ def _remove(path: Path) -> None:
 
 
 def _reason(path: Path, error: OSError) -> str:
-    advice = {
-        errno.ENOSPC: "Free some space, or write elsewhere.",
-        errno.EDQUOT: "Free some of your quota, or write elsewhere.",
-        errno.EFBIG: "Raise the limit of file sizes, or write elsewhere.",
-    }.get(error.errno, "Write elsewhere, or mend that.")
-    return f"'{path}' cannot be written: {error.strerror or error}. {advice}"
+    text = error.strerror or str(error)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # HDF5 tells it in words
+        if os.strerror(code) in text or error.errno == code:
+            return f"'{path}' cannot be written: {os.strerror(code)}. {_ADVICE[code]}"
+    return f"'{path}' cannot be written: {text}. Write elsewhere, or mend that."
+
+
+_ADVICE = {
+    errno.ENOSPC: "Free some space, or write elsewhere.",
+    errno.EDQUOT: "Free some of your quota, or write elsewhere.",
+    errno.EFBIG: "Raise the limit of file sizes, or write elsewhere.",
+}

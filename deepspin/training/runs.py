@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run leaves in its folder, and whether another goes on from it exactly."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deepspin import __version__
+from deepspin.utils.data import DataSystem
+from deepspin.utils.model_files import POINTER, find_checkpoints
+from deepspin.utils.outputs import OutputError
+
+log = logging.getLogger(__name__)
+
+# sections of the input that decide about numbers
+_DECISIVE = ("model", "learning_rate", "loss", "training")
+_FREE = (
+    *("systems", "rglob_patterns"),  # the fingerprint of the data tells more
+    *("disp_file", "disp_freq", "disp_training", "time_training", "save_ckpt"),
+    *("save_freq", "max_ckpt_keep", "validation_data"),
+)
+
+
+# --- Files ----------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(prefix: Path) -> Iterator[None]:
+    """Keep other trainings from writing the same checkpoints meanwhile.
+
+    Raises
+    ------
+    OutputError
+        One is doing so.
+    """
+    path = prefix.with_name(f".{prefix.name}.lock")
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"Another training is writing '{prefix}-*.keras' now. Wait for it, or "
+                "train in another folder, or with other `save_ckpt` and `disp_file`."
+            ) from error
+        except OSError:  # a file system without locks
+            log.debug("no locks on this file system")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def set_aside(files: Sequence[Path], copies: Sequence[Path] = ()) -> None:
+    """Move results of an earlier run to folders ``previous-N`` beside them.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Files to move; those that are not there are left out.
+    copies : sequence of Path
+        Files to copy instead.
+    """
+    files = [path for path in files if path.is_file()]
+    if not files:
+        return
+    copies = [path for path in copies if path.is_file()]
+    number, folders = 1, {path.parent for path in (*files, *copies)}
+    while any((folder / f"previous-{number}").exists() for folder in folders):
+        number += 1
+    for path in (*copies, *files):
+        target = path.parent / f"previous-{number}" / path.name
+        target.parent.mkdir(exist_ok=True)
+        if path in copies:
+            target.write_bytes(path.read_bytes())
+        else:
+            path.rename(target)
+    names = [path.name for path in (*files, *copies)]
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" * (len(names) > 4))
+    log.warning("results of an earlier run are now in 'previous-%d': %s", number, shown)
+
+
+def set_aside_earlier(
+    prefix: Path, others: Sequence[Path], restart: Path | None, step: int
+) -> None:
+    """Make way for a run: nothing that an earlier one wrote is overwritten.
+
+    A restart in the folder of its checkpoint keeps what is older than that; what came
+    later is set aside.
+
+    Parameters
+    ----------
+    prefix : Path
+        Beginning of the names of the run's checkpoints.
+    others : sequence of Path
+        Its other files.
+    restart : Path, optional
+        Checkpoint that it goes on from.
+    step : int
+        Its step.
+    """
+    saved = find_checkpoints(prefix)
+    for partial in prefix.parent.glob(f".{prefix.name}-*.partial.keras"):
+        partial.unlink()  # of a run that was killed
+    if restart is None or restart.resolve() not in map(Path.resolve, saved.values()):
+        set_aside([*others, prefix.parent / POINTER, *saved.values()])
+    else:
+        later = [path for number, path in saved.items() if number > step]
+        set_aside(later, copies=others)
+
+
+# --- Exactness ------------------------------------------------------------------------
+
+
+def describe(options: dict, data: DataSystem) -> dict:
+    """Metadata of a run's checkpoints: what made them."""
+    return {
+        "deepspin": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "engine": _engine(options),
+        "input": options,
+        "data": fingerprint(data),
+        "min_nbor_dist": data.nearest,
+        "spin_range": spin_range(data),
+    }
+
+
+def _engine(options: dict) -> dict:
+    """What else decides about the last bits."""
+    cores = len(os.sched_getaffinity(0))
+    threading = tf.config.threading
+    return {
+        "intra_threads": threading.get_intra_op_parallelism_threads() or cores,
+        "inter_threads": threading.get_inter_op_parallelism_threads() or cores,
+        "xla": options["training"]["jit_compile"],
+        "cpu": _cpu(),
+        "numpy": np.__version__,
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    return next(names, platform.machine())
+
+
+def fingerprint(data: DataSystem) -> str:
+    """Digest of all frames, and of how they are drawn."""
+    digest = hashlib.blake2b(digest_size=16)
+    for system in data.systems:
+        labels = [system.labels[name] for name in sorted(system.labels)]
+        for array in (system.atype, system.coord, system.box, system.spin, *labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(repr((data.batch_sizes, data.probabilities.tolist())).encode())
+    return digest.hexdigest()
+
+
+def spin_range(data: DataSystem) -> dict[str, list[float]]:
+    """Smallest and largest abs(spin) in μ_B of each type with spin."""
+    result = {}
+    for t in data.spin.spin_types:
+        moduli = [np.linalg.norm(s.spin[s.atype == t], axis=-1) for s in data.systems]
+        values = np.concatenate(moduli)
+        if values.size:
+            result[data.type_map[t]] = [float(values.min()), float(values.max())]
+    return result
+
+
+def warn_of_differences(stored: dict, now: dict, name: str) -> None:
+    """Say what keeps a restarted run from equalling an uninterrupted one.
+
+    Parameters
+    ----------
+    stored, now : dict
+        Metadata of the checkpoint and of this run, see `describe`.
+    name : str
+        The checkpoint.
+    """
+    found = []
+    for part in ("deepspin", "keras", "tensorflow"):
+        found += _compare(stored.get(part), now[part], part)
+    found += _compare(stored.get("engine", {}), now["engine"], "")
+    for section in _DECISIVE:
+        ours = now["input"].get(section)
+        found += _compare(stored.get("input", {}).get(section, ours), ours, section)
+    if stored.get("data", now["data"]) != now["data"]:
+        found.append("the training data")
+    if found:
+        log.warning(
+            "this run will not equal an uninterrupted one bit for bit; since '%s' was "
+            "written, these have changed: %s",
+            name,
+            "; ".join(found),
+        )
+
+
+def _compare(there: object, here: object, name: str) -> list[str]:
+    """Differences as ``name: there -> here``, of what was recorded there."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = [k for k in dict.fromkeys([*there, *here]) if k not in _FREE]
+        return [
+            row
+            for k in keys
+            if k in there
+            for row in _compare(there[k], here.get(k), f"{name}/{k}".strip("/"))
+        ]
+    return [f"{name}: {there} -> {here}"] if there not in (here, None) else []
