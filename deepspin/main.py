@@ -85,7 +85,8 @@ def _add_spin(parser) -> None:
         nargs="+",
         type=float,
         metavar="LENGTH",
-        help="distance in Å of a virtual atom, for each type with spin (default: 0.4)",
+        help="distance in Å of a virtual atom, for each type with spin (default: as "
+        "they lie in the data, otherwise 0.4)",
     )
     parser.add_argument(
         "--spin-norm",
@@ -93,7 +94,7 @@ def _add_spin(parser) -> None:
         type=float,
         metavar="NORM",
         help="|spin| in μ_B at that distance, for each type with spin (default: the "
-        "mean of the data)",
+        "mean of the data; 1.2737 if there are only virtual atoms)",
     )
     parser.add_argument(
         "-i",
@@ -123,6 +124,7 @@ def _add_init(verbs, common) -> None:
     parser.add_argument(
         "-r", "--rcut", type=float, default=6.0, help="cutoff in Å (default: 6.0)"
     )
+    _add_spin(parser)
     _add_force(parser)
 
 

@@ -5,8 +5,11 @@ from deepspin.env import set_defaults
 
 set_defaults()  # before TensorFlow is imported
 
+import copy  # noqa: E402
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import tiny  # noqa: E402
 from invariants import Frame  # noqa: E402
 
 RCUT, RCUT_SMTH, SEL = 3.3, 2.0, 26
@@ -191,3 +194,22 @@ def make_inputs():
 def make_labels():
     """Factory of random labels: ``make_labels(inputs, seed=1)``."""
     return labels_for
+
+
+@pytest.fixture
+def data():
+    """Content of a tiny input, to be changed."""
+    return copy.deepcopy(tiny.INPUT)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run dp-spin in an empty folder: ``run("train", "input.json", status=1)``."""
+    from deepspin.main import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args, status=0):
+        assert main([str(a) for a in args]) == status
+
+    return call

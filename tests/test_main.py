@@ -14,7 +14,10 @@ import pytest
 from deepspin import __version__
 from deepspin.main import build_parser, main
 
-VERBS = ("train", "test", "convert-from", "doc-train-input")
+VERBS = (
+    *("init", "check-data", "neighbor-stat", "convert-data", "train", "plot", "test"),
+    *("freeze", "show", "convert-from", "doc-train-input"),
+)
 ANCHORS = [
     *("model/type_map", "model/spin", "loss"),
     *(f"model/spin[ener_spin]/{k}" for k in ("use_spin", "virtual_len", "spin_norm")),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import os
@@ -18,85 +17,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from tiny import DATA, ROOT, SYSTEM, weights, write
 
 import deepspin
 from deepspin.loss.ener_spin import EnerSpinLoss
-from deepspin.main import main
 from deepspin.training.callbacks import (
     Checkpoint,
     TrainingError,
-    resolve_checkpoint,
 )
 from deepspin.utils.data import DataSystem
 from deepspin.utils.spin import VirtualAtoms
 
-ROOT = Path(__file__).parent.parent
-DATA = ROOT / "examples" / "NiO" / "data"
 REFERENCE = Path(__file__).parent / "reference"
-SYSTEM = str(DATA / "train" / "virtual-atom-16")
-
-INPUT = {
-    "_comment": "a tiny net",
-    "model": {
-        "type_map": ["Ni", "O"],
-        "descriptor": {
-            "type": "se_e2_a",
-            "sel": [60, 60],
-            "rcut_smth": 3.0,
-            "rcut": 4.5,
-            "neuron": [3, 6],
-            "axis_neuron": 2,
-            "type_one_side": True,
-            "seed": 1,
-        },
-        "fitting_net": {"neuron": [5, 5], "seed": 1},
-        "spin": {"use_spin": ["Ni"], "virtual_len": [0.4], "spin_norm": [1.2737]},
-        "data_stat_nbatch": 2,
-    },
-    "learning_rate": {"start_lr": 1e-3, "stop_lr": 1e-4, "decay_steps": 2},
-    "loss": {"type": "ener_spin", "start_pref_v": 1.0, "limit_pref_v": 1.0},
-    "training": {
-        "training_data": {"systems": [SYSTEM], "batch_size": 1},
-        "validation_data": {
-            "systems": [str(DATA / "valid" / "virtual-atom-16")],
-            "numb_btch": 2,
-        },
-        "numb_steps": 6,
-        "seed": 3,
-        "disp_freq": 2,
-        "save_freq": 3,
-        "jit_compile": False,
-    },
-}
-
-
-@pytest.fixture
-def data():
-    return copy.deepcopy(INPUT)
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Run dp-spin in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args, status=0):
-        assert main([str(a) for a in args]) == status
-
-    return call
-
-
-def write(content: dict, name: str = "input.json") -> str:
-    Path(name).write_text(json.dumps(content))
-    return name
-
-
-def weights(path):
-    return [w.numpy() for w in deepspin.load_model(path).variables]
-
-
-def optimizer_state(path):
-    return [v.numpy() for v in deepspin.load_model(path).optimizer.variables]
 
 
 def test_files_of_a_run(run, data):
@@ -137,30 +69,6 @@ def test_lcurve_is_what_the_model_says(run, data):
     assert shown["lr"] == f"{float(model.optimizer.learning_rate):.1e}"
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_restart_is_exact(run, data, jit_compile):
-    data["training"]["jit_compile"] = jit_compile
-    run("train", write(data))
-    whole = weights("model.ckpt-6.keras"), optimizer_state("model.ckpt-6.keras")
-    curve = Path("lcurve.out").read_text()
-    Path("model.ckpt-6.keras").unlink()
-    run("train", "input.json", "-r", "model.ckpt")  # finds step 3
-    assert weights("model.ckpt-6.keras")
-    again = weights("model.ckpt-6.keras"), optimizer_state("model.ckpt-6.keras")
-    for a, b in zip(whole[0] + whole[1], again[0] + again[1], strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert Path("lcurve.out").read_text() == curve
-
-
-def test_restart_keeps_a_random_seed(run, data):
-    del data["training"]["seed"]
-    run("train", write(data))
-    seed = json.loads(Path("out.json").read_text())["training"]["seed"]
-    assert seed is not None
-    run("train", "input.json", "-r", "model.ckpt-3")
-    assert json.loads(Path("out.json").read_text())["training"]["seed"] == seed
-
-
 def test_init_model_begins_at_step_0(run, data):
     run("train", write(data))
     old = deepspin.load_model("model.ckpt-6.keras")
@@ -192,20 +100,6 @@ def test_begin_with_a_frozen_model(run, data, capsys):
     assert "axis_neuron: 4 there, 3 here" in capsys.readouterr().err
 
 
-def test_checkpoint_of_another_input(run, data, capsys):
-    run("train", write(data))
-    data["model"]["fitting_net"]["neuron"] = [7, 7]
-    run("train", write(data), "-r", "model.ckpt", status=1)
-    message = capsys.readouterr().err
-    assert "neuron: [5, 5] there, [7, 7] here" in message
-    assert "Traceback" not in message
-
-
-def test_no_such_checkpoint(run, data, capsys):
-    run("train", write(data), "-r", "nothing", status=1)
-    assert "No checkpoint" in capsys.readouterr().err
-
-
 def test_oldest_checkpoints_go(run, data):
     data["training"] |= {"save_freq": 1, "max_ckpt_keep": 2}
     run("train", write(data))
@@ -215,46 +109,11 @@ def test_oldest_checkpoints_go(run, data):
     ]
 
 
-def test_oldest_checkpoints_go_after_a_restart_too(run, data):
-    data["training"] |= {"save_freq": 1, "max_ckpt_keep": 2}
-    run("train", write(data))
-    data["training"]["numb_steps"] = 7
-    run("train", write(data), "-r", "model.ckpt")
-    assert sorted(p.name for p in Path().glob("*.keras")) == [
-        "model.ckpt-6.keras",
-        "model.ckpt-7.keras",
-    ]
-
-
-def test_other_runs_in_the_folder(run, data):
-    """Files of an earlier, longer run stay, and the prefix means the new one."""
-    data["training"] |= {"save_freq": 2, "max_ckpt_keep": 1}
-    run("train", write(data))
-    data["training"] |= {"numb_steps": 3, "save_freq": 1}
-    run("train", write(data), "-i", "model.ckpt-6.keras")
-    assert sorted(p.name for p in Path().glob("*.keras")) == [
-        "model.ckpt-3.keras",
-        "model.ckpt-6.keras",
-    ]
-    assert resolve_checkpoint("model.ckpt") == Path("model.ckpt-3.keras")
-    Path("checkpoint").unlink()
-    assert resolve_checkpoint("model.ckpt") == Path("model.ckpt-6.keras")
-
-
 def test_checkpoints_in_a_new_folder(run, data):
     data["training"] |= {"save_ckpt": "out/model.ckpt", "disp_file": "out/lcurve.out"}
     run("train", write(data))
     assert Path("out/model.ckpt-6.keras").is_file()
     assert Path("out/lcurve.out").is_file()
-
-
-def test_restart_needs_a_training(run, data, capsys):
-    with np.load(REFERENCE / "base.npz") as case:
-        data["model"] = json.loads(str(case["input"]))["model"]
-    del data["training"]["seed"]
-    run("convert-from", REFERENCE / "base.pb", "-o", "base.keras")
-    run("train", write(data), "-r", "base.keras", status=1)
-    assert "no training to go on with" in capsys.readouterr().err
 
 
 def test_weights_that_are_not_finite_are_not_saved(run):
@@ -403,8 +262,9 @@ def test_convert_from(run, capsys):
     ours = deepspin.load_model("base.keras")
     for a, b in zip(frozen.weights, ours.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    run("convert-from", REFERENCE / "base.pb", "-o", "ours")
-    assert Path("ours.keras").is_file()
+    run("convert-from", REFERENCE / "base.pb", "-o", "base", status=1)
+    assert "'base.keras' exists" in capsys.readouterr().err
+    run("convert-from", REFERENCE / "base.pb", "-o", "base", "--force")
     Path("junk.pb").write_bytes(b"junk")
     run("convert-from", "junk.pb", status=1)
     assert "not a frozen" in capsys.readouterr().err
@@ -415,7 +275,7 @@ def test_convert_from(run, capsys):
 def test_files_that_are_no_models(run, data, capsys):
     Path("junk.keras").write_bytes(b"junk")
     run("test", "-m", "junk.keras", "-s", SYSTEM, status=1)
-    assert "not a model file" in capsys.readouterr().err
+    assert "no model file" in capsys.readouterr().err
     keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)]).save("k.keras")
     run("test", "-m", "k.keras", "-s", SYSTEM, status=1)
     assert "not a SpinEnergyModel" in capsys.readouterr().err

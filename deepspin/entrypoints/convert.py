@@ -8,11 +8,12 @@ from pathlib import Path
 
 from deepspin import __version__
 from deepspin.env import start_tensorflow
+from deepspin.utils.outputs import claim
 
 log = logging.getLogger(__name__)
 
 
-def convert_from(*, frozen: str, output: str) -> None:
+def convert_from(*, frozen: str, output: str, force: bool = False) -> None:
     """Read a frozen TensorFlow spin model and write it as a deepspin model.
 
     Parameters
@@ -21,16 +22,20 @@ def convert_from(*, frozen: str, output: str) -> None:
         ``.pb`` file of DeePMD-kit's TensorFlow backend, not compressed.
     output : str
         File to write; ``.keras`` is appended where it is missing.
+    force : bool
+        Whether it may replace what is there.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        See `deepspin.interop.deepmd.FrozenGraph`.
+    FileNotFoundError, ValueError, OutputError
+        The output exists or cannot be written; otherwise see
+        `deepspin.interop.deepmd.FrozenGraph`.
     """
     if not output.endswith(".keras"):
         output += ".keras"
     if not Path(frozen).is_file():
         raise FileNotFoundError(f"No frozen model: '{frozen}' is not a file.")
+    claim(output, force=force)
     start_tensorflow()
     from deepspin.interop.deepmd import load_frozen
     from deepspin.training.serialization import save_model

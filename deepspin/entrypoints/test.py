@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,32 @@ import numpy as np
 from deepspin.env import start_tensorflow
 from deepspin.utils.files import DataError, find_systems
 from deepspin.utils.inputs import load_input, normalize
+from deepspin.utils.model_files import resolve_checkpoint
+from deepspin.utils.outputs import OutputError, claim, replacing
+from deepspin.utils.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
+from deepspin.utils.refused import InputError
 from deepspin.utils.system import load_system
 
 log = logging.getLogger(__name__)
 
-# name, what is printed, unit
-LINES = (
-    ("e", "Energy {}        ", "eV"),
-    ("ea", "Energy {}/Natoms ", "eV"),
-    ("fr", "Force atom {}    ", "eV/Å"),
-    ("fm", "Force spin {}    ", "eV/uB"),
-    ("v", "Virial {}        ", "eV"),
-    ("va", "Virial {}/Natoms ", "eV"),
-    ("ae", "Atomic ener {}   ", "eV"),
-)
-VIRIAL_NAMES = ("xx", "xy", "xz", "yx", "yy", "yz", "zx", "zy", "zz")
+
+# by the suffix of their detail files: label and output of the model, whether divided by
+# the number of real atoms, how errors are printed, and named in what `test` returns
+LINES = {
+    "e": ("energy", False, "Energy {}", "eV", "e"),
+    "e_peratom": ("energy", True, "Energy {}/Natoms", "eV", "ea"),
+    "fr": ("force", False, "Force atom {}", "eV/Å", "fr"),
+    "fm": ("force_mag", False, "Force spin {}", "eV/uB", "fm"),
+    "v": ("virial", False, "Virial {}", "eV", "v"),
+    "v_peratom": ("virial", True, "Virial {}/Natoms", "eV", "va"),
+    "ae": ("atom_ener", False, "Atomic ener {}", "eV", "ae"),
+}
+DRAWN = ("e_peratom", "fr", "fm", "v_peratom", "ae")
 # frames evaluated in one call
 BATCH = 8
+
+# labels and predictions by suffix, rows of components
+Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def test(
@@ -43,13 +53,14 @@ def test(
     rand_seed: int | None = None,
     detail_file: str | None = None,
     atomic: bool = False,
+    plot: str | None = None,
 ) -> dict[str, float]:
     """Compare a model with labels.
 
     Parameters
     ----------
     model : str
-        Model file (``.keras`` or DeePMD-kit's ``.pb``), or the prefix of checkpoints.
+        Model file, frozen model, DeePMD-kit's ``.pb``, or the prefix of checkpoints.
     system : str, optional
         A system, or a folder that is searched for systems.
     datafile : str, optional
@@ -63,9 +74,13 @@ def test(
     rand_seed : int, optional
         Seed of that.
     detail_file : str, optional
-        Prefix of files with every label beside its prediction.
+        Prefix of files with every label beside its prediction. Files of this prefix
+        that an earlier test wrote are replaced, or removed if this one has no such
+        label.
     atomic : bool
         Compare atom energies too.
+    plot : str, optional
+        Picture of predictions against labels, all systems together.
 
     Returns
     -------
@@ -74,53 +89,41 @@ def test(
         ``rmse_e``, ``mae_ea`` (per real atom), ...
     """
     if numb_test < 0:
-        raise ValueError(f"-n must be 0 (all) or more frames. Received: {numb_test}")
+        raise InputError(f"-n must be 0 (all) or more frames. Received: {numb_test}")
+    if rand_seed is not None and rand_seed < 0:
+        raise InputError(f"-r must be 0 or more. Received: {rand_seed}")
     paths = _systems(system, datafile, train_data, valid_data)
+    file = resolve_checkpoint(model)
     if detail_file is not None:
-        Path(detail_file).parent.mkdir(parents=True, exist_ok=True)
+        _claim_details(detail_file)
+    if plot is not None:
+        claim_picture(plot)
     start_tensorflow()
     from deepspin.infer.deep_spin import DeepSpin
-    from deepspin.training.callbacks import resolve_checkpoint
 
-    file = model if model.endswith(".pb") else resolve_checkpoint(model)
     potential = DeepSpin(file)
-    spec = potential.model.data_spec
-    systems = [
-        load_system(p, spec["type_map"], spec["spin"], spec["allow_zero_spin"])
-        for p in paths
-    ]
+    systems = _load_data(potential, paths, atomic)
     random = np.random.default_rng(rand_seed)
     total = []
-    for k, data in enumerate(systems):
-        log.info("# ---------------output of dp-spin test--------------- ")
-        log.info("# testing system : %s", data.path)
+    for data in systems:
         chosen = np.arange(data.nframes)
         if shuffle_test:
             chosen = random.permutation(chosen)
-        chosen = chosen[: numb_test or None]
-        pairs, natoms = _evaluate(potential, data, chosen, atomic)
-        if not pairs:
-            raise DataError(
-                f"'{data.path}' has no label to test: no energy, force, force_mag or "
-                "virial."
-            )
-        errors = _errors(pairs, natoms)
-        total.append(errors)
-        log.info("# number of test data : %d ", len(chosen))
-        _print(errors)
-        log.info("# ----------------------------------------------- ")
-        if detail_file is not None:
-            _write_details(detail_file, data.path, pairs, natoms, append=k > 0)
-    average = _average(total)
-    log.info("# ----------weighted average of errors----------- ")
-    log.info("# number of systems : %d", len(systems))
-    log.info("# per atom means per real atom")
-    _print(average)
-    log.info("# ----------------------------------------------- ")
+        total.append(_test_system(potential, data, chosen[: numb_test or None], atomic))
+    merged = _merge(total)
+    if not merged:
+        raise DataError("Nothing to compare: no label of an atom with spin.")
+    errors = _errors(merged)
+    _print_total(errors, len(systems))
+    if detail_file is not None:
+        _write_details(detail_file, [data.path for data in systems], total)
+    if plot is not None:
+        save(draw_parity([Parity(s, *merged[s]) for s in DRAWN if s in merged]), plot)
+        log.info("drew %s", plot)
     return {
-        f"{kind}_{name}": value[kind]
-        for name, value in average.items()
-        for kind in ("mae", "rmse")
+        f"{kind}_{LINES[suffix][-1]}": value
+        for suffix, kinds in errors.items()
+        for kind, value in kinds.items()
     }
 
 
@@ -131,13 +134,7 @@ def _systems(
     valid_data: str | None,
 ) -> list[str]:
     if datafile is not None:
-        if not Path(datafile).is_file():
-            raise FileNotFoundError(f"No data file: '{datafile}' is not a file.")
-        lines = Path(datafile).read_text(encoding="utf-8").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
-        if not names:
-            raise DataError(f"'{datafile}' names no system; one path on each line.")
-        return [path for name in names for path in find_systems(name)]
+        return _listed(Path(datafile))
     for file, section in (
         (train_data, "training_data"),
         (valid_data, "validation_data"),
@@ -150,14 +147,90 @@ def _systems(
     return find_systems(system if system is not None else ".")
 
 
-def _evaluate(
-    potential, data, chosen: Sequence[int], atomic: bool
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Labels and predictions by name, rows of atoms that count; atoms of each frame."""
-    names = ["energy", "force", "force_mag", "virial"] + ["atom_ener"] * atomic
-    names = [n for n in names if n in data.labels]
-    pred: dict[str, list] = {n: [] for n in names}
-    label: dict[str, list] = {n: [] for n in names}
+def _listed(path: Path) -> list[str]:
+    """Systems that a file lists, one on each line."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No data file: '{path}' is not a file.")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"'{path}' is not text. -f takes a file with one path on each line; -s "
+            "takes a system."
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"'{path}' names no system; one path on each line.")
+    if names[0].startswith("{") or path.suffix in (".json", ".yaml", ".yml"):
+        raise InputError(
+            f"'{path}' is an input of a training. For its data say --valid-data "
+            f"{path} or --train-data {path}; -f takes a list, one path on each line."
+        )
+    return [found for name in names for found in find_systems(name)]
+
+
+def _claim_details(prefix: str) -> None:
+    if not Path(prefix).name or prefix.endswith("/"):
+        raise OutputError(
+            f"-d takes the beginning of file names, such as 'results/detail'. Got "
+            f"'{prefix}'."
+        )
+    for suffix in LINES:
+        path = _detail(prefix, suffix)
+        if path.is_dir():
+            raise OutputError(f"'{path}' is a folder. Give another prefix to -d.")
+    claim(_detail(prefix, "e"))
+
+
+def _detail(prefix: str, suffix: str) -> Path:
+    return Path(f"{prefix}.{suffix}.out")
+
+
+def _load_data(potential, paths: Sequence[str], atomic: bool) -> list:
+    """Read all systems; refuse those with nothing to compare."""
+    spec = potential.model.data_spec
+    systems = [
+        load_system(p, spec["type_map"], spec["spin"], spec["allow_zero_spin"])
+        for p in paths
+    ]
+    for data in systems:
+        if not any(name in data.labels for name in _arrays(atomic)):
+            raise DataError(
+                f"'{data.path}' has no label to test: no energy, force, force_mag or "
+                "virial."
+            )
+    if atomic:
+        without = [data.path for data in systems if "atom_ener" not in data.labels]
+        if len(without) == len(systems):
+            raise DataError(
+                "-a compares atom energies, but no system has atom_ener.npy. Leave -a "
+                "out."
+            )
+        for path in without:
+            log.warning("'%s' has no atom_ener.npy: -a leaves it out", path)
+    return systems
+
+
+def _test_system(potential, data, chosen: Sequence[int], atomic: bool) -> Pairs:
+    """Evaluate and print what DeePMD-kit prints of a system."""
+    log.info("# ---------------output of dp-spin test--------------- ")
+    log.info("# testing system : %s", data.path)
+    pairs = _evaluate(potential, data, chosen, atomic)
+    log.info("# number of test data : %d ", len(chosen))
+    _print(_errors(pairs))
+    log.info("# ----------------------------------------------- ")
+    return pairs
+
+
+def _arrays(atomic: bool) -> list[str]:
+    names = dict.fromkeys(array for array, *_ in LINES.values())
+    return [name for name in names if atomic or name != "atom_ener"]
+
+
+def _evaluate(potential, data, chosen: Sequence[int], atomic: bool) -> Pairs:
+    """Labels and predictions of some frames of a system."""
+    names = [n for n in _arrays(atomic) if n in data.labels]
+    rows: dict[str, list] = {n: [] for n in names}
     scheme = potential.model.spin.scheme
     constant = (data.atype[chosen] == data.atype[chosen[0]]).all()
     size = BATCH if constant else 1
@@ -172,92 +245,90 @@ def _evaluate(
             data.spin[frames][:, here],
         )
         for name in names:
-            truth, guess = data.labels[name][frames], result[name]
+            label, pred = data.labels[name][frames], result[name]
             if name in ("force", "force_mag", "atom_ener"):
-                truth = truth[:, here]
+                label = label[:, here]
             if name == "force_mag":
                 magnetic = scheme.is_magnetic(atype[here])
-                truth, guess = truth[:, magnetic], guess[:, magnetic]
+                label, pred = label[:, magnetic], pred[:, magnetic]
             width = {"energy": 1, "virial": 9, "atom_ener": 1}.get(name, 3)
-            label[name].append(truth.reshape(-1, width))
-            pred[name].append(guess.reshape(-1, width))
-    natoms = (data.atype[chosen] >= 0).sum(axis=1)
-    pairs = {n: (np.concatenate(label[n]), np.concatenate(pred[n])) for n in names}
-    return {n: p for n, p in pairs.items() if p[0].size}, natoms
+            rows[name].append((label.reshape(-1, width), pred.reshape(-1, width)))
+    natoms = (data.atype[chosen] >= 0).sum(axis=1)[:, None]
+    pairs = {}
+    for suffix, (array, per_atom, *_) in LINES.items():
+        if array in rows:
+            label, pred = map(np.concatenate, zip(*rows[array], strict=True))
+            if per_atom:
+                label, pred = label / natoms, pred / natoms
+            if label.size:
+                pairs[suffix] = label, pred
+    return pairs
 
 
-_SHORT = {"energy": "e", "force": "fr", "force_mag": "fm", "virial": "v"}
-
-
-def _errors(
-    pairs: dict[str, tuple[np.ndarray, np.ndarray]], natoms: np.ndarray
-) -> dict[str, dict]:
-    """Errors of one system: mae, rmse and the number of components behind them."""
-    rows = {}
-    for name, (label, pred) in pairs.items():
-        diff = pred - label
-        rows[_SHORT.get(name, "ae")] = diff
-        if name in ("energy", "virial"):
-            rows[_SHORT[name] + "a"] = diff / natoms[:, None]
+def _merge(total: Sequence[Pairs]) -> Pairs:
+    """All systems together, each component counting once."""
+    found = {suffix for pairs in total for suffix in pairs}
     return {
-        name: {
-            "mae": float(np.mean(np.abs(diff))),
-            "rmse": float(np.sqrt(np.mean(diff**2))),
-            "size": diff.size,
-        }
-        for name, diff in rows.items()
+        suffix: tuple(
+            np.concatenate([pairs[suffix][k] for pairs in total if suffix in pairs])
+            for k in (0, 1)
+        )
+        for suffix in LINES
+        if suffix in found
     }
 
 
-def _average(total: list[dict[str, dict]]) -> dict[str, dict]:
-    """Errors over all systems, each component counting once."""
-    result = {}
-    for name in dict.fromkeys(n for errors in total for n in errors):
-        rows = [errors[name] for errors in total if name in errors]
-        size = sum(row["size"] for row in rows)
-        mae = sum(row["mae"] * row["size"] for row in rows) / size
-        square = sum(row["rmse"] ** 2 * row["size"] for row in rows) / size
-        result[name] = {"mae": mae, "rmse": float(np.sqrt(square)), "size": size}
-    return result
+def _errors(pairs: Pairs) -> dict[str, dict[str, float]]:
+    """Mean absolute and root-mean-square errors."""
+    return {
+        suffix: {
+            "mae": float(np.mean(np.abs(pred - label))),
+            "rmse": float(np.sqrt(np.mean((pred - label) ** 2))),
+        }
+        for suffix, (label, pred) in pairs.items()
+    }
 
 
-def _print(errors: dict[str, dict]) -> None:
-    for name, text, unit in LINES:
-        for kind in ("mae", "rmse"):
-            if name in errors:
-                head = f"{text.format(kind.upper()):<20s}"
-                log.info("%s: %e %s", head, errors[name][kind], unit)
+def _print(errors: dict[str, dict[str, float]]) -> None:
+    for suffix, kinds in errors.items():
+        _, _, text, unit, _ = LINES[suffix]
+        for kind, value in kinds.items():
+            log.info("%-20s: %e %s", text.format(kind.upper()), value, unit)
 
 
-def _write_details(
-    prefix: str,
-    system: str,
-    pairs: dict[str, tuple[np.ndarray, np.ndarray]],
-    natoms: np.ndarray,
-    *,
-    append: bool,
+def _print_total(errors: dict[str, dict[str, float]], nsystems: int) -> None:
+    log.info("# ----------weighted average of errors----------- ")
+    log.info("# number of systems : %d", nsystems)
+    log.info("# per atom means per real atom")
+    _print(errors)
+    log.info("# ----------------------------------------------- ")
+
+
+def _write_details(prefix: str, paths: Sequence[str], total: Sequence[Pairs]) -> None:
+    """Write PREFIX.e.out, .fr.out, .fm.out, .v.out ...: labels, then predictions.
+
+    All of them or none; those of an earlier test that have no successor go.
+    """
+    written = _merge(total)
+    with ExitStack() as stack:
+        for suffix in written:
+            partial = stack.enter_context(replacing(_detail(prefix, suffix)))
+            with open(partial, "wb") as file:
+                for path, pairs in zip(paths, total, strict=True):
+                    if suffix in pairs:
+                        _write_table(file, path, suffix, pairs[suffix])
+    for suffix in LINES:
+        stale = _detail(prefix, suffix)
+        if suffix not in written and stale.exists():
+            stale.unlink()
+            log.info("removed %s of an earlier test: no such label here", stale)
+
+
+def _write_table(
+    file, path: str, suffix: str, pair: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """Write PREFIX.e.out, .fr.out, .fm.out, .v.out: labels, then predictions."""
-    tables = []
-    for name, (label, pred) in pairs.items():
-        short = _SHORT.get(name, "ae")
-        components = {
-            "energy": ["e"],
-            "atom_ener": ["ae"],
-            "force": ["fx", "fy", "fz"],
-            "force_mag": ["fmx", "fmy", "fmz"],
-            "virial": [f"v{n}" for n in VIRIAL_NAMES],
-        }[name]
-        tables.append((short, components, label, pred))
-        if name in ("energy", "virial"):
-            per = natoms[:, None]
-            tables.append((f"{short}_peratom", components, label / per, pred / per))
-    for suffix, components, label, pred in tables:
-        columns = [f"{k}_{c}" for k in ("data", "pred") for c in components]
-        note = " (per real atom)" if suffix.endswith("peratom") else ""
-        with open(f"{prefix}.{suffix}.out", "ab" if append else "wb") as file:
-            np.savetxt(
-                file,
-                np.hstack([label, pred]),
-                header=f"{system}{note}: {' '.join(columns)}",
-            )
+    components = QUANTITIES[suffix].components
+    columns = [f"{kind}_{c}" for kind in ("data", "pred") for c in components]
+    note = " (per real atom)" if LINES[suffix][1] else ""
+    header = f"{path}{note}: {' '.join(columns)}"
+    np.savetxt(file, np.hstack(pair), header=header, encoding="utf-8")

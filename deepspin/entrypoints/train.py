@@ -6,6 +6,7 @@ from __future__ import annotations
 from deepspin.env import start_tensorflow
 from deepspin.utils.files import find_systems
 from deepspin.utils.inputs import load_input, normalize
+from deepspin.utils.model_files import resolve_checkpoint
 
 
 def train(
@@ -23,6 +24,8 @@ def train(
         data = options["training"][section]
         if data:
             find_systems(data["systems"], data["rglob_patterns"])
+    if restart or init_model:  # and a wrong checkpoint
+        resolve_checkpoint(restart or init_model)
     start_tensorflow()
     from deepspin.training.trainer import train as run
 

@@ -265,11 +265,13 @@ def all_pairs(
     nlist, shift
         See `FrozenModel`.
     """
+    periodic = tf.reduce_any(box != 0.0, axis=2)  # f k
     inverse = tf.linalg.pinv(box)
     home = tf.floor(tf.einsum("fix,fxk->fik", coord, inverse))
+    home = tf.where(periodic[:, None], home, 0.0)
     planes = tf.linalg.norm(inverse, axis=1)  # f k: 1 / distance of lattice planes
-    reach = tf.reduce_max(tf.floor(cutoff * planes) + 1.0, axis=0)
-    reach *= tf.cast(tf.reduce_any(planes > 0.0, axis=0), tf.float64)
+    reach = tf.where(periodic, tf.floor(cutoff * planes) + 1.0, 0.0)
+    reach = tf.reduce_max(reach, axis=0)
     ranges = [tf.range(-reach[k], reach[k] + 1.0) for k in range(3)]
     images = tf.reshape(tf.stack(tf.meshgrid(*ranges, indexing="ij"), -1), [-1, 3])
     # f i j m k: image m of atom j, seen from atom i
@@ -278,7 +280,7 @@ def all_pairs(
     apart = apart[:, :, :, None] + tf.einsum("fijmk,fkx->fijmx", shift, box)
     near = tf.linalg.norm(apart, axis=-1) < cutoff
     # no images along open directions, where another frame has some
-    near &= tf.reduce_all((planes[:, None] > 0.0) | (images == 0.0), 2)[:, None, None]
+    near &= tf.reduce_all(periodic[:, None] | (images == 0.0), 2)[:, None, None]
     nloc, nimages = tf.shape(atype)[1], tf.shape(images)[0]
     itself = tf.eye(nloc, dtype=tf.bool)[..., None] & tf.reduce_all(images == 0.0, 1)
     there = (atype[:, :, None] >= 0) & (atype[:, None] >= 0)

@@ -1,0 +1,529 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dp-spin plot`: what is read, what is drawn, what is refused."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from deepspin.entrypoints import plot
+from deepspin.main import main
+from deepspin.utils import plots
+from deepspin.utils.files import DataError
+
+NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
+SPIN = ("rmse", "rmse_e", "rmse_fr", "rmse_fm", "rmse_v")
+FORCE = ("fx", "fy", "fz")
+MAGNETIC = r"eV/$\mu_\mathrm{B}$"
+AXES = {
+    "energy": "rmse / N (eV/atom)",
+    "force": "rmse (eV/Å)",
+    "magnetic force": f"rmse ({MAGNETIC})",
+    "virial": "rmse / N (eV/atom)",
+    "learning rate": "",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def curve(
+    path="lcurve.out", lines=5, *, terms=SPIN, ends=("val", "trn"), freq=100, seed=0
+):
+    """Write a learning curve; returns its columns by name."""
+    names = [f"{term}_{end}" for term in terms for end in ends]
+    rng = np.random.default_rng(seed)
+    columns = {"step": np.arange(lines) * float(freq)}
+    columns |= {name: np.round(rng.uniform(0.01, 1, lines), 4) for name in names}
+    columns["lr"] = np.round(0.001 * 0.9 ** np.arange(lines), 7)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        file.write("# step " + "   ".join(names) + "   lr\n" + NOTE)
+        np.savetxt(file, np.column_stack(list(columns.values())), fmt="%.8g")
+    return columns
+
+
+def detail(path, components, rows=20, *, systems=("data/a b: c",), note="", seed=0):
+    """Write a detail file; returns labels and predictions."""
+    rng = np.random.default_rng(seed)
+    values = np.round(rng.normal(size=(rows, 2 * len(components))), 6)
+    columns = " ".join(f"{k}_{c}" for k in ("data", "pred") for c in components)
+    with open(path, "w") as file:
+        for system, part in zip(
+            systems, np.array_split(values, len(systems)), strict=True
+        ):
+            np.savetxt(file, part, header=f"{system}{note}: {columns}")
+    return np.hsplit(values, 2)
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    """Call `dp-spin plot` and return the figure that it saved."""
+    saved = []
+
+    def keep(picture, path):
+        saved.append((picture, Path(path)))
+        plots.save(picture, path)
+
+    monkeypatch.setattr(plot, "save", keep)
+
+    def call(*args):
+        assert main(["plot", *map(str, args)]) == 0
+        picture, path = saved[-1]
+        assert path.is_file()
+        return picture
+
+    return call
+
+
+def panels(picture):
+    return {a.get_title(loc="left"): a for a in picture.axes}
+
+
+def drawn(axis):
+    """Points of the lines of a panel, the strongest last."""
+    lines = sorted(axis.lines, key=lambda line: line.get_zorder())
+    return [line.get_xydata() for line in lines]
+
+
+def legend(picture):
+    return [text.get_text() for text in picture.legends[0].get_texts()]
+
+
+# --- Learning curves ------------------------------------------------------------------
+
+
+def test_curve_is_the_file(figure):
+    columns = curve()
+    axes = panels(figure("lcurve.out"))
+    assert Path("lcurve.png").read_bytes().startswith(b"\x89PNG")
+    assert {title: axis.get_ylabel() for title, axis in axes.items()} == AXES
+    terms = zip(axes, ("rmse_e", "rmse_fr", "rmse_fm", "rmse_v"), strict=False)
+    for title, term in terms:
+        train, valid = drawn(axes[title])
+        for points, name in ((train, f"{term}_trn"), (valid, f"{term}_val")):
+            np.testing.assert_array_equal(points[:, 0], columns["step"])
+            np.testing.assert_array_equal(points[:, 1], columns[name])
+        strengths = sorted(line.get_linewidth() for line in axes[title].lines)
+        assert strengths[0] < strengths[1]
+    (rate,) = drawn(axes["learning rate"])
+    np.testing.assert_array_equal(rate[:, 1], columns["lr"])
+    for axis in axes.values():
+        assert (axis.get_xscale(), axis.get_yscale()) == ("linear", "log")
+        assert axis.get_xlabel() == "step"
+
+
+def test_axes_asked_for(figure):
+    columns = curve()
+    axis = panels(figure("lcurve.out", "--log-x", "--linear-y"))["force"]
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
+    _, valid = drawn(axis)
+    assert np.isnan(valid[0, 1])  # step 0 has no place on it
+    np.testing.assert_array_equal(valid[1:, 1], columns["rmse_fr_val"][1:])
+
+
+@pytest.mark.parametrize(
+    ("terms", "ends", "titles"),
+    [
+        (("rmse", "rmse_e", "rmse_f"), ("trn",), ["energy", "force"]),
+        (
+            ("mae_e", "mae_fr", "rmse", "rmse_e", "rmse_fm", "rmse_fr"),
+            ("val", "trn"),
+            ["energy", "force", "magnetic force"],
+        ),
+        (("rmse", "rmse_fr"), ("val", "trn"), ["force"]),
+    ],
+    ids=["no spins, no validation", "PyTorch backend", "one term"],
+)
+def test_other_columns(figure, terms, ends, titles):
+    """DeePMD-kit's columns, in its backends' orders."""
+    columns = curve(terms=terms, ends=ends)
+    picture = figure("lcurve.out")
+    axes = panels(picture)
+    assert list(axes) == [*titles, "learning rate"]
+    assert len(axes["force"].lines) == len(ends)
+    force = "rmse_f" if "rmse_f" in terms else "rmse_fr"
+    strongest = drawn(axes["force"])[-1]
+    np.testing.assert_array_equal(strongest[:, 1], columns[f"{force}_{ends[0]}"])
+    assert legend(picture) == (["validation", "training"][-len(ends) :])
+
+
+def test_quantity_without_labels_has_no_panel(figure):
+    curve()
+    text = Path("lcurve.out").read_text().splitlines()
+    rows = [line.split() for line in text[2:]]
+    for row in rows:
+        row[9:11] = "nan", "nan"
+    rows[2][5] = "nan"  # a gap
+    lines = text[:2] + [" ".join(row) for row in rows]
+    Path("lcurve.out").write_text("\n".join(lines) + "\n")
+    axes = panels(figure("lcurve.out"))
+    assert "virial" not in axes
+    _, valid = drawn(axes["force"])
+    assert np.flatnonzero(np.isnan(valid[:, 1])).tolist() == [2]
+
+
+def test_half_written_line(figure, capsys):
+    columns = curve()
+    with open("lcurve.out", "a") as file:
+        file.write("   500   1.23e-01   1.2")
+    _, valid = drawn(panels(figure("lcurve.out"))["energy"])
+    np.testing.assert_array_equal(valid[:, 0], columns["step"])
+    assert "'lcurve.out': the last line is not complete; left out" in (
+        capsys.readouterr().err
+    )
+
+
+def test_restarted_run(figure):
+    """What was written last counts, be the header repeated or not."""
+    first = curve("first.out", 5)
+    second = curve("second.out", 4, seed=1)
+    text = Path("second.out").read_text().replace("\n0 ", "\n200 ", 1)
+    Path("lcurve.out").write_text(Path("first.out").read_text() + text)
+    # steps 0 to 400, then 200 (once 0), 100, 200, 300
+    _, valid = drawn(panels(figure("lcurve.out"))["energy"])
+    np.testing.assert_array_equal(valid[:, 0], [0, 100, 200, 300])
+    np.testing.assert_array_equal(valid[0, 1], first["rmse_e_val"][0])
+    np.testing.assert_array_equal(valid[1:, 1], second["rmse_e_val"][1:])
+
+
+def test_runs_side_by_side(figure):
+    columns = [curve(f"runs/{name}/lcurve.out", seed=k) for k, name in enumerate("ab")]
+    picture = figure("runs/a/lcurve.out", "runs/b/lcurve.out", "-o", "both.svg")
+    assert legend(picture) == ["a", "b", "validation", "training"]
+    lines = panels(picture)["force"].lines
+    colors = {line.get_color() for line in lines}
+    assert len(lines) == 4
+    assert colors == set(plots.COLORS[:2])
+    for one, color in zip(columns, plots.COLORS, strict=False):
+        (valid,) = (
+            line.get_ydata()
+            for line in lines
+            if line.get_color() == color and line.get_alpha() == 1
+        )
+        np.testing.assert_array_equal(valid, one["rmse_fr_val"])
+    assert not Path("runs/a/lcurve.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/lcurve.out", "b/lcurve.out"], ["a", "b"]),
+        (["x/a/1/l.out", "x/b/1/l.out"], ["a", "b"]),
+        (["l.out", "old/l.out"], ["l.out", "old/l.out"]),
+        (["a/../a/l.out", "a/m.out"], ["l.out", "m.out"]),
+        (["a/l.out", "a/l.out"], ["l.out", "l.out"]),
+        (["a/l.out", "b/m.out"], ["a/l.out", "b/m.out"]),
+    ],
+)
+def test_short_names(paths, names):
+    assert plot._short_names([Path(p) for p in paths]) == names
+
+
+def test_labels_as_they_are(figure):
+    """Names that Matplotlib would leave out, or take for formulas."""
+    for name in "abcd":
+        curve(f"{name}/lcurve.out")
+    long = "a name that is much longer than what one would like to see in a legend"
+    names = ["_old", "$x_1$ or $", long, "d"]
+    files = [f"{name}/lcurve.out" for name in "abcd"]
+    picture = figure(*files, "-o", "p.pdf", "--labels", *names)
+    shown = legend(picture)
+    assert shown[:2] == names[:2]
+    assert len(shown[2]) < len(long)
+    assert shown[2].startswith("a name that")
+    assert shown[2].endswith("in a legend")
+    assert Path("p.pdf").read_bytes().startswith(b"%PDF")
+
+
+def boxes(picture):
+    """Where text is, in pixels, panel by panel and the legend."""
+    renderer = FigureCanvasAgg(picture).get_renderer()
+    picture.draw(renderer)
+    for axis in picture.axes:
+        for one in (axis.xaxis, axis.yaxis):
+            ticks = [t for t in one.get_ticklabels() if t.get_text()]
+            low, high = sorted(one.get_view_interval())
+            at = one.get_majorticklocs()
+            inside = [t for t, x in zip(ticks, at, strict=False) if low <= x <= high]
+            yield [t.get_window_extent(renderer) for t in inside]
+        for one in (axis.xaxis, axis.yaxis):
+            texts = [one.label, one.get_offset_text()]
+            yield [t.get_window_extent(renderer) for t in texts if t.get_text()]
+    panels = [a.get_tightbbox(renderer) for a in picture.axes if a.get_xlabel()]
+    for panel in panels:  # whole
+        assert min(panel.x0, panel.y0) > -1
+        assert panel.x1 < picture.bbox.x1 + 1
+        assert panel.y1 < picture.bbox.y1 + 1
+    legends = [legend.get_window_extent(renderer) for legend in picture.legends]
+    yield [*legends, *panels]
+
+
+@pytest.mark.parametrize("case", ["long names", "one line", "constant", "zero"])
+def test_labels_do_not_overlap(figure, case):
+    files = ["lcurve.out"]
+    if case == "long names":
+        files = [f"{k}{'-and-so-on' * 8}/lcurve.out" for k in range(4)]
+        for name in files:
+            curve(name, freq=250_000)
+    elif case == "one line":
+        curve(lines=1)
+    else:
+        value = "0.0312" if case == "constant" else "0.0"
+        curve()
+        text = Path("lcurve.out").read_text().splitlines()
+        text[2:] = [
+            " ".join([line.split()[0], *[value] * 10, "0.001"]) for line in text[2:]
+        ]
+        Path("lcurve.out").write_text("\n".join(text) + "\n")
+    picture = figure(*files, "-o", "p.png")
+    for group in boxes(picture):
+        for k, box in enumerate(group):
+            assert not any(box.overlaps(other) for other in group[:k])
+    scale = panels(picture)["energy"].get_yscale()
+    assert scale == ("linear" if case == "zero" else "log")
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1.0, 1e5])
+@pytest.mark.parametrize("width", [1.1, 3.0, 30.0, 1e4])
+def test_log_axis_has_numbers(scale, width):
+    """Whatever its range, some ticks have labels, all different."""
+    picture, (axis,) = plots.new_figure()
+    axis.plot([0, 1], [scale, scale * width])
+    plot._set_log_y(axis)
+    picture.draw_without_rendering()
+    shown = [t.get_text() for t in axis.get_yticklabels() if t.get_text()]
+    assert 2 <= len(shown) == len(set(shown)) < 15
+    assert not any(t.get_text() for t in axis.get_yticklabels(minor=True))
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+def test_many_lines(figure, log_x):
+    """Median and range of equal parts of the axis; nothing is left out."""
+    columns = curve(lines=20_000)
+    picture = figure("lcurve.out", *["--log-x"] * log_x)
+    axis = panels(picture)["force"]
+    first = int(log_x)
+    steps, errors = columns["step"][first:], columns["rmse_fr_val"][first:]
+    _, valid = drawn(axis)
+    assert 100 < len(valid) <= plot.BINS
+    place = np.log(steps) if log_x else steps
+    part = (place - place[0]) / (place[-1] - place[0]) * plot.BINS
+    last = np.minimum(part.astype(int), plot.BINS - 1) == plot.BINS - 1
+    assert valid[-1, 1] == pytest.approx(np.median(errors[last]), rel=1e-2)
+    bands = [path.vertices[:, 1] for c in axis.collections for path in c.get_paths()]
+    assert len(bands) == 2
+    ends = {(band.min(), band.max()) for band in bands}
+    assert (errors.min(), errors.max()) in ends
+    assert "median and range of each 1/500" in picture.get_supxlabel()
+
+
+def test_a_million_lines_take_seconds(figure):
+    """Measured 4 s on two busy cores; the bound is for slow ones."""
+    curve(lines=1, terms=("rmse_fr",))
+    row = " 1.00e-01 2.00e-01 1.0e-03\n"
+    with open("lcurve.out", "a") as file:
+        file.writelines(f"{step:7d}{row}" for step in range(100, 100_000_000, 100))
+    start = time.perf_counter()
+    _, valid = drawn(panels(figure("lcurve.out"))["force"])
+    assert time.perf_counter() - start < 60
+    assert np.median(valid[:, 1]) == 0.1
+
+
+# --- Detail files ---------------------------------------------------------------------
+
+
+def test_parity_is_the_files(figure):
+    force = detail("d.fr.out", FORCE, systems=("one", "two: data_set/x"))
+    energy = detail("d.e_peratom.out", ("e",), note=" (per real atom)", seed=1)
+    magnetic = detail("d.fm.out", ("fmx", "fmy", "fmz"), seed=2)
+    picture = figure("d.fr.out", "d.e_peratom.out", "d.fm.out")
+    assert Path("d.fr.png").is_file()
+    names = ("force (eV/Å)", "energy − mean (eV/atom)", f"magnetic force ({MAGNETIC})")
+    shift = energy[0].mean()
+    pairs = (force, [x - shift for x in energy], magnetic)
+    for axis, (label, pred), name in zip(picture.axes, pairs, names, strict=False):
+        points, diagonal = (line.get_xydata() for line in axis.lines)
+        np.testing.assert_array_equal(points[:, 0], label.ravel())
+        np.testing.assert_array_equal(points[:, 1], pred.ravel())
+        np.testing.assert_array_equal(diagonal[:, 0], diagonal[:, 1])
+        assert axis.get_xlabel() == f"reference {name}"
+        assert axis.get_ylabel() == f"predicted {name}"
+        assert axis.get_xlim() == axis.get_ylim()
+        assert axis.get_aspect() == 1
+        diff = pred - label
+        rmse, mae = np.sqrt(np.mean(diff**2)), np.mean(np.abs(diff))
+        r2 = 1 - np.sum(diff**2) / np.sum((label - label.mean()) ** 2)
+        title = axis.get_title()
+        assert title.startswith(f"rmse {rmse:.3g}, mae {mae:.3g} eV/")
+        assert title.endswith(f"R² {r2:.1f}, {label.size} values".replace("-", "−"))
+
+
+def test_total_energy_is_told_from_that_per_atom(figure):
+    for name in ("d.e.out", "d.e_peratom.out"):
+        detail(name, ("e",))
+    picture = figure("d.e.out", "d.e_peratom.out")
+    assert [a.get_xlabel()[-9:] for a in picture.axes] == ["mean (eV)", "(eV/atom)"]
+
+
+def test_same_quantity_twice_is_named(figure):
+    for name in ("a", "$b$"):
+        detail(f"{name}.fr.out", FORCE)
+    picture = figure("a.fr.out", "$b$.fr.out")
+    titles = [axis.get_title().split("\n")[0] for axis in picture.axes[:2]]
+    assert titles == ["a.fr.out", r"\$b\$.fr.out"]
+
+
+def test_many_points_are_counted(figure, monkeypatch):
+    monkeypatch.setattr(plots, "MANY_POINTS", 2000)
+    label, _ = detail("d.fr.out", FORCE, rows=1000)
+    axis = figure("d.fr.out").axes[0]
+    (cells,) = axis.collections
+    assert cells.get_array().sum() == label.size
+    assert len(axis.lines) == 1  # the diagonal
+
+
+@pytest.mark.parametrize(
+    ("rows", "scale"), [(1, 1e-7), (1, 1.0), (40, 3.2e-3), (40, 4e3), (9000, 1.0)]
+)
+def test_labels_of_parities_do_not_overlap(rows, scale):
+    rng = np.random.default_rng(0)
+    panels = []
+    for quantity in ("e_peratom", "fr", "fm"):
+        label = scale * rng.normal(size=(rows, 3))
+        pred = label + 0.02 * scale * rng.normal(size=label.shape)
+        panels.append(plots.Parity(quantity, label, pred, "x" * plot.LONGEST_LABEL))
+    for group in boxes(plots.draw_parity(panels)):
+        for k, box in enumerate(group):
+            assert not any(box.overlaps(other) for other in group[:k])
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_histogram_only_where_no_point_is(good):
+    rng = np.random.default_rng(0)
+    label = rng.normal(size=300)
+    pred = label + 0.05 * rng.normal(size=300) if good else -label
+    picture = plots.draw_parity([plots.Parity("fr", label, pred)])
+    insets = picture.axes[0].child_axes
+    assert len(insets) == good
+    if good:
+        assert sum(bar.get_height() for bar in insets[0].patches) == 300
+
+
+@pytest.mark.parametrize(
+    ("label", "pred", "title"),
+    [
+        ([1.0], [1.5], "rmse 0.5, mae 0.5 eV/Å\n1 value"),
+        ([2.0, 2.0], [2.0, 2.0], "rmse 0, mae 0 eV/Å\n2 values"),
+        (
+            [0.0, 1.0, 2.0],
+            [0.0, np.nan, 2.0],
+            "rmse 0, mae 0 eV/Å\nR² 1.0000, 2 values\n1 of 3 not finite",
+        ),
+        ([0.0, 1.0], [np.inf, np.nan], "2 of 2 not finite"),
+    ],
+    ids=["one point", "constant", "a nan", "none finite"],
+)
+def test_few_points(label, pred, title, folder):
+    picture = plots.draw_parity([plots.Parity("fr", np.array(label), np.array(pred))])
+    assert picture.axes[0].get_title() == title
+    plots.save(picture, "p.png")
+
+
+# --- Mistakes -------------------------------------------------------------------------
+
+
+def write(name, text):
+    Path(name).write_text(text)
+    return name
+
+
+HEAD = "# step rmse_val rmse_trn rmse_e_val rmse_e_trn lr\n"
+ROW = "0 1 1 1 1 1\n"
+CASES = {
+    "absent": (["no/l.out"], "There is no file 'no/l.out'."),
+    "folder": (["."], "'.' is a folder. Give the file, such as 'lcurve.out'."),
+    "empty": (["empty.out"], "'empty.out' is empty."),
+    "header": (["header.out"], "'header.out' has no numbers yet, only a header."),
+    "torn": (["torn.out"], "'torn.out' has no numbers yet, only a header."),
+    "neither": (["text.txt"], "'text.txt' is neither a learning curve .*"),
+    "binary": (["binary.out"], "'binary.out' is neither a learning curve .*"),
+    "other detail": (["d.s.out"], "'d.s.out' is neither a learning curve .*"),
+    "word": (["word.out"], "'word.out' is not a table of numbers: .*'oops'.*"),
+    "ragged": (["ragged.out"], "'ragged.out' is not a table of numbers: .*from 6 to 5"),
+    "columns": (["less.out"], "'less.out' has 5 numbers in a line, .* names 6."),
+    "two losses": (["two.out"], "'two.out' changes its columns: .*Split it."),
+    "nan": (["nan.out"], "'nan.out' has no numbers but nan."),
+    "nan errors": (["nane.out"], "'nane.out' has no errors of energy.*all are nan.*"),
+    "nan step": (["nans.out"], "'nans.out' has a step that is no number."),
+    "no term": (
+        ["total.out"],
+        "'total.out' has no errors of energy.*: step, rmse_val.*",
+    ),
+    "mixture": (["ok.out", "d.fr.out"], "'ok.out' is a learning curve, others are .*"),
+    "labels": (["ok.out", "--labels", "a", "b"], "--labels needs .* 1 files.*: 2"),
+    "no runs": (["d.fr.out", "--log-x"], "--labels, --log-x and --linear-y are for .*"),
+    "suffix": (["ok.out", "-o", "p.jpg"], "A picture must end in .png.* Got 'p.jpg'."),
+    "target": (["ok.out", "-o", "d.png"], "'d.png' is a folder. Give a file .*"),
+}
+
+
+@pytest.fixture
+def files(folder):
+    write("empty.out", " \n")
+    write("header.out", HEAD + NOTE)
+    write("torn.out", HEAD + "0 1.0")
+    write("text.txt", "hello\n1 2\n")
+    Path("binary.out").write_bytes(bytes(range(256)) + b"\n")
+    detail("d.s.out", ("sxx", "syy"))
+    detail("d.fr.out", FORCE)
+    write("word.out", HEAD + ROW + "1 oops 1 1 1 1\n")
+    write("ragged.out", HEAD + ROW + "1 1 1 1 1\n" + ROW)
+    write("less.out", HEAD + "1 1 1 1 1\n")
+    write("two.out", HEAD + ROW + HEAD.replace("_e_", "_fr_") + ROW)
+    write("nan.out", HEAD + "nan nan nan nan nan nan\n")
+    write("nane.out", HEAD + "0 1 1 nan nan 0.001\n")
+    write("nans.out", HEAD + "nan 1 1 1 1 0.001\n")
+    write("total.out", "# step rmse_val lr\n0 1 1\n")
+    write("ok.out", HEAD + ROW)
+    Path("d.png").mkdir()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mistakes(case, files, folder, capsys):
+    """One line, and nothing is written."""
+    before = sorted(folder.rglob("*"))
+    args, message = CASES[case]
+    assert main(["plot", *args]) == 1
+    *notes, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("dp-spin: error: ")
+    assert re.search(rf"^dp-spin: error: {message}", line)
+    assert len(notes) == (case == "torn")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_picture_is_claimed_before_reading(folder, monkeypatch):
+    """A million lines are not read for a picture that cannot be written."""
+    curve()
+
+    def fail(path):
+        raise AssertionError("read")
+
+    monkeypatch.setattr(plot, "read_table", fail)
+    write("file", "")
+    assert main(["plot", "lcurve.out", "-o", "file/p.png"]) == 1
+
+
+def test_unreadable_panel_does_not_replace_a_picture(files):
+    write("ok.png", "mine")
+    with pytest.raises(DataError):
+        plot.plot(["ok.out", "word.out"])
+    assert Path("ok.png").read_text() == "mine"
