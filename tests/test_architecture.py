@@ -23,7 +23,7 @@ ORDER = (
     ("keys", "env"),
     ("op",),
     ("utils",),
-    ("descriptor", "fit"),
+    ("survey", "descriptor", "fit"),
     ("model",),
     ("interop",),
     ("loss",),
@@ -151,7 +151,7 @@ NEEDS_TENSORFLOW = {"network", "tabulate"}  # the parts of utils that are nets
 QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main"] + [
     module
     for module in MODULES
-    if module.startswith(("deepspin.entrypoints", "deepspin.utils"))
+    if module.startswith(("deepspin.entrypoints", "deepspin.survey", "deepspin.utils"))
     and module.split(".")[-1] not in NEEDS_TENSORFLOW
 ]
 
@@ -216,11 +216,13 @@ def test_who_knows_virtual_atoms():
     """Names in code, such as `virtual_len`, stand where the idea is at home.
 
     That is the arithmetic (`utils.spin`), the Keras layer around it (`model.spin`) and
-    the reader of data that hold virtual atoms (`utils.system`). The others may hand a
-    scheme on, whose class is `VirtualAtoms`, but not look inside. Options of the input
-    are strings, so `argcheck`, `inputs` and `refused` need no exception.
+    what deals with data that hold virtual atoms: its reader (`utils.system`), its
+    writer (`survey.layout`) and what finds out about it (`survey.scheme`). The others
+    may hand a scheme on, whose class is `VirtualAtoms`, but not look inside. Options of
+    the input are strings, so `argcheck`, `inputs` and `refused` need no exception.
     """
-    homes = {"deepspin.utils.spin", "deepspin.model.spin", "deepspin.utils.system"}
+    homes = {"utils.spin", "utils.system", "survey.layout", "survey.scheme"}
+    homes = {f"deepspin.{home}" for home in (*homes, "model.spin")}
     for module in set(MODULES) - homes:
         names = {n for n in identifiers(TREES[module]) if "virtual" in n.lower()}
         assert names <= {"VirtualAtoms"}, module

@@ -10,9 +10,9 @@ from small_data import SCALE, contents, frames, with_virtual_atoms, write
 
 import deepspin
 from deepspin.main import main
+from deepspin.survey.scheme import survey
 from deepspin.utils.files import find_systems
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.survey import survey
 from deepspin.utils.system import load_system
 
 NIO = VirtualAtoms.from_options([True, False], [0.4], [1.2737])

@@ -10,9 +10,9 @@ from small_data import LATTICE, frames, write
 
 from deepspin.entrypoints.neighbor_stat import neighbor_stat
 from deepspin.main import main
+from deepspin.survey.statistics import NeighborStat
 from deepspin.utils.data import DataSystem
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.statistics import NeighborStat
 from deepspin.utils.system import load_system
 
 NIO = VirtualAtoms.from_options([True, False], [0.4], [1.2737])

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from deepspin.survey.findings import look
+from deepspin.survey.quality import describe, fingerprints, twins
+from deepspin.survey.scheme import Survey, survey
+from deepspin.survey.tables import table
 from deepspin.utils.files import DataError, find_systems
-from deepspin.utils.findings import look
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.outputs import claim, replacing
-from deepspin.utils.quality import describe, fingerprints, twins
-from deepspin.utils.survey import Survey, survey
 from deepspin.utils.system import load_system
-from deepspin.utils.tables import table
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def check_data(*, systems: Sequence[str], json: str | None = None, **spin) -> di
     json : str, optional
         File to write all numbers to.
     **spin
-        How to read them, see `deepspin.utils.survey.survey`.
+        How to read them, see `deepspin.survey.scheme.survey`.
 
     Returns
     -------

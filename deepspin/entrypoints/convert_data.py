@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import h5py
 
-from deepspin.utils import layout as layouts
+from deepspin.survey import layout as layouts
+from deepspin.survey.scheme import Survey, survey
 from deepspin.utils.files import HDF5_SUFFIXES, find_systems
 from deepspin.utils.outputs import OutputError, claim, replacing
-from deepspin.utils.survey import Survey, survey
 from deepspin.utils.system import System, load_system
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def convert_data(
 
     Positions, cells and labels are copied bit for bit. Spins cannot be held exactly by
     positions of virtual atoms; what is lost is told, and kept in a file beside them
-    that brings them back bit for bit, see `deepspin.utils.layout`. What is written is
+    that brings them back bit for bit, see `deepspin.survey.layout`. What is written is
     read again and compared before it takes its place.
 
     Parameters
@@ -46,7 +46,7 @@ def convert_data(
     force : bool
         Replace the output if it is there.
     **spin
-        How to read the spins, see `deepspin.utils.survey.survey`; not needed for
+        How to read the spins, see `deepspin.survey.scheme.survey`; not needed for
         ``"same"``.
 
     Returns

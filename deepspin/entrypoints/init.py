@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from deepspin.survey.scheme import Survey, survey
+from deepspin.survey.statistics import NeighborStat
 from deepspin.utils.inputs import normalize
 from deepspin.utils.outputs import OutputError, claim, replacing
 from deepspin.utils.refused import InputError
-from deepspin.utils.statistics import NeighborStat
-from deepspin.utils.survey import Survey, survey
 from deepspin.utils.system import ZERO_SPIN, load_system
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def init(
     force : bool
         Replace the file if it is there.
     **spin
-        What the data does not tell, see `deepspin.utils.survey.survey`.
+        What the data does not tell, see `deepspin.survey.scheme.survey`.
 
     Returns
     -------

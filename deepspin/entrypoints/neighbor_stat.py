@@ -10,13 +10,13 @@ from itertools import cycle
 
 import numpy as np
 
+from deepspin.survey.scheme import survey
+from deepspin.survey.statistics import BIN, NeighborStat
+from deepspin.survey.tables import table
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.plots import COLORS, claim_picture, new_figure, save
 from deepspin.utils.refused import InputError
-from deepspin.utils.statistics import BIN, NeighborStat
-from deepspin.utils.survey import survey
 from deepspin.utils.system import load_system
-from deepspin.utils.tables import table
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def neighbor_stat(
     output : str, optional
         Picture to draw.
     **spin
-        How to read the systems, see `deepspin.utils.survey.survey`; with ``input``, its
-        `sel` is compared, too.
+        How to read the systems, see `deepspin.survey.scheme.survey`; with ``input``,
+        its `sel` is compared, too.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from deepspin.survey.layout import SCHEME, read_scheme, read_words, split_names
 from deepspin.utils.files import (
     DataError,
     Set,
@@ -24,7 +25,6 @@ from deepspin.utils.files import (
     read_system,
 )
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.layout import SCHEME, read_scheme, read_words, split_names
 from deepspin.utils.refused import InputError
 from deepspin.utils.spin import LENGTH_TOLERANCE, VirtualAtoms
 from deepspin.utils.system import ZERO_SPIN, load_system

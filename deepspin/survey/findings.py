@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What in the numbers of `deepspin.utils.quality` a user should look at."""
+"""What in the numbers of `deepspin.survey.quality` a user should look at."""
 
 from __future__ import annotations
 
