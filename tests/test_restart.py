@@ -361,7 +361,7 @@ def test_full_disk(small_disk, data, run, tmp_path):
     assert Path("lcurve.out").read_bytes() == (tmp_path / "lcurve.out").read_bytes()
 
 
-def test_full_disk_at_the_curve(run, data, monkeypatch, capsys):
+def test_full_disk_at_the_curve(run, data, capsys):
     """The learning curve meets the full disk first: nothing else is harmed."""
 
     def full(path, text):
@@ -371,11 +371,13 @@ def test_full_disk_at_the_curve(run, data, monkeypatch, capsys):
             )
         append(path, text)
 
-    monkeypatch.setattr("deepspin.training.callbacks.append", full)
-    run("train", write(data), status=1)
-    assert "'lcurve.out' cannot be written: No space left" in said(capsys)
-    monkeypatch.undo()
-    assert Path("model.ckpt-3.keras").is_file()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepspin.training.callbacks.append", full)
+        run("train", write(data), status=1)
+    message = said(capsys)
+    assert "'lcurve.out' cannot be written: No space left" in message
+    assert "go on from the last checkpoint, with -r model.ckpt-3.keras" in message
+    run("train", "input.json", "-r", "model.ckpt-3.keras")
 
 
 @pytest.mark.parametrize("place", ["/proc/none/model.ckpt", "/sys/model.ckpt"])

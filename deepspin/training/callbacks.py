@@ -18,7 +18,7 @@ import tensorflow as tf
 from deepspin.training.serialization import save_model
 from deepspin.utils.data import DataSystem
 from deepspin.utils.model_files import POINTER, POINTER_LINE
-from deepspin.utils.outputs import OutputError, append, replacing
+from deepspin.utils.outputs import append, replacing
 from deepspin.utils.terminal import PROGRESS, ProgressLine
 
 log = logging.getLogger(__name__)
@@ -271,12 +271,9 @@ class Checkpoint(keras.callbacks.Callback):
                 f"Weights are not finite after step {step}: not saved. Lower "
                 "`start_lr`."
             )
-        try:
-            save_model(self.model, path, {**self.metadata, "step": step})
-            with replacing(path.parent / POINTER) as partial:
-                partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
-        except OutputError as error:
-            raise OutputError(f"{error} {self.way_on}") from error
+        save_model(self.model, path, {**self.metadata, "step": step})
+        with replacing(path.parent / POINTER) as partial:
+            partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
         log.info("saved checkpoint %s", path)
         self.written = [old for old in self.written if old != path] + [path]
         for old in self.written[: -self.max_keep]:

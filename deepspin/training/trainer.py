@@ -38,7 +38,7 @@ from deepspin.utils.model_files import (
     read_metadata,
     resolve_checkpoint,
 )
-from deepspin.utils.outputs import claim, replacing
+from deepspin.utils.outputs import OutputError, claim, replacing
 from deepspin.utils.refused import InputError
 from deepspin.utils.spin import VirtualAtoms
 from deepspin.utils.terminal import ProgressLine
@@ -410,17 +410,21 @@ def _fit(
             )
         )
     callbacks.append(checkpoint)
-    with StopOnSignal() as stop, line:
-        checkpoint.set_model(model)
-        start = time.perf_counter()
-        model.fit(
-            train_data.dataset(done, total - done),
-            steps_per_epoch=total - done,
-            verbose=0,
-            shuffle=False,
-            callbacks=[*callbacks, stop],
-        )
-        path = checkpoint.save()
+    start = time.perf_counter()
+    checkpoint.set_model(model)
+    try:
+        with StopOnSignal() as stop, line:
+            line.tell("compiling the first step" if training["jit_compile"] else "")
+            model.fit(
+                train_data.dataset(done, total - done),
+                steps_per_epoch=total - done,
+                verbose=0,
+                shuffle=False,
+                callbacks=[*callbacks, stop],
+            )
+            path = checkpoint.save()
+    except OutputError as error:
+        raise OutputError(f"{error} {checkpoint.way_on}") from error
     seconds = time.perf_counter() - start
     log.info("%d steps in %.1f s, model in %s", step_of(model) - done, seconds, path)
     if stop.received is not None and step_of(model) < total:
