@@ -14,6 +14,9 @@ from deepspin.utils.terminal import is_live
 
 log = logging.getLogger("deepspin")
 
+# what a user can mend; other errors are ours
+MISTAKES = (ValueError, OSError, RuntimeError, MemoryError)
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Declare all sub-commands and their options."""
@@ -419,6 +422,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, MISTAKES):
+            text = (
+                f"unexpected {type(error).__name__}: {text}. Please report this with "
+                "the traceback, which -v shows."
+            )
         log.error("%s", text, exc_info=error)
         return 1
     finally:

@@ -246,7 +246,15 @@ def test_log_is_left_as_it_was(inputs, caplog):
 
 @pytest.mark.parametrize(
     ("error", "text"),
-    [(ZeroDivisionError(), "ZeroDivisionError"), (OSError("a\n b"), "a b")],
+    [
+        (ValueError(), "ValueError"),
+        (OSError("a\n b"), "a b"),
+        (
+            KeyError("x"),
+            "unexpected KeyError: 'x'. Please report this with the traceback, which -v "
+            "shows.",
+        ),
+    ],
 )
 def test_odd_messages(error, text, monkeypatch, capsys):
     """An empty one is replaced by its kind, line ends are folded."""

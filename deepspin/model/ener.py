@@ -239,7 +239,7 @@ class SpinEnergyModel(keras.Model):
         loss : deepspin.EnerSpinLoss
             Called once on the whole dicts of labels and predictions.
         jit_compile : bool
-            Compile each step with XLA. The numbers are the same without.
+            Compile each step with XLA. The numbers are the same to rounding without.
         **kwargs
             More arguments of `keras.Model.compile`; `loss_weights` and `metrics` have
             no use here and are refused.
