@@ -725,7 +725,7 @@ MISTAKES = [
     ({"model/descriptor/axis_neuron": 33}, "axis_neuron` is 33; .*`neuron` = .8, 16"),
     ({"model/descriptor/activation_function": "tan"}, '"tan"; expected one of tanh'),
     ({"model/descriptor/activation_function": "relu:2"}, '"relu:2"; expected one of'),
-    ({"model/descriptor/precision": "float16"}, 'precision` is "float16"; .*float32'),
+    ({"model/descriptor/precision": "float16"}, '"float16", which.*use "float32"'),
     ({"model/fitting_net/precision": "bfloat16"}, 'precision` is "bfloat16"'),
     ({"model/descriptor/seed": -1}, "`model/descriptor/seed` is -1; .*integer from 0"),
     ({"model/descriptor/seed": 1.5}, "`model/descriptor/seed` is 1.5; .*int or null"),
@@ -760,7 +760,10 @@ MISTAKES = [
         "lacks `virtual_len` and `spin_norm`.*`virtual_scale`",
     ),
     ({"model/spin/virtual_scale": 0.1}, "has `virtual_scale` and also `virtual_len`"),
-    ({"model/spin/virtual_len": [0.1] * 3}, "1 numbers .one per spin type. or 2"),
+    (
+        {"model/spin/virtual_len": [0.1] * 3},
+        "1 .one per spin type, Fe. or 2",
+    ),
     ({"model/spin/virtual_len": []}, "`model/spin/virtual_len` is"),
     ({"model/spin/virtual_len": 0}, "`model/spin/virtual_len` is 0; .*> 0"),
     ({"model/spin/spin_norm": [-1.0]}, "`model/spin/spin_norm` is .*> 0"),
@@ -816,7 +819,7 @@ MISTAKES = [
     ({"training/training_data/batch_size": [1, 0]}, "batch_size` is"),
     ({"training/training_data/batch_size": True}, "batch_size` is true"),
     ({"training/training_data/batch_size": "auto:0"}, "batch_size` is .*N >= 1"),
-    ({"training/training_data/batch_size": "mixed:8"}, "batch_size` is .*auto:N"),
+    ({"training/training_data/batch_size": "mixed:8"}, "mixed:8.*use .auto:N"),
     ({"training/training_data/auto_prob": "prob_size"}, "auto_prob` is .*prob_uniform"),
     ({"training/training_data/auto_prob": "prob_sys_size;0:1"}, "auto_prob` is"),
     ({"training/training_data/sys_probs": [0.5, 0.6]}, "sys_probs` is .*sum to 1"),
@@ -825,12 +828,19 @@ MISTAKES = [
     ({"training/validation_data/numb_btch": 0}, "numb_btch` is 0"),
     ({"training/numb_steps": MISSING}, "`training/numb_steps` is missing"),
     ({"training/numb_steps": 0}, "`training/numb_steps` is 0"),
-    ({"training/numb_steps": 1e6}, "`training/numb_steps` is 1000000.0; .*type int"),
+    ({"training/numb_steps": 2**63}, "`training/numb_steps` is .*integers of 64 bits"),
+    (
+        {"training/numb_steps": 1e6},
+        "`training/numb_steps` is 1000000.0; .*Write 1000000",
+    ),
     ({"training/disp_freq": 0}, "`training/disp_freq` is 0"),
     ({"training/save_freq": 0}, "`training/save_freq` is 0"),
     ({"training/max_ckpt_keep": 0}, "`training/max_ckpt_keep` is 0"),
     ({"training/seed": 2**32}, "`training/seed` is 4294967296"),
     ({"training/disp_file": 3}, "`training/disp_file` is 3; expected type str"),
+    ({"training/disp_file": ""}, "`training/disp_file` is .*the path of a file"),
+    ({"training/disp_file": "runs/"}, "`training/disp_file` is .*the path of a file"),
+    ({"training/save_ckpt": "."}, "`training/save_ckpt` is .*the path of a file"),
     # keys
     ({"model/descriptor/rcut_smooth": 1}, "rcut_smooth` is not a .*`rcut_smth`"),
     ({"model/descriptor/n_axis_neurn": 1}, "did you mean `n_axis_neuron`"),
@@ -871,7 +881,7 @@ def test_long_values_are_shortened():
 
 def test_not_an_object():
     """The input itself may be wrong."""
-    with pytest.raises(InputError, match=r"the input` is .1.; expected an object"):
+    with pytest.raises(InputError, match=r"The input is .1.; expected an object"):
         normalize([1])
 
 
@@ -931,6 +941,13 @@ def test_load_yaml(tmp_path, suffix):
     assert data["learning_rate"] == expected
 
 
+def test_yaml_merges(tmp_path):
+    """A key beside a merged one is not given twice."""
+    text = "base: &b {x: 1, y: 2}\nmodel: {<<: *b, x: 3}\n_c: 1\n_c: 2\n"
+    data = load_input(write(tmp_path, "input.yaml", text))
+    assert data["model"] == {"x": 3, "y": 2}
+
+
 def test_comments_may_repeat(tmp_path):
     """Inputs often have several `_comment` in one object."""
     path = write(tmp_path, "input.json", '{"_comment": 1, "_comment": 2, "a": 3}')
@@ -948,6 +965,10 @@ def test_comments_may_repeat(tmp_path):
         ("input.yaml", "a: \x07", "not valid YAML"),
         ("input.yaml", "", "must hold an object at its top level.*NoneType"),
         ("input.txt", "{}", "must end in .json, .yaml or .yml"),
+        ("input.json", "[" * 100000, "nested too deeply"),
+        ("input.yaml", "a: {b: 1, c: 2, b: 3}", "gives `b` 2 times in one object"),
+        ("input.yaml", "a: &x [*x]", "holds what no input can: Circular reference"),
+        ("input.yaml", "a: 2001-99-99", "holds what no input can: month must be"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, text, match):
@@ -968,9 +989,14 @@ def test_not_utf8(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    """A missing file has the usual type of error."""
-    with pytest.raises(FileNotFoundError, match=r"no input file '.*absent\.json'"):
+    """A missing file has the usual type of error, and one of like name is named."""
+    with pytest.raises(
+        FileNotFoundError, match=r"no input file '.*absent\.json'\. `dp-spin init DATA`"
+    ):
         load_input(tmp_path / "absent.json")
+    write(tmp_path, "input.json", "{}")
+    with pytest.raises(FileNotFoundError, match=r"Did you mean '.*/input\.json'\?"):
+        load_input(tmp_path / "imput.json")
 
 
 def test_components_are_argument_trees():

@@ -672,6 +672,38 @@ def test_found_and_nearest(four):
     assert data.nearest == min(load(path).nearest for path in four)
 
 
+def test_nearest_real(four, tmp_path, caplog):
+    """Between atoms only; units other than Å are suspected."""
+    data = load(four[:1])
+    (system,) = data.systems
+    expected = np.inf
+    for coord, box in zip(system.coord, system.box, strict=True):
+        for n in np.ndindex(3, 3, 3):
+            shift = (np.array(n) - 1) @ box
+            way = coord[:, None] - coord + shift
+            distance = np.linalg.norm(way, axis=-1)
+            expected = min(expected, distance[distance > 0].min())
+    assert data.nearest_real == pytest.approx(expected, rel=1e-12)
+    assert data.nearest_real > data.nearest
+    assert not caplog.records
+    folder = Path(write(tmp_path / "nm", make([1, 0, 1, 0], 2, 5.0)))
+    for name in ("coord", "box"):
+        file = folder / "set.000" / f"{name}.npy"
+        np.save(file, 0.15 * np.load(file))
+    load(str(folder))
+    assert "are all lengths in Å?" in caplog.text
+
+
+def test_too_wide(tmp_path):
+    folder = Path(write(tmp_path / "wide", make([1, 0], 2, 5.0)))
+    file = folder / "set.000" / "box.npy"
+    box = np.load(file)
+    box[1, :3] *= 1e7
+    np.save(file, box)
+    with pytest.raises(DataError, match=r"frame 1 of '.*/wide/set.000': the frame is"):
+        load(str(folder))
+
+
 def test_suggest_sel(four):
     data = load(four)
     o, ni, virtual = data.found
@@ -839,7 +871,7 @@ def test_layouts(tmp_path):
         ("auto:many", "`batch_size` must be.*'auto:many'"),
         ("auto:-1", "`batch_size` must be.*'auto:-1'"),
         ("mixed:3", "`batch_size` must be.*'mixed:3'"),
-        ([2, 2], "`batch_size` has 2 entries for 4 systems"),
+        ([2, 2], r"2 entries, but `systems` has 4: .*/a', .*/c', \.\.\.\."),
         (0, "batch_size"),
         (-1, "batch_size"),
         ("auto:0", "batch_size"),
@@ -863,7 +895,9 @@ def test_bad_batch_size(four, batch_size, message):
         ("prob_sys_size;0:2:-1;2:4:2", "not negative"),
         ("prob_sys_size;0:4:0", "not all 0"),
         ("prob_sys_size;0:4:nan", "must be finite"),
-        ("prob_sys_size;0:2:0.3;5:9:0.7", "5:9:0.7"),  # there are no such systems
+        ("prob_sys_size;0:2:0.3;5:9:0.7", "last one is 3.*5:9:0.7"),  # no such systems
+        ("prob_sys_size;0:3:.5;2:4:.5", "'0:3:.5' and '2:4:.5' both hold system 2"),
+        ("prob_sys_size;0:1:.5;0:4:.5", "both hold system 0"),
     ],
 )
 def test_bad_auto_prob(four, auto_prob, message):
@@ -874,7 +908,7 @@ def test_bad_auto_prob(four, auto_prob, message):
 @pytest.mark.parametrize(
     ("sys_probs", "message"),
     [
-        ([0.5, 0.5], "`sys_probs` has 2 entries for 4 systems"),
+        ([0.5, 0.5], "`sys_probs` has 2 entries, but .systems. has 4"),
         ([0, 0, 0, 0], "not all 0"),
         ([1, 1, np.nan, 1], "must be finite"),
         ([1, 1, np.inf, 1], "must be finite"),

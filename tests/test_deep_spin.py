@@ -170,18 +170,46 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"atom_types": [0, 1, 1, 1, 0, 0, 0, 2]}, "indices of.*'O', 'Ni'"),
-            ({"atom_types": [0, 1, 1, 1, 0, 0, 0, -1]}, "indices of.*'O', 'Ni'"),
+            ({"atom_types": [0, 1, 1, 1, 0, 0, 0, 2]}, r"0 for O, 1 for Ni\. .*0, 2\]"),
+            ({"atom_types": [0, 1, 1, 1, 0, 0, 0, -1]}, "indices, .*0, -1"),
+            ({"atom_types": ["O", "Ni"] * 4}, "indices, .*'O', 'Ni'"),
+            ({"atom_types": [0.5] * 8}, "indices, .*0.5, "),
+            ({"atom_types": [[0] * 8]}, r"indices, .*\[\[0, 0"),
+            ({"atom_types": [0] * 9}, r"`coords` .*\(frames, 9, 3\).*: \(8, 3\)"),
+            ({"coords": np.ones((9, 8, 3))[:, :7]}, r"`coords` .*: \(9, 7, 3\)"),
+            ({"coords": np.ones((8, 3, 1))}, r"`coords` .*: \(8, 3, 1\)"),
+            ({"coords": np.ones(25)}, r"`coords` .*: \(25,\)"),
+            ({"coords": 1.0}, r"`coords` .*: \(\)"),
+            ({"coords": np.zeros((0, 8, 3))}, r"`coords` .*: \(0, 8, 3\)"),
+            ({"coords": "here"}, "`coords` must hold real numbers. Received: str"),
+            ({"spins": np.ones((8, 3)) * 1j}, "`spins` must hold real numbers"),
+            ({"spins": [[1, 2, 3], [1, 2]]}, "`spins` must hold real numbers. .*list"),
+            ({"cells": [4.0, 4.0, 4.0]}, r"`cells` .*\(frames, 3, 3\).*: \(3,\)"),
+            ({"cells": np.zeros((3, 3))}, "`cells` of frame 0 is singular"),
             ({"cells": np.tile(np.eye(3), (2, 1, 1))}, "Numbers of frames differ"),
             ({"spins": np.ones((3, 8, 3))}, "Numbers of frames differ"),
             ({"coords": np.full((8, 3), np.nan)}, "`coords`.*NaN"),
-            ({"spins": np.full((8, 3), np.inf)}, "`spins`.*infinite"),
+            ({"spins": np.full((8, 3), np.inf)}, "`spins` of frame 0 .*infinite"),
             ({"cells": np.full((3, 3), np.nan)}, "`cells`.*NaN"),
+            ({"pbc": [True, False]}, "`pbc` must be a bool or 3 of them"),
+            ({"pbc": "yes"}, "`pbc` must be a bool or 3 of them. Received: yes"),
+            ({"pbc": [1, 0, 2]}, "`pbc` must be a bool or 3 of them"),
+            ({"spins": np.full((8, 3), 1e200)}, r"`spins` .* or beyond 1e\+15"),
         ],
     )
     def test_values(self, potential, frame, change, message):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             potential.eval(**arguments(frame, **change))
+        assert "\n" not in str(caught.value)
+
+    def test_singular_along_an_open_axis(self, potential, frame):
+        """What is not periodic needs no lattice vector."""
+        cell = np.array(frame.box)
+        cell[2] = 0
+        result = potential.eval(**arguments(frame, cells=cell), pbc=[True, True, False])
+        assert np.isfinite(result["energy"]).all()
+        with pytest.raises(ValueError, match="singular"):
+            potential.eval(**arguments(frame, cells=cell), pbc=[True, False, True])
 
     def test_no_atoms(self, potential):
         empty = np.zeros((0, 3))
@@ -205,11 +233,32 @@ class TestMistakes:
         want = potential.eval(**arguments(frame))
         assert_same(potential.eval(**arguments(bare)), want)
 
+    def test_spins_without_spin_type_warn_once(self, model, frame, caplog):
+        potential = deepspin.DeepSpin(model)
+        bare = replace(frame, spin=frame.spin * frame.magnetic[:, None])
+        potential.eval(**arguments(bare))
+        assert not caplog.records
+        for _ in range(2):
+            potential.eval(**arguments(frame))
+        (record,) = caplog.records
+        assert record.getMessage() == "spins on atoms of O are ignored: no spin types"
+
+    def test_coinciding_atoms(self, potential, frame):
+        coord = frame.coord.copy()
+        coord[3] = coord[2]
+        with pytest.raises(ValueError, match=r"Two atoms of frame 0, .*same place"):
+            potential.eval(**arguments(frame, coords=coord))
+
+    def test_too_wide(self, potential, frame):
+        cell = frame.box * np.array([[1e6], [1], [1]])
+        with pytest.raises(ValueError, match=r"the frame is 4.*e\+06 x .* Å wide"):
+            potential.eval(**arguments(frame, cells=cell))
+
     def test_no_such_file(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"none\.keras"):
             deepspin.DeepSpin(tmp_path / "none.keras")
 
     def test_other_file(self, tmp_path):
         (tmp_path / "text.keras").write_text("no model")
-        with pytest.raises(ValueError, match=r"not a model file"):
+        with pytest.raises(ValueError, match=r"no model file"):
             deepspin.DeepSpin(tmp_path / "text.keras")

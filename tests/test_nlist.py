@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The list equals brute force and ASE; truncation is DeePMD-kit's; hand counts."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -148,6 +149,50 @@ def test_very_sparse(box, pbc, distance):
     ]
     neighbors = list_all(points, box, pbc, 4.0)
     assert pairs_of(neighbors) == sorted(expected)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("wide", [900.0, 5e4, 5e6, 1e12])
+@pytest.mark.parametrize("thin", [(20, 800), (5, 5), (5, 1e5), (1e6, 1e6)])
+def test_wide_cells(axis, wide, thin):
+    """Either right, or refused; vesin itself ends the program on some of them."""
+    points = np.array([[0, 0, 0], [1.0, 1, 1], [2.5, 2, 2]])
+    box = np.diag(np.roll([wide, *thin], axis))
+    try:
+        neighbors = list_all(points, box, True, 2.0)
+    except ValueError as error:
+        assert re.fullmatch(r"the frame is .* Å wide, too much .* 2 Å\. .*", str(error))
+        assert np.sort(np.diag(box))[1] > 500 or np.max(box) > 1e5
+    else:
+        assert pairs_of(neighbors) == [(0, 1, 0, 0, 0), (1, 0, 0, 0, 0)]
+
+
+def test_points_too_far_outside():
+    """Lattice shifts that no integer of 32 bits holds."""
+    points = np.array([[0, 0, 0], [1e9, 0, 0]])
+    assert list_all(points * 0.1, np.eye(3) * 4, True, 3.0).shift.max() > 2e7
+    with pytest.raises(ValueError, match=r"2\.5e\+08 lattice vectors away"):
+        list_all(points, np.eye(3) * 4, True, 3.0)
+
+
+@pytest.mark.parametrize("pbc", [(1, 1, 1), (1, 0, 0)])
+def test_too_many_neighbours(pbc):
+    """More pairs than any memory holds; in a cluster there never are."""
+    points = np.random.default_rng(0).random((20, 3))
+    assert len(list_all(points, np.eye(3), False, 1e9).index) == 20 * 19
+    with pytest.raises(
+        ValueError, match=r"1e\+09 Å makes about .* pairs of neighbours"
+    ):
+        list_all(points, np.eye(3), pbc, 1e9)
+
+
+def test_nearest():
+    """Of all pairs, and of pairs of centres."""
+    points = np.array([[0, 0, 0], [2.0, 0, 0], [0.3, 0, 0]])
+    one = build(points, np.array([0, 0, 1]), 2, np.zeros((3, 3)), False, 4.0, 2)
+    assert (one.nearest, one.nearest_centres) == pytest.approx((0.3, 2.0))
+    one = build(points, np.array([0, 0, 1]), 1, np.zeros((3, 3)), False, 4.0, 2)
+    assert (one.nearest, one.nearest_centres) == (pytest.approx(0.3), np.inf)
 
 
 def test_far_from_the_origin():

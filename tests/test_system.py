@@ -12,7 +12,12 @@ import pytest
 
 from deepspin.utils.files import DataError, find_systems
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import MIN_DISTANCE, _close_pairs, load_system
+from deepspin.utils.system import (
+    MIN_DISTANCE,
+    _close_pairs,
+    load_system,
+    load_systems,
+)
 
 TYPE_MAP = ["O", "Ni"]  # the spin type is not the first
 SCHEME = VirtualAtoms.from_options([False, True], [0.4], [1.2737])
@@ -510,6 +515,13 @@ def test_find_systems(tmp_path, monkeypatch):
         find_systems(top, ["z*"])
     with pytest.raises(DataError, match="'nowhere' does not exist"):
         find_systems("nowhere")
+    with pytest.raises(DataError, match="'~no-such-user/all' does not exist, seen from"):
+        find_systems("~no-such-user/all")
+    for pattern in ("", "/a", "b/**x"):
+        with pytest.raises(DataError, match="`rglob_patterns` must be relative"):
+            find_systems(top, ["a", pattern])
+    assert find_systems(top, []) == every
+    assert find_systems(top, ["b/**/deep"]) == every[2:]
     with pytest.raises(DataError, match="is empty"):
         find_systems([])
 
@@ -534,7 +546,7 @@ def test_find_systems_in_hdf5(tmp_path):
     assert_same(load(f"{root}#/"), data)
     assert_same(load(str(root)), data)
     (tmp_path / "text").write_text("no")
-    with pytest.raises(DataError, match="neither a folder nor HDF5"):
+    with pytest.raises(DataError, match="neither a folder nor an HDF5 file"):
         find_systems(str(tmp_path / "text"))
 
 
@@ -556,3 +568,110 @@ def test_complex_numbers(tmp_path):
     data["energy"] = data["energy"] + 1j
     with pytest.raises(DataError, match="complex"):
         load(write_npy(tmp_path / "sys", ATYPE, data))
+
+
+def test_find_hdf5_in_folders(tmp_path):
+    """Beside folders; other HDF5 files there are left alone."""
+    data, top = make(), tmp_path / "all"
+    write_npy(top / "z", ATYPE, data)
+    write_hdf5(top / "b.hdf5", ATYPE, data, group="x/y")
+    write_hdf5(top / "z" / "c.h5", ATYPE, data, group="/")
+    with h5py.File(top / "weights.h5", "w") as file:
+        file["kernel"] = np.ones(3)
+    (top / "notes.hdf5").write_text("no HDF5")
+    inside = [f"{top}/b.hdf5#/x/y", f"{top}/z/c.h5#/"]
+    assert find_systems(str(top)) == [f"{top}/z", *inside]
+    assert find_systems(str(top), ["*.h5"]) == inside[1:]
+    assert find_systems(str(top), ["x/*"]) == inside[:1]
+    for path in inside:
+        assert_same(load(path), data)
+
+
+def test_lmdb(tmp_path):
+    write_npy(tmp_path / "a", ATYPE, make())
+    (tmp_path / "b.lmdb").mkdir()
+    for path in (tmp_path, tmp_path / "b.lmdb", "absent.lmdb"):
+        with pytest.raises(DataError, match=r"\.lmdb' is an LMDB data set, which DeeP"):
+            find_systems(str(path))
+
+
+def test_damaged_hdf5(tmp_path):
+    file = tmp_path / "d.hdf5"
+    write_hdf5(file, ATYPE, make(), group="/")
+    file.write_bytes(file.read_bytes()[:4000])
+    with pytest.raises(DataError, match=r"'.*d\.hdf5' cannot be read: .*truncated"):
+        find_systems(str(file))
+
+
+def test_no_pickles(tmp_path):
+    """Nor archives of several arrays."""
+    write_npy(tmp_path / "s", ATYPE, make())
+    file = tmp_path / "s/set.000/force.npy"
+    np.save(file, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"force\.npy' cannot be read: Object arrays"):
+        load(tmp_path / "s")
+    with open(file, "wb") as stream:
+        np.savez(stream, force=make()["force"])
+    with pytest.raises(DataError, match=r"force\.npy' cannot be read: .*magic"):
+        load(tmp_path / "s")
+
+
+ORDER = "Without type_map.raw, type 0 is O, 1 is Ni, in the order of the model's"
+
+
+@pytest.mark.parametrize("names", [None, ["O", "Ni"]])
+def test_order_of_types(tmp_path, names):
+    """Data of Ni = 0, O = 1, read with the type map O, Ni: the message says so."""
+    data = make()
+    swapped = write_npy(tmp_path / "swapped", 1 - ATYPE, data, names)
+    with pytest.raises(DataError, match="'O' is no spin type") as caught:
+        load(swapped)
+    assert (ORDER in str(caught.value)) == (names is None)
+    atype, arrays = with_virtual(data)
+    unpaired = write_npy(tmp_path / "u", [*1 - atype[:5], 2, 2, 2], arrays, names)
+    with pytest.raises(DataError, match="2 atoms of spin type 1 but 3 virt") as caught:
+        load(unpaired)
+    assert ("Without type_map.raw" in str(caught.value)) == (names is None)
+    four = {
+        name: np.delete(arrays[name].reshape(4, 8, 3), [4, 7], axis=1)
+        for name in ("coord", "force")
+    }
+    paired = write_npy(
+        tmp_path / "p", [0, 1, 0, 1, 2, 2], {**four, "box": data["box"]}, names
+    )
+    with pytest.raises(DataError, match=r"its virtual atom is .* away") as caught:
+        load(paired)
+    assert ("Without type_map.raw" in str(caught.value)) == (names is None)
+
+
+def test_oddities_are_told_once(tmp_path, caplog):
+    """What is odd in several systems, in one line."""
+    data = make()
+    del data["box"]
+    one = write_npy(tmp_path / "one", ATYPE, data)
+    data["spin"] *= 5
+    two = write_npy(tmp_path / "two", ATYPE, data)
+    systems = load_systems([one, two], TYPE_MAP, SCHEME)
+    assert [system.path for system in systems] == [one, two]
+    box, spin = (record.getMessage() for record in caplog.records)
+    assert box.startswith(f"'{one}' has no box")
+    assert box.endswith("ends this warning. The same in 1 more of 2 systems.")
+    assert "are the spins in μ_B?" in spin
+    assert spin.endswith("?")
+
+
+def test_singular_or_tiny(tmp_path):
+    data = make()
+    data["box"] *= 0.05
+    with pytest.raises(DataError, match=r"tiny box .*0\.2\d* Å apart. Rows .* in Å"):
+        load(write_npy(tmp_path / "tiny", ATYPE, data))
+    data["box"] = np.tile(np.diag([1e12, 5.0, 5.0]), (4, 1, 1))
+    with pytest.raises(DataError, match="singular box"):
+        load(write_npy(tmp_path / "flat", ATYPE, data))
+
+
+def test_numbers_beyond_physics(tmp_path):
+    data = make()
+    data["coord"][2, 1] = 1e16
+    with pytest.raises(DataError, match=r"coord\.npy': 1e\+16 in frame 2, atom 1\."):
+        load(write_npy(tmp_path / "s", ATYPE, data))

@@ -14,6 +14,7 @@ from deepspin import keys
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.training.serialization import load_model
 from deepspin.utils.data import Shape, collate, neighbors_of_frame
+from deepspin.utils.files import LARGEST
 from deepspin.utils.nlist import Neighbors
 from deepspin.utils.system import ZERO_SPIN
 
@@ -46,6 +47,7 @@ class DeepSpin:
             model = load_model(model, compile=False)
         self.model = model
         self._warned = False  # of neighbours beyond `sel`
+        self._warned_of_spins = False  # on types without spin
         self._call = tf.function(
             lambda inputs: model(inputs), jit_compile=jit_compile, reduce_retracing=True
         )
@@ -74,7 +76,8 @@ class DeepSpin:
         Parameters
         ----------
         coords, spins : np.ndarray, shape (nf, nloc, 3) or (nloc, 3), or flat
-            Positions (Å) and spins (μ_B, ignored on types without spin).
+            Positions (Å) and spins (μ_B; on types without spin they are ignored, with
+            a warning the first time).
         cells : np.ndarray, shape (nf, 3, 3) or (3, 3), or flat; or None
             Lattice vectors in Å; None for open boundaries.
         atom_types : sequence of int, shape (nloc,)
@@ -93,25 +96,26 @@ class DeepSpin:
         ------
         ValueError
             Shapes that do not fit, types that the model does not know, a spin of
-            modulus 0 on a spin type, or values that are not finite.
+            modulus 0 on a spin type, atoms on top of each other, a singular cell, or
+            values that are not finite.
         """
-        atype = np.asarray(atom_types, dtype=int)
-        nloc = atype.size
-        if nloc == 0:
-            raise ValueError(
-                f"`atom_types` must be indices of {self.type_map}. Received: []"
-            )
-        coord = np.asarray(coords, dtype=np.float64).reshape(-1, nloc, 3)
-        spin = np.asarray(spins, dtype=np.float64).reshape(-1, nloc, 3)
+        atype = self._types(atom_types)
+        coord = _array("coords", coords, (atype.size, 3))
+        spin = _array("spins", spins, (atype.size, 3))
         nf = len(coord)
         if pbc is None:
             pbc = cells is not None
+        if np.shape(pbc) not in ((), (3,)) or not np.isin(pbc, (0, 1)).all():
+            raise ValueError(f"`pbc` must be a bool or 3 of them. Received: {pbc}")
         if cells is None:
             if np.any(pbc):
-                raise ValueError("Periodic boundaries need `cells`. Received: None")
+                raise ValueError(
+                    "Periodic boundaries need `cells`. Received: None. Give lattice "
+                    "vectors, or pbc=False."
+                )
             cells = np.zeros((nf, 3, 3))
-        box = np.asarray(cells, dtype=np.float64).reshape(-1, 3, 3)
-        self._check(coord, spin, box, atype)
+        box = _array("cells", cells, (3, 3))
+        self._check(coord, spin, box, atype, np.broadcast_to(pbc, (3,)) != 0)
         scheme = self.model.spin.scheme
         spin = np.where(scheme.is_magnetic(atype)[:, None], spin, 0.0)
         sel = self.model.descriptor.sel
@@ -125,7 +129,7 @@ class DeepSpin:
         widths = np.max([n.count.max(axis=0, initial=1) for n in neighbors], axis=0)
         natoms = np.bincount(atype, minlength=scheme.ntypes)
         shape = Shape(nf, tuple(map(int, natoms)), tuple(map(int, widths)))
-        types = np.broadcast_to(atype, (nf, nloc))
+        types = np.broadcast_to(atype, (nf, atype.size))
         inputs, slots = collate(coord, spin, box, types, neighbors, shape)
         outputs = self._call(tf.nest.map_structure(tf.constant, inputs))
         rows = np.arange(nf)[:, None]
@@ -136,24 +140,48 @@ class DeepSpin:
             for key in keys.OUTPUTS
         }
 
-    def _check(
-        self, coord: np.ndarray, spin: np.ndarray, box: np.ndarray, atype: np.ndarray
-    ) -> None:
-        if not len(coord) == len(spin) == len(box) > 0:
+    def _types(self, atom_types: Sequence[int]) -> np.ndarray:
+        """Types, checked."""
+        atype = np.asarray(atom_types)
+        ntypes = len(self.type_map)
+        known = atype.ndim == 1 and atype.size > 0 and atype.dtype.kind in "iu"
+        if not known or atype.min() < 0 or atype.max() >= ntypes:
+            names = ", ".join(f"{t} for {name}" for t, name in enumerate(self.type_map))
             raise ValueError(
-                f"Numbers of frames differ or are 0. Received: {len(coord)} of "
-                "`coords`, "
-                f"{len(spin)} of `spins`, {len(box)} of `cells`"
+                f"`atom_types` must be indices, one for each atom: {names}. Received: "
+                f"{np.array2string(atype, threshold=8, edgeitems=3, separator=', ')}"
+            )
+        return atype.astype(int)
+
+    def _check(
+        self,
+        coord: np.ndarray,
+        spin: np.ndarray,
+        box: np.ndarray,
+        atype: np.ndarray,
+        pbc: np.ndarray,
+    ) -> None:
+        if not len(coord) == len(spin) == len(box):
+            raise ValueError(
+                f"Numbers of frames differ. Received: {len(coord)} of `coords`, "
+                f"{len(spin)} of `spins`, {len(box)} of `cells`. Give one of each for "
+                "every frame."
+            )
+        nperiodic = np.count_nonzero(pbc)
+        rank = np.linalg.matrix_rank(box[:, pbc]) if nperiodic else np.zeros(len(box))
+        for frame in np.flatnonzero(rank < nperiodic)[:1]:
+            raise ValueError(
+                f"`cells` of frame {frame} is singular: {box[frame].tolist()}. Rows "
+                "must be lattice vectors in Å; without periodicity pass None."
             )
         scheme = self.model.spin.scheme
-        if atype.min() < 0 or atype.max() >= scheme.ntypes:
-            raise ValueError(
-                f"`atom_types` must be indices of {self.type_map}. "
-                f"Received: {sorted(set(atype.tolist()))}"
+        idle = spin.any(axis=(0, 2)) & ~scheme.is_magnetic(atype)
+        if idle.any() and not self._warned_of_spins:
+            self._warned_of_spins = True
+            names = sorted({self.type_map[t] for t in atype[idle]})
+            log.warning(
+                "spins on atoms of %s are ignored: no spin types", ", ".join(names)
             )
-        for name, array in (("coords", coord), ("spins", spin), ("cells", box)):
-            if not np.isfinite(array).all():
-                raise ValueError(f"`{name}` has values that are NaN or infinite.")
         modulus = np.linalg.norm(spin, axis=2)
         bare = (modulus < ZERO_SPIN) & scheme.is_magnetic(atype)
         if bare.any() and not self.model.descriptor.env_protection:
@@ -183,3 +211,34 @@ class DeepSpin:
                     list(self.model.descriptor.sel),
                     found.found.tolist(),
                 )
+
+
+def _array(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Finite numbers of shape (nf, *shape), from that, one frame's, or flat ones."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiu":
+            raise TypeError("no real numbers")
+    except (TypeError, ValueError) as error:  # ragged, words, complex, ...
+        raise ValueError(
+            f"`{name}` must hold real numbers. Received: {type(values).__name__} "
+            f"({' '.join(str(error).split())})"
+        ) from error
+    size = shape[0] * shape[1]
+    fits = {
+        1: array.size % size == 0,
+        2: array.shape in (shape, (len(array) if array.ndim else 0, size)),
+        3: array.shape[1:] == shape,
+    }
+    if not fits.get(array.ndim, False) or array.size == 0:
+        raise ValueError(
+            f"`{name}` must have the shape (frames, {shape[0]}, {shape[1]}), or that "
+            f"of one frame, or be flat. Received: {array.shape}"
+        )
+    array = array.astype(np.float64).reshape(-1, *shape)
+    for frame in np.flatnonzero(~(np.abs(array) < LARGEST).all(axis=(1, 2)))[:1]:
+        raise ValueError(
+            f"`{name}` of frame {frame} has values that are NaN, infinite or beyond "
+            f"{LARGEST:g}."
+        )
+    return array

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 from dargs import Argument, ArgumentEncoder, Variant
 from dargs.json_schema import generate_json_schema
@@ -93,6 +94,10 @@ WARMUP_RATIO = (lambda x: 0 <= x < 1, "a number in [0, 1)")
 WIDTHS = (lambda x: len(x) > 0 and min(x) >= 1, "a list of integers >= 1")
 SEED = (lambda x: 0 <= x < 2**32, "an integer from 0 to 2**32 - 1, or null")
 PATHS = (lambda x: len(x) > 0 and all(x), "at least one path")
+FILE = (
+    lambda x: Path(x).name not in ("", "..") and not x.endswith("/") and "\0" not in x,
+    "the path of a file",
+)
 LOSS_FUNC = (lambda x: x in ("mse", "mae"), '"mse" or "mae"')
 ACTIVATION = (_is_activation, f'one of {", ".join(ACTIVATIONS)}, or "silut:T"')
 PRECISION = (lambda x: x in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
@@ -423,7 +428,8 @@ def _data_args(purpose):
     return [
         _required("systems", [list[str], str], PATHS)(
             f"Folders with the systems for {purpose}: a list or one path. A folder"
-            " and all below it are searched for ``type.raw``, which makes a system."
+            " and all below it are searched for ``type.raw``, which makes a system,"
+            " ``*.hdf5`` and ``*.h5`` files too."
         ),
         _optional("rglob_patterns", [list[str]], None)(
             "Patterns, such as ``*/water``, that systems below the given folders have"
@@ -481,14 +487,16 @@ def training_args() -> Argument:
         _optional("seed", [int, None], None, SEED)(
             "Random seed of the order of the frames; null draws one."
         ),
-        _optional("disp_file", str, "lcurve.out")("File of the learning curve."),
+        _optional("disp_file", str, "lcurve.out", FILE)("File of the learning curve."),
         _optional("disp_freq", int, 1000, AT_LEAST_ONE)(
             "Number of steps between two lines of the learning curve."
         ),
         _optional("save_freq", int, 1000, AT_LEAST_ONE)(
             "Number of steps between two checkpoints."
         ),
-        _optional("save_ckpt", str, "model.ckpt")("Path prefix of the checkpoints."),
+        _optional("save_ckpt", str, "model.ckpt", FILE)(
+            "Path prefix of the checkpoints."
+        ),
         _optional("max_ckpt_keep", int, 5, AT_LEAST_ONE)(
             "Number of checkpoints to keep; older ones are removed."
         ),

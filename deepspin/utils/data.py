@@ -16,13 +16,14 @@ import numpy as np
 from deepspin import keys
 from deepspin.utils import nlist
 from deepspin.utils.files import DataError, find_systems
+from deepspin.utils.sampling import batch_sizes, probabilities
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import System, load_system
+from deepspin.utils.system import System, load_systems
 
 log = logging.getLogger(__name__)
 
-# `auto` batches hold at least so many atoms
-AUTO_BATCH_ATOMS = 32
+# no atoms come closer than this (Å), not even hydrogen
+MIN_BOND = 0.5
 # a data set is padded to at most so many shapes, each of which is compiled once
 MAX_SHAPES = 8
 # shapes are merged, to compile less, as long as that adds less than this to the work
@@ -224,6 +225,27 @@ def _pad_frames(arrays: dict, extra: int) -> dict:
     }
 
 
+def _check_arguments(
+    spin: VirtualAtoms, rcut: float, sel: Sequence[int] | None, seed: int | None
+) -> None:
+    """Check what the constructor of `DataSystem` was given for the model's sake."""
+    if not isinstance(spin, VirtualAtoms):
+        raise TypeError(
+            "`spin` must be a spin scheme, such as `model.spin.scheme`. Received: "
+            f"{type(spin).__name__}"
+        )
+    if not 0 < rcut < math.inf:
+        raise ValueError(f"`rcut` must be a length in Å above 0. Received: {rcut}")
+    if sel is not None and (len(sel) != spin.ntypes_extended or min(sel) < 0):
+        raise ValueError(
+            f"`sel` must have {spin.ntypes_extended} numbers from 0 on: one for each "
+            "type, and one for each spin type's virtual atoms, which "
+            f"`spin.extend_sel(sel)` appends. Received: {list(sel)}"
+        )
+    if seed is not None and seed < 0:
+        raise ValueError(f"`seed` must be 0 or more. Received: {seed}")
+
+
 class DataSystem:
     """Systems to train on or to test on, served as batches.
 
@@ -253,7 +275,8 @@ class DataSystem:
         many as hold at least 32 or N atoms.
     auto_prob : str
         Probability of a system: ``"prob_uniform"``, ``"prob_sys_size"`` (its number of
-        batches) or ``"prob_sys_size;0:2:0.3;2:8:0.7"`` (systems 0 and 1 share 0.3).
+        batches) or ``"prob_sys_size;0:2:0.3;2:8:0.7"`` (systems 0 and 1 share 0.3;
+        one that is in no block is never drawn).
     sys_probs : sequence of float, optional
         Weights of the systems, instead of `auto_prob`.
     rglob_patterns : sequence of str, optional
@@ -269,6 +292,8 @@ class DataSystem:
     ------
     DataError
         Anything wrong with the data, with file, frame, atom and the fix.
+    TypeError, ValueError
+        Anything wrong with the other arguments.
     """
 
     def __init__(
@@ -287,13 +312,12 @@ class DataSystem:
         max_shapes: int = MAX_SHAPES,
         allow_zero_spin: bool = False,
     ):
+        _check_arguments(spin, rcut, sel, seed)
         self.type_map, self.spin = list(type_map), spin
         self.rcut, self.sel = rcut, None if sel is None else tuple(sel)
         self.seed = 0 if seed is None else int(seed)
-        self.systems = [
-            load_system(path, self.type_map, spin, allow_zero_spin=allow_zero_spin)
-            for path in find_systems(systems, rglob_patterns)
-        ]
+        paths = find_systems(systems, rglob_patterns)
+        self.systems = load_systems(paths, self.type_map, spin, allow_zero_spin)
         # labels that some system has
         self.labels = [
             key.name
@@ -301,8 +325,15 @@ class DataSystem:
             if any(key.name in system.labels for system in self.systems)
         ]
         self._neighbors = [self._build_lists(system) for system in self.systems]
-        self.batch_sizes = self._batch_sizes(batch_size)
-        self.probabilities = self._probabilities(auto_prob, sys_probs)
+        if self.nearest_real < MIN_BOND:
+            log.warning(
+                "the nearest atoms are %.3g Å apart: are all lengths in Å?",
+                self.nearest_real,
+            )
+        self.batch_sizes = batch_sizes(batch_size, self.systems)
+        self.probabilities = probabilities(
+            auto_prob, sys_probs, self.systems, self.nbatches
+        )
         self.max_shapes = max_shapes
         self.shapes = self._merge_shapes()
         self._lock = threading.Lock()  # several threads may draw batches
@@ -329,6 +360,11 @@ class DataSystem:
     def nearest(self) -> float:
         """Smallest distance in Å of an atom or virtual atom from an atom."""
         return min(n.nearest for frames in self._neighbors for n in frames)
+
+    @property
+    def nearest_real(self) -> float:
+        """Smallest distance in Å between atoms, infinite if all exceed the cutoff."""
+        return min(n.nearest_centres for frames in self._neighbors for n in frames)
 
     @property
     def dropped(self) -> int:
@@ -369,98 +405,22 @@ class DataSystem:
     # -- construction ----------------------------------------------------------------
 
     def _build_lists(self, system: System) -> list[nlist.Neighbors]:
-        return [
-            neighbors_of_frame(
-                system.coord[f],
-                system.spin[f],
-                system.atype[f],
-                system.box[f],
-                system.pbc,
-                self.spin,
-                self.rcut,
-                self.sel,
-            )
-            for f in range(system.nframes)
-        ]
+        def of_frame(f: int) -> nlist.Neighbors:
+            try:
+                return neighbors_of_frame(
+                    system.coord[f],
+                    system.spin[f],
+                    system.atype[f],
+                    system.box[f],
+                    system.pbc,
+                    self.spin,
+                    self.rcut,
+                    self.sel,
+                )
+            except ValueError as error:
+                raise DataError(f"{system.where(f)}: {error}") from error
 
-    def _batch_sizes(self, batch_size: int | str | Sequence[int]) -> list[int]:
-        if isinstance(batch_size, str):
-            name, _, number = batch_size.partition(":")
-            if name != "auto" or (number and not number.isdecimal()):
-                raise DataError(
-                    "`batch_size` must be an integer, a list, 'auto' or 'auto:N'. "
-                    f"Received: {batch_size!r}"
-                )
-            atoms = int(number) if number else AUTO_BATCH_ATOMS
-            sizes = [math.ceil(atoms / s.natoms_loss.max()) for s in self.systems]
-        elif isinstance(batch_size, Sequence):
-            sizes = [int(b) for b in batch_size]
-        else:
-            sizes = [int(batch_size)] * len(self.systems)
-        if len(sizes) != len(self.systems):
-            raise DataError(
-                f"`batch_size` has {len(sizes)} entries for {len(self.systems)} "
-                "systems."
-            )
-        if min(sizes) < 1:
-            raise DataError(f"`batch_size` must be at least 1. Received: {batch_size}")
-        for k, system in enumerate(self.systems):
-            if sizes[k] > system.nframes:
-                if not isinstance(batch_size, str):
-                    log.warning(
-                        "%s has %d frames, fewer than the batch size %d: its batches "
-                        "hold all of them",
-                        system.path,
-                        system.nframes,
-                        sizes[k],
-                    )
-                sizes[k] = system.nframes
-        return sizes
-
-    def _probabilities(
-        self, auto_prob: str, sys_probs: Sequence[float] | None
-    ) -> np.ndarray:
-        nsys = len(self.systems)
-        if sys_probs is not None:
-            if len(sys_probs) != nsys:
-                raise DataError(
-                    f"`sys_probs` has {len(sys_probs)} entries for {nsys} systems."
-                )
-            weights = np.array(sys_probs, dtype=float)
-            free = weights < 0
-            if free.any():  # they share what is left
-                size = np.where(free, self.nbatches, 0.0)
-                rest = 1.0 - weights[~free].sum()
-                weights = np.where(free, rest * size / size.sum(), weights)
-        elif auto_prob == "prob_uniform":
-            weights = np.ones(nsys)
-        else:
-            name, *blocks = auto_prob.split(";")
-            if name != "prob_sys_size":
-                raise DataError(
-                    "`auto_prob` must be 'prob_uniform', 'prob_sys_size' or "
-                    f"'prob_sys_size;BEGIN:END:WEIGHT;...'. Received: {auto_prob!r}"
-                )
-            size = np.array(self.nbatches, dtype=float)
-            weights = size if not blocks else np.zeros(nsys)
-            for block in blocks:
-                try:
-                    begin, end, weight = block.split(":")
-                    part = np.arange(nsys)[int(begin) : int(end)]
-                    if part.size == 0:
-                        raise ValueError("no such systems")
-                    weights[part] = float(weight) * size[part] / size[part].sum()
-                except (ValueError, ZeroDivisionError) as error:
-                    raise DataError(
-                        "`auto_prob` blocks are BEGIN:END:WEIGHT with numbers of "
-                        f"systems. Received: {block!r} of {auto_prob!r}"
-                    ) from error
-        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-            raise DataError(
-                "Probabilities of systems must be finite, not negative and not all 0. "
-                f"Received: {weights.tolist()}"
-            )
-        return weights / weights.sum()
+        return [of_frame(f) for f in range(system.nframes)]
 
     def _merge_shapes(self) -> list[Shape]:
         """Shape of each system's batches, at most `max_shapes` different ones."""
@@ -570,7 +530,9 @@ class DataSystem:
         data = tf.data.Dataset.from_generator(generate, output_signature=signature)
         if steps is not None:
             data = data.apply(tf.data.experimental.assert_cardinality(steps))
-        return data.prefetch(4)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # its thread may take a minute to end
+        return data.prefetch(4).with_options(options)
 
 
 def _common_spec(*arrays: np.ndarray):

@@ -8,6 +8,7 @@ Frames and atoms are counted from 0 in every message.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +26,17 @@ FIELDS = {key.name: key for key in (keys.COORD, keys.BOX, keys.SPIN, *LABELS)}
 FIELDS["real_atom_types"] = keys.ATYPE  # (nf, natoms), of mixed-type systems
 
 
+# what HDF5 files are called when folders are searched
+HDF5_SUFFIXES = (".hdf5", ".h5")
+# numbers beyond this are none of physics, and overflow in what is done with them
+LARGEST = 1e15
+
+
 class DataError(ValueError):
     """A mistake in the data: where it is and how to mend it, in one line."""
+
+    def __init__(self, message: str):
+        super().__init__(r"\n".join(message.splitlines()))
 
 
 def find_systems(
@@ -37,14 +47,16 @@ def find_systems(
     Parameters
     ----------
     systems : str or sequence of str
-        Systems, folders or HDF5 files; each is searched through all its levels.
+        Systems, folders or HDF5 files; each is searched through all its levels, HDF5
+        files in folders too.
     rglob_patterns : sequence of str, optional
         Take only systems whose path below the searched one matches one of these.
 
     Returns
     -------
     list of str
-        Folders and ``file.hdf5#/group``, in the order given, then sorted.
+        Folders and ``file.hdf5#/group``, in the order given, then sorted, those in HDF5
+        last.
 
     Raises
     ------
@@ -54,46 +66,71 @@ def find_systems(
     roots = [systems] if isinstance(systems, str | Path) else list(systems)
     if not roots:
         raise DataError("`systems` is empty. Give at least one path.")
-    found = [path for root in roots for path in _search(root, rglob_patterns)]
+    for pattern in rglob_patterns or []:
+        parts = pattern.split("/")
+        if any(part == "" or ("**" in part and part != "**") for part in parts):
+            raise DataError(
+                f"`rglob_patterns` must be relative paths with *, or ** between two /. "
+                f"Received: {pattern!r}"
+            )
+    found = [path for root in roots for path in _search(root, rglob_patterns or None)]
     return list(dict.fromkeys(found))
 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
     """Folder or HDF5 group, and its spelling in messages."""
-    root, group = Path(path).expanduser(), "/"
+    root, group = Path(os.path.expanduser(path)), "/"
     if "#" in str(path) and not root.exists():
         file, _, group = str(path).rpartition("#")
-        root, group = Path(file).expanduser(), f"/{group.strip('/')}"
+        root, group = Path(os.path.expanduser(file)), f"/{group.strip('/')}"
     if root.is_dir():
         yield root, str(root)
         return
     if not root.is_file():
-        raise DataError(f"'{path}' does not exist. Correct `systems`.")
+        here = "" if root.is_absolute() else ", seen from the current folder"
+        raise DataError(f"'{path}' does not exist{here}. Correct `systems`.")
     if not h5py.is_hdf5(root):
-        raise DataError(f"'{root}' is neither a folder nor HDF5. Correct `systems`.")
-    with h5py.File(root, "r") as file:
-        if not isinstance(file.get(group), h5py.Group):
-            raise DataError(f"'{root}' has no group '{group}'. Correct `systems`.")
-        yield file[group], f"{root}#{group}".rstrip("/")
+        raise DataError(
+            f"'{root}' is neither a folder nor an HDF5 file that is whole. Correct "
+            "`systems`, or write the file again."
+        )
+    try:
+        with h5py.File(root, "r") as file:
+            if not isinstance(file.get(group), h5py.Group):
+                raise DataError(
+                    f"'{root}' has no group '{group}'; it has {sorted(file)}. Correct "
+                    "`systems`."
+                )
+            yield file[group], f"{root}#{group}".rstrip("/")
+    except (OSError, RuntimeError, KeyError) as error:  # as h5py has it
+        raise DataError(
+            f"'{root}' cannot be read: {_line(error)}. Write the file again."
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """Say what an error says, in one line."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _search(root: str, patterns: Sequence[str] | None) -> list[str]:
-    """Paths of the systems in and below `root`, sorted."""
+    """Paths of the systems in and below `root`, sorted, those in HDF5 files last."""
+    _refuse_lmdb(Path(root))
     with _opened(root) as (node, place):
         if isinstance(node, Path):
-            below = {d for p in patterns or ["*"] for d in node.rglob(p)}
-            below |= {node} if patterns is None else set()
-            found = [str(d) for d in sorted(below) if (d / "type.raw").is_file()]
+            below = sorted({d for p in patterns or ["*"] for d in node.rglob(p)})
+            below = [node, *below] if patterns is None else below
+            found = [str(d) for d in below if (d / "type.raw").is_file()]
+            for file in sorted(node.rglob("*")):
+                _refuse_lmdb(file)
+                if file.suffix in HDF5_SUFFIXES and h5py.is_hdf5(file):
+                    found += _search_file(file, node, patterns)
         else:
-            names: list[str] = []
-            node.visit(names.append)
-            files = [PurePosixPath(n) for n in sorted(names)]
-            groups = [f.parent for f in files if f.name == "type.raw"]
-            if patterns is not None:
-                groups = [g for g in groups if any(g.match(p) for p in patterns)]
             found = [
-                f"{node.file.filename}#{PurePosixPath(node.name) / g}" for g in groups
+                f"{node.file.filename}#{PurePosixPath(node.name) / group}"
+                for group in _groups(node)
+                if patterns is None or any(group.match(p) for p in patterns)
             ]
     if not found:
         matching = "" if patterns is None else f" that matches {list(patterns)}"
@@ -102,6 +139,33 @@ def _search(root: str, patterns: Sequence[str] | None) -> list[str]:
             "with type.raw in it. Correct `systems` or `rglob_patterns`."
         )
     return found
+
+
+def _search_file(
+    file: Path, root: Path, patterns: Sequence[str] | None
+) -> Iterator[str]:
+    """Systems of an HDF5 file in the searched folder `root`."""
+    with _opened(file) as (node, _):
+        for group in _groups(node):
+            below = PurePosixPath(file.relative_to(root)) / group
+            if patterns is None or any(below.match(p) for p in patterns):
+                yield f"{file}#{PurePosixPath(node.name) / group}"
+
+
+def _groups(node: h5py.Group) -> list[PurePosixPath]:
+    """Groups with types in them, sorted, by their paths below `node`."""
+    names: list[str] = []
+    node.visit(names.append)
+    files = [PurePosixPath(name) for name in sorted(names)]
+    return [file.parent for file in files if file.name == "type.raw"]
+
+
+def _refuse_lmdb(path: Path) -> None:
+    if path.suffix == ".lmdb":
+        raise DataError(
+            f"'{path}' is an LMDB data set, which DeePMD-kit has but deepspin has not. "
+            "Write it as npy files or HDF5, and keep it out of the folders searched."
+        )
 
 
 @dataclass(frozen=True)
@@ -154,15 +218,18 @@ def read_system(path: str) -> tuple[dict[str, Any], list[Set]]:
         If there is no such system or a file cannot be read.
     """
     with _opened(path) as (node, place):
-        top = _members(node)
+        top = _files(node)
         if "type.raw" not in top:
-            raise DataError(f"'{path}' has no type.raw, so it is no system.")
+            raise DataError(
+                f"'{path}' has no type.raw, so it is no system. Give the folder or "
+                "group that has it."
+            )
         names = ("type.raw", "type_map.raw", "nopbc")
         head = {name: _read(top[name]) for name in names if name in top}
         folders = {
-            f"{place}/{name}": _members(top[name])
-            for name in sorted(top)
-            if name.startswith("set.") and not _is_file(top[name])
+            f"{place}/{name}": _files(folder)
+            for name, folder in sorted(_members(node).items())
+            if name.startswith("set.") and not _is_file(folder)
         }
         suffix = ".npy" if folders else ".raw"  # .raw beside sets is their source
         sets = []
@@ -181,28 +248,40 @@ def _members(node: Path | h5py.Group) -> dict[str, Any]:
     return {p.name: p for p in node.iterdir()} if isinstance(node, Path) else dict(node)
 
 
+def _files(node: Path | h5py.Group) -> dict[str, Any]:
+    return {n: member for n, member in _members(node).items() if _is_file(member)}
+
+
 def _is_file(node: Any) -> bool:
     return node.is_file() if isinstance(node, Path) else isinstance(node, h5py.Dataset)
 
 
 def _read(file: Path | h5py.Dataset) -> Any:
     """Content of a file or dataset: an array, or words as a list of str."""
-    if isinstance(file, h5py.Dataset):
-        values = np.atleast_1d(file[()])
-        if values.dtype.kind not in "SO":
-            return values
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
     try:
+        if isinstance(file, h5py.Dataset):
+            values = np.atleast_1d(file[()])
+            if values.dtype.kind not in "SO":
+                return values
+            return [v.decode() if isinstance(v, bytes) else str(v) for v in values.flat]
         if file.suffix == ".npy":
-            return np.load(file)
+            return _load(file)
+        text = file.read_text(encoding="utf-8")
         if file.name in ("type.raw", "type_map.raw", "nopbc"):
-            return file.read_text().split()
-        return np.loadtxt(file, ndmin=2)
-    except (ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+            return text.split()
+        rows = [row for line in text.splitlines() if (row := line.partition("#")[0])]
+        return np.loadtxt(rows, ndmin=2) if "".join(rows).strip() else []
+    except Exception as error:  # numpy and h5py raise what they like on damaged files
+        name = file if isinstance(file, Path) else file.file.filename + "#" + file.name
         raise DataError(
-            f"'{file}' cannot be read: {reason}. Write the file again."
+            f"'{name}' cannot be read: {_line(error)}. Write the file again."
         ) from error
+
+
+def _load(file: Path) -> np.ndarray:
+    """Array of a npy file; runs no code of the file's."""
+    with open(file, "rb") as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def numbers(values: Any, file: str) -> np.ndarray:
@@ -212,7 +291,9 @@ def numbers(values: Any, file: str) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{file} does not hold numbers. Write it again.") from error
+        raise DataError(
+            f"{file} does not hold numbers: {_line(error)}. Write it again."
+        ) from error
 
 
 def _rows(part: Set, name: str, natoms: int, nreal: int) -> np.ndarray:
@@ -230,10 +311,10 @@ def _rows(part: Set, name: str, natoms: int, nreal: int) -> np.ndarray:
         raise DataError(
             f"{file} must have {nframes} rows (frames of coord) of "
             f"{' or '.join(map(str, widths))} numbers ({natoms} atoms in type.raw). "
-            f"Received: shape {rows.shape}"
+            f"Received: shape {rows.shape}. Correct this file, coord or type.raw."
         )
     rows = rows.reshape(nframes, -1)
-    for frame, column in np.argwhere(~np.isfinite(rows))[:1]:
+    for frame, column in np.argwhere(~(np.abs(rows) < LARGEST))[:1]:
         atom = f", atom {column // size}" if "nloc" in shape else ""
         raise DataError(
             f"{file}: {rows[frame, column]} in frame {frame}{atom}. Remove the frame."

@@ -6,6 +6,7 @@ Nothing here imports TensorFlow: a mistake in `input.json` is answered at once.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -45,38 +46,55 @@ def load_input(path: str | Path) -> dict:
     path = Path(path)
     readers = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml}
     if path.suffix not in readers:
-        raise InputError(f"'{path}' must end in .json, .yaml or .yml.")
+        raise InputError(
+            f"'{path}' must end in .json, .yaml or .yml. Write it in JSON or YAML."
+        )
     if not path.is_file():
-        raise FileNotFoundError(f"There is no input file '{path}'.")
+        names = [p.name for p in path.parent.glob("*") if p.suffix in readers]
+        close = difflib.get_close_matches(path.name, names, n=1)
+        hint = "`dp-spin init DATA` writes one to begin with."
+        hint = f"Did you mean '{path.with_name(close[0])}'?" if close else hint
+        raise FileNotFoundError(f"There is no input file '{path}'. {hint}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as err:
-        raise InputError(f"'{path}' is not text in UTF-8: {err.reason}.") from err
+        raise InputError(
+            f"'{path}' is not text in UTF-8: {err.reason} at byte {err.start}. Save it"
+            " in UTF-8."
+        ) from err
     data = readers[path.suffix](text, path)
     if not isinstance(data, dict):
         kind = type(data).__name__
         raise InputError(
-            f"'{path}' must hold an object at its top level. Received: {kind}"
+            f"'{path}' must hold an object at its top level, with `model`, `loss` and"
+            f" so on. Received: {kind}"
         )
     return data
 
 
 def _parse_json(text, path):
     def unique(pairs):
-        data = dict(pairs)
-        for key in data:
-            given = sum(name == key for name, _ in pairs)
-            if given > 1 and not key.startswith("_"):
-                raise InputError(f"'{path}' gives `{key}` {given} times in one object.")
-        return data
+        _refuse_twice([key for key, _ in pairs], path)
+        return dict(pairs)
 
     try:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as err:
         raise InputError(
             f"'{path}' is not valid JSON: {err.msg} at line {err.lineno},"
-            f" column {err.colno}."
+            f" column {err.colno}. Correct it there, or just before."
         ) from err
+    except RecursionError as err:
+        raise InputError(f"'{path}' is nested too deeply to be an input.") from err
+
+
+def _refuse_twice(keys, path):
+    """Refuse keys of one object that are given twice, but for comments."""
+    for key in keys:
+        if (given := keys.count(key)) > 1 and not key.startswith("_"):
+            raise InputError(
+                f"'{path}' gives `{key}` {given} times in one object. Keep one."
+            )
 
 
 def _parse_yaml(text, path):
@@ -90,6 +108,12 @@ def _parse_yaml(text, path):
             for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
+        def flatten_mapping(self, node):
+            """Look at the keys as they are written; they may be merged later."""
+            keys = [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+            _refuse_twice([key for key in keys if key != "<<"], path)
+            super().flatten_mapping(node)
+
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:bool",
         re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
@@ -101,12 +125,28 @@ def _parse_yaml(text, path):
         list("-+.0123456789"),
     )
     try:
-        return yaml.load(text, Loader=Loader)
+        data = yaml.load(text, Loader=Loader)
+        json.dumps(data, default=str, skipkeys=True)  # is without circles
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as err:
+        raise InputError(
+            f"'{path}' holds what no input can: {_line(err)}. Write plain numbers,"
+            " words, lists and objects."
+        ) from err
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(err, "problem", None) or "cannot be parsed"
-        raise InputError(f"'{path}' is not valid YAML: {problem}{place}.") from err
+        raise InputError(
+            f"'{path}' is not valid YAML: {problem}{place}. Correct it there, or just"
+            " before."
+        ) from err
+    return data
+
+
+def _line(err):
+    return " ".join(str(err).split())
 
 
 # --- Normalisation --------------------------------------------------------------------
@@ -137,14 +177,17 @@ def normalize(data: dict) -> dict:
         At the first mistake.
     """
     if not isinstance(data, dict):
-        raise bad("the input", data, "an object with `model`, `loss` and so on")
+        raise InputError(
+            f"The input is {show(data)}; expected an object with `model`, `loss` and"
+            " so on."
+        )
     base = Argument("input", dict, train_args())
     data = refuse(_without_comments(data))
     try:
         base.normalize_value(data, inplace=True)
         base.check_value(data, strict=True)
     except ArgumentError as err:
-        raise explain(err, base, data) from err
+        explain(err, base, data)
     base.traverse_value(data, value_hook=_check_numbers)
     _check_model(data["model"])
     _check_learning_rate(data["learning_rate"], data["training"]["numb_steps"])
@@ -170,7 +213,7 @@ def _without_comments(data, path=()):
 
 
 def _check_numbers(argument, value, path):
-    """Refuse what Python takes for numbers: booleans, NaN and infinities."""
+    """Refuse what Python takes for numbers, and TensorFlow does not."""
     place = "/".join([*path, argument.name])
     allows_bool = any("bool" in str(dtype) for dtype in argument.dtype)
     for leaf in _leaves(value):
@@ -178,6 +221,8 @@ def _check_numbers(argument, value, path):
             raise bad(place, value, "a number" if leaf is value else "numbers")
         if isinstance(leaf, float) and not math.isfinite(leaf):
             raise bad(place, value, "finite numbers")
+        if isinstance(leaf, int) and abs(leaf) >= 2**63:
+            raise bad(place, value, "integers of 64 bits")
 
 
 def _leaves(value):
@@ -218,7 +263,8 @@ def _check_spin(spin, type_map):
         )
     for key in ("virtual_len", "spin_norm", "virtual_scale"):
         if key in spin:
-            spin[key] = _per_spin_type(f"{path}/{key}", spin[key], use_spin)
+            path_of_key = f"{path}/{key}"
+            spin[key] = _per_spin_type(path_of_key, spin[key], use_spin, type_map)
 
 
 def _use_spin(given, type_map):
@@ -227,7 +273,8 @@ def _use_spin(given, type_map):
     kinds = {type(item) for item in given}
     if kinds == {bool}:
         if len(given) != ntypes:
-            raise bad(path, given, f"{ntypes} booleans, one per type of {type_map}")
+            names = show(type_map)
+            raise bad(path, given, f"{ntypes} booleans, one per type of {names}")
         flags = given
     elif kinds <= {int} or kinds <= {str}:
         choices = type_map if kinds == {str} else range(ntypes)
@@ -242,7 +289,7 @@ def _use_spin(given, type_map):
     return flags
 
 
-def _per_spin_type(path, given, use_spin):
+def _per_spin_type(path, given, use_spin, type_map):
     """One number per spin type, from one per spin type, one per type, or one."""
     nspin, ntypes = sum(use_spin), len(use_spin)
     if not isinstance(given, list):
@@ -252,8 +299,11 @@ def _per_spin_type(path, given, use_spin):
     elif len(given) == ntypes:
         values = [x for x, flag in zip(given, use_spin, strict=True) if flag]
     else:
-        lengths = f"{nspin} numbers (one per spin type) or {ntypes} (one per type)"
-        raise bad(path, given, lengths)
+        names = [n for n, flag in zip(type_map, use_spin, strict=True) if flag]
+        counts = f"{nspin} (one per spin type, {', '.join(names)})"
+        if nspin < ntypes:
+            counts += f" or {ntypes} (one per type of `model/type_map`)"
+        raise bad(path, given, f"one number for all, or a list of {counts}")
     if min(values) <= 0:
         raise bad(path, given, "numbers > 0")
     return values

@@ -13,6 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import vesin
 
+# most cells of vesin's grid
+MAX_CELLS = 1e5
+# most pairs that fit into memory
+MAX_PAIRS = 1e9
+# farthest that a point may be from the cell, in lattice vectors; int32 must hold it
+MAX_TURNS = 1e8
+
 
 @dataclass(frozen=True)
 class Neighbors:
@@ -33,6 +40,8 @@ class Neighbors:
         Number of pairs left out beyond `sel`.
     nearest : float
         Smallest distance of a pair in Å, infinite without pairs.
+    nearest_centres : float
+        The same of pairs of centres: of atoms, where the other points are no atoms.
     """
 
     count: np.ndarray
@@ -41,6 +50,7 @@ class Neighbors:
     found: np.ndarray
     dropped: int
     nearest: float
+    nearest_centres: float
 
     @property
     def slot(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,15 +96,24 @@ def build(
     sel : sequence of int, optional
         Keep at most so many neighbours of each type, the nearest ones, chosen as
         DeePMD-kit chooses them. Without it nothing is dropped.
+
+    Raises
+    ------
+    ValueError
+        Points or lattice vectors that span far more than any real system.
     """
     periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
     exists = np.flatnonzero(types >= 0)
+    closed = _close_gaps(points[exists], box, periodic, rcut)
+    _check_extent(closed, box, periodic, rcut)
+    # a cluster has no pairs beyond its size, and vesin would look for their cells
+    size = np.linalg.norm(np.ptp(closed, axis=0)) + 1.0 if len(closed) else 1.0
     search = vesin.NeighborList(
-        cutoff=rcut,
+        cutoff=rcut if periodic.any() else min(rcut, size),
         full_list=True,
     )
     i, j, shift, distance = search.compute(
-        points=_close_gaps(points[exists], box, periodic, rcut),
+        points=closed,
         box=box if periodic.any() else np.zeros((3, 3)),
         periodic=periodic,
         quantities="ijSd",
@@ -102,6 +121,7 @@ def build(
     i, j = exists[i], exists[j]
     keep = i < ncentres
     i, j, shift, distance = i[keep], j[keep], shift[keep], distance[keep]
+    near_centre = j < ncentres
     block = i * nblocks + types[j]
     order = np.lexsort((*shift.T[::-1], j, block))
     i, j, shift, block = i[order], j[order], shift[order], block[order]
@@ -118,7 +138,45 @@ def build(
         found=found.astype(np.int32),
         dropped=len(i) - len(j),
         nearest=float(distance.min(initial=np.inf)),
+        nearest_centres=float(distance[near_centre].min(initial=np.inf)),
     )
+
+
+def _check_extent(
+    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, rcut: float
+) -> None:
+    """Refuse what vesin cannot do: it loses points, ends the program, or never ends.
+
+    Its grid has at most `MAX_CELLS` cells; if a cell of the width `rcut` makes more, it
+    takes wider ones, of the same ratios, and fails if that leaves none on a thin side.
+    """
+    if len(points) == 0:
+        return
+    cell, rank = np.where(periodic[:, None], box, 0.0), np.count_nonzero(periodic)
+    inverse = np.linalg.pinv(cell)
+    turns = np.abs(points @ inverse).max()
+    if not turns < MAX_TURNS:
+        raise ValueError(
+            f"a point is {turns:.3g} lattice vectors away from the cell. Wrap "
+            "coordinates into it, and check that they are in Å."
+        )
+    directions = np.linalg.svd(cell)[2][rank:]  # open ones
+    width = 1.0 / np.linalg.norm(inverse[:, periodic], axis=0)
+    width = np.concatenate([width, np.ptp(points @ directions.T, axis=0)])  # (3,)
+    reach = 2 * rcut / np.maximum(width, 1e-9)  # part of all points, or how many images
+    reach[rank:] = np.minimum(reach[rank:], 1.0)
+    if (pairs := len(points) ** 2 * reach.prod()) > MAX_PAIRS:
+        raise ValueError(
+            f"a cutoff of {rcut:g} Å makes about {pairs:.1g} pairs of neighbours, too "
+            "many. Check that cutoff and lengths are in Å."
+        )
+    cells = np.maximum(width / rcut, 1.0)
+    if cells.prod() > MAX_CELLS and cells.min() * np.cbrt(MAX_CELLS / cells.prod()) < 2:
+        sides = " x ".join(f"{w:.3g}" for w in width)
+        raise ValueError(
+            f"the frame is {sides} Å wide, too much for neighbours within {rcut:g} Å. "
+            "Check that lengths are in Å; a direction without periodicity needs none."
+        )
 
 
 def _close_gaps(

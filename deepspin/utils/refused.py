@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from typing import NoReturn
 
 from dargs import Argument
 from dargs.dargs import ArgumentKeyError, ArgumentTypeError
@@ -36,6 +37,8 @@ _OLD = "this is an input of DeePMD-kit 0.x; convert it to the present form first
 _FORCE = "the loss `ener_spin` calls it `start_pref_fr` and `start_pref_fm`"
 _FORCE_LIMIT = "the loss `ener_spin` calls it `limit_pref_fr` and `limit_pref_fm`"
 _IGNORED = "remove it; DeePMD-kit's `ener_spin` loss ignores it as well"
+_BATCH = 'use "auto:N", so many frames that a batch has at least N atoms, or a number'
+_PRECISION = 'use "float32" or "float64"'
 _PROFILE = "remove it; use TensorFlow's own profiler around `dp-spin train`"
 
 #: Path, the last part possibly with its aliases: (neutral values, what to do).
@@ -168,7 +171,8 @@ REFUSED: dict[str, tuple[tuple, str]] = {
 #: Sections that deepspin lacks as a whole: dropped when only neutral options are left.
 SECTIONS = ("optimizer", "validating", "nvnmd")
 
-#: Path of a choice: (DeePMD-kit's choices that deepspin lacks, what to do).
+#: Path of a choice: (DeePMD-kit's choices that deepspin lacks, what to do). What
+#: follows a colon, as in "max:256", does not matter.
 CHOICES: dict[str, tuple[list[str], str]] = {
     "model/type": (
         "dpa4 DPA4 SeZM sezm frozen pairtab pairwise_dprc linear_ener"
@@ -181,6 +185,8 @@ CHOICES: dict[str, tuple[list[str], str]] = {
         " se_a_ebd_v2 se_a_tpe_v2 se_a_mask".split(),
         'use "se_e2_a"',
     ),
+    "model/descriptor/precision": (["float16", "bfloat16"], _PRECISION),
+    "model/fitting_net/precision": (["float16", "bfloat16"], _PRECISION),
     "model/fitting_net/type": (
         "dpa4_ener sezm_ener dos population property polar dipole".split(),
         'use "ener"',
@@ -190,6 +196,8 @@ CHOICES: dict[str, tuple[list[str], str]] = {
         "ener ener_hess dens dos population property tensor".split(),
         'use "ener_spin", with `start_pref_fr` and `start_pref_fm` for the forces',
     ),
+    "training/training_data/batch_size": (["max", "filter", "mixed"], _BATCH),
+    "training/validation_data/batch_size": (["max", "filter", "mixed"], _BATCH),
 }
 
 _SPIN_EXAMPLE = (
@@ -199,6 +207,9 @@ _SPIN_EXAMPLE = (
 
 class InputError(ValueError):
     """A mistake in `input.json`, told in one line that names its place."""
+
+    def __init__(self, message: str):
+        super().__init__(r"\n".join(message.splitlines()))
 
 
 def show(value: object) -> str:
@@ -263,8 +274,9 @@ def refuse(data: dict) -> dict:
         _require_spin(data)
     for path, (choices, advice) in CHOICES.items():
         section, key = _section(data, path)
-        if section.get(key) in choices:
-            raise _lacks(path, section[key], advice)
+        value = section.get(key)
+        if isinstance(value, str) and value.partition(":")[0] in choices:
+            raise _lacks(path, value, advice)
     for paths, (neutral, advice) in REFUSED.items():
         section, names = _section(data, paths)
         for key in names.split("|"):
@@ -313,7 +325,8 @@ def _drop_section(data, name):
         raise bad(name, section, "an object")
     rows = [path.split("/")[1] for path in REFUSED if path.startswith(f"{name}/")]
     known = [key for row in rows for key in row.split("|")]
-    raise _unknown(name, next(iter(section)), known, {})
+    key = next(iter(section))
+    _unknown(f"{name}/{key}", key, known, {})
 
 
 def _require_spin(data):
@@ -333,7 +346,7 @@ def _require_spin(data):
         )
 
 
-def explain(err: Exception, base: Argument, data: dict) -> InputError:
+def explain(err: Exception, base: Argument, data: dict) -> NoReturn:
     """Put an error of dargs into our words: place, received, expected, fix.
 
     Parameters
@@ -345,12 +358,12 @@ def explain(err: Exception, base: Argument, data: dict) -> InputError:
     data : dict
         The input that was checked, with aliases already replaced.
 
-    Returns
-    -------
+    Raises
+    ------
     InputError
-        To be raised.
+        Always.
     """
-    key = re.search(r"key `(.*?)`", err.message)
+    key = re.search(r"key `(.*?)`", err.message, re.DOTALL)
     key = key.group(1) if key else ""
     path = f"{err.path}/{key}".strip("/")
     section = _section(data, f"{err.path}/")[0] if err.path else data
@@ -358,23 +371,36 @@ def explain(err: Exception, base: Argument, data: dict) -> InputError:
     if "undefined key" in err.message:
         allowed = _arguments_at(base, data, err.path)
         aliases = {alias: a.name for a in allowed.values() for alias in a.alias}
-        names = [*allowed, *aliases]
-        return _unknown(err.path, key, names, aliases, _places(base, key))
+        _unknown(path, key, [*allowed, *aliases], aliases, _places(base, key))
     if isinstance(err, ArgumentKeyError):
-        return InputError(f"`{path}` is missing; it has no default.")
+        raise InputError(
+            f"`{path}` is missing, and has no default. {_needed(base, data, err, key)}"
+        ) from err
     if isinstance(err, ArgumentTypeError):
         found = re.search(r"requires <?([^>]*)>? but", err.message)
         kinds = found.group(1) if found else "another"
-        kinds = " or ".join(sorted(_KINDS.get(k, k) for k in kinds.split("|")))
-        return bad(path, value, f"type {kinds}")
+        kinds = sorted(_KINDS.get(k, k) for k in kinds.split("|"))
+        whole = isinstance(value, float) and value.is_integer() and "int" in kinds
+        fix = f"Write {int(value)}" if whole else ""
+        raise bad(path, value, f"type {' or '.join(kinds)}", fix) from err
     if "invalid choice" in err.message:
         key = re.search(r"flag key `(.*?)`", err.message).group(1)
         argument = _argument_at(base, data, err.path)
         choices = [*argument.sub_variants[key].choice_dict]
         expected = "one of " + ", ".join(map(show, choices))
-        return bad(f"{err.path}/{key}", section.get(key), expected)
+        raise bad(f"{err.path}/{key}", section.get(key), expected) from err
     expected = err.message.partition("extra checking. ")[2]
-    return bad(path, value, expected)
+    raise bad(path, value, expected) from err
+
+
+def _needed(base, data, err, key):
+    """Tell what belongs to a key that is missing."""
+    argument = _argument_at(base, data, err.path)
+    if key in argument.sub_variants:
+        choices = argument.sub_variants[key].choice_dict
+        return f"Add it: {' or '.join(map(show, choices))}."
+    doc = argument.flatten_sub(_section(data, f"{err.path}/")[0])[key].doc
+    return f"Add it: {doc.partition('. ')[0].rstrip('.').replace('``', '`')}."
 
 
 _KINDS = {"NoneType": "null", "dict": "object"}
@@ -382,19 +408,19 @@ _KINDS = {"NoneType": "null", "dict": "object"}
 
 def _unknown(path, key, names, aliases, places=()):
     """Name the key that was meant, the place where it belongs, or all keys."""
+    wrong = f"`{path}` is not a key of the input"
     if key in aliases:
-        hint = f"it is another name of `{aliases[key]}`, which is also given; keep one"
-    elif places:
-        hint = "it belongs to " + " or ".join(f"`{place}`" for place in places)
-    elif close := difflib.get_close_matches(key, names, n=1):
-        hint = f"did you mean `{close[0]}`?"
-    else:
-        hint = "the keys there are " + ", ".join(
-            f"`{name}`" for name in names if name not in aliases
+        name = aliases[key]
+        raise InputError(
+            f"{wrong}: it is another name of `{name}`, which is also given; keep one."
         )
-    return InputError(
-        f"`{f'{path}/{key}'.strip('/')}` is not a key of the input: {hint}"
-    )
+    if places:
+        belongs = " or ".join(f"`{place}`" for place in places)
+        raise InputError(f"{wrong}: it belongs to {belongs}.")
+    if close := difflib.get_close_matches(key, names, n=1):
+        raise InputError(f"{wrong}: did you mean `{close[0]}`?")
+    known = ", ".join(f"`{name}`" for name in names if name not in aliases)
+    raise InputError(f"{wrong}: the keys there are {known}.")
 
 
 def _argument_at(base, data, path):

@@ -25,11 +25,14 @@ MIN_DISTANCE = 0.1
 MIN_VIRTUAL_DISTANCE = 1e-3
 # spins shorter than this (μ_B) are zero
 ZERO_SPIN = 1e-8
-# opposite faces of a cell closer than this (Å) make it singular; above 2 MIN_DISTANCE
+# opposite faces of a cell closer than this (Å) make it tiny; above 2 MIN_DISTANCE
 MIN_HEIGHT = 0.5
+# and closer than this times the longest lattice vector, singular
+FLAT = 1e-8
 
 _Places = tuple[tuple[str, int], ...]  # path and number of frames of each set
 _Table = dict[str, np.ndarray]
+_Notes = dict[str, str]  # what is odd about a system, by kind
 _UNKNOWN = -2  # a type of the file that the model does not have
 
 
@@ -60,6 +63,9 @@ class System:
         Place of each atom among those of the file, -1 for no atom.
     sets : tuple of (str, int)
         Path and number of frames of each set.
+    named : bool
+        Whether the data name their types (``type_map.raw``). Otherwise their numbers
+        are taken as those of the model.
     """
 
     path: str
@@ -73,6 +79,7 @@ class System:
     natoms_loss: np.ndarray
     index: np.ndarray
     sets: tuple[tuple[str, int], ...]
+    named: bool
 
     @property
     def nframes(self) -> int:
@@ -90,18 +97,18 @@ class System:
         return inside if atom is None else f"atom {self.index[frame, atom]}, {inside}"
 
 
-def load_system(
-    path: str,
+def load_systems(
+    paths: Sequence[str],
     type_map: Sequence[str],
     spin: VirtualAtoms,
     allow_zero_spin: bool = False,
-) -> System:
-    """Read and check one system.
+) -> list[System]:
+    """Read and check systems; what is odd in several of them is told once.
 
     Parameters
     ----------
-    path : str
-        Folder with ``type.raw``, or ``file.hdf5#/group``.
+    paths : sequence of str
+        Folders with ``type.raw``, or ``file.hdf5#/group``.
     type_map : sequence of str, length ntypes
         Names of the model's types.
     spin : VirtualAtoms
@@ -111,8 +118,8 @@ def load_system(
 
     Returns
     -------
-    System
-        The frames of all sets.
+    list of System
+        The frames of all sets of each.
 
     Raises
     ------
@@ -124,10 +131,30 @@ def load_system(
             f"`type_map` must name the {spin.ntypes} types of the spin scheme. "
             f"Received: {list(type_map)}"
         )
-    system = _convert(path, type_map, spin)
-    _check_spins(system, type_map, spin, allow_zero_spin)
-    _check_overlaps(system, spin)
-    return system
+    systems: list[System] = []
+    notes: dict[str, list[str]] = {}
+    for path in paths:
+        found: _Notes = {}
+        system = _convert(path, type_map, spin, found)
+        _check_spins(system, type_map, spin, allow_zero_spin, found)
+        _check_overlaps(system, spin)
+        systems.append(system)
+        for kind, text in found.items():
+            notes.setdefault(kind, []).append(text)
+    for first, *others in notes.values():
+        more = f" The same in {len(others)} more of {len(paths)} systems."
+        log.warning("%s%s", first, more if others else "")
+    return systems
+
+
+def load_system(
+    path: str,
+    type_map: Sequence[str],
+    spin: VirtualAtoms,
+    allow_zero_spin: bool = False,
+) -> System:
+    """Read and check one system, see `load_systems`."""
+    return load_systems([path], type_map, spin, allow_zero_spin)[0]
 
 
 # To the internal form -----------------------------------------------------------------
@@ -145,7 +172,10 @@ def _map_types(
 ) -> np.ndarray:
     """Model's types, virtual ones included, from those of the file."""
     type_map, spin = model
-    given = numbers(values, file)
+    try:
+        given = numbers(values, file)
+    except DataError as error:
+        raise DataError(f"{error} Names of types go into type_map.raw.") from error
     wrong = ~((given == np.round(given)) & (given >= lowest) & (given < 2**31))
     if wrong.any():
         raise DataError(
@@ -178,8 +208,8 @@ def _map_types(
     return types
 
 
-def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, bool]:
-    """Model's types (nf, natoms), arrays (nf, columns), sets, and whether `nopbc`."""
+def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, _Table]:
+    """Model's types (nf, natoms), arrays (nf, columns), sets, and `type_map.raw`..."""
     head, sets = read_system(path)
     names, listed = head.get("type_map.raw"), head["type.raw"]
     natoms = nreal = np.size(listed)
@@ -196,16 +226,20 @@ def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, 
     types = np.broadcast_to(types, (len(frames["coord"]), natoms))
     for frame in np.flatnonzero((types < 0).all(axis=1))[:1]:
         raise DataError(f"{_frame_of(places, frame)} has no atoms. Remove it.")
-    return types, frames, places, "nopbc" in head
+    return types, frames, places, head
 
 
-def _convert(path: str, type_map: Sequence[str], spin: VirtualAtoms) -> System:
+def _convert(
+    path: str, type_map: Sequence[str], spin: VirtualAtoms, notes: _Notes
+) -> System:
     """Read a system and bring it into the internal form."""
-    types, frames, places, nopbc = _read_frames(path, (type_map, spin))
+    types, frames, places, head = _read_frames(path, (type_map, spin))
     natoms, layout = types.shape[1], _detect_layout(path, frames, types, spin)
-    real, virtual = _pair(types, layout == "virtual-atom", spin, places)
+    named = "type_map.raw" in head
+    hint = "" if named else _order(type_map)
+    real, virtual = _pair(types, layout == "virtual-atom", spin, places, hint)
     atype = np.where(real < 0, -1, np.take_along_axis(types, np.maximum(real, 0), 1))
-    box = _cells(path, frames, nopbc, places)
+    box = None if "nopbc" in head else _cells(path, frames, places, notes)
     coord = _gather(frames["coord"], real, natoms)
     if layout == "virtual-atom":
         shift = _gather(frames["coord"], virtual, natoms) - coord
@@ -238,6 +272,16 @@ def _convert(path: str, type_map: Sequence[str], spin: VirtualAtoms) -> System:
         natoms_loss=np.count_nonzero(types >= 0, axis=1).astype(np.float64),
         index=real,
         sets=places,
+        named=named,
+    )
+
+
+def _order(type_map: Sequence[str]) -> str:
+    """Tell what the numbers in type.raw mean where nothing names them."""
+    meant = ", ".join(f"{t} is {name}" for t, name in enumerate(type_map))
+    return (
+        f" Without type_map.raw, type {meant}, in the order of the model's `type_map`: "
+        "if the data have another order, write type_map.raw."
     )
 
 
@@ -254,14 +298,14 @@ def _detect_layout(
     if not virtual and "spin" not in frames and spin.is_magnetic(types).any():
         raise DataError(
             f"'{path}' has no spins: no spin.npy, and no virtual atoms of type "
-            f"{spin.ntypes} or higher in type.raw. Add spin.npy, virtual atoms, or set "
-            "`use_spin` to false."
+            f"{spin.ntypes} or higher in type.raw. Add one of the two, or leave this "
+            "system out."
         )
     return "virtual-atom" if virtual else "spin-files"
 
 
 def _pair(
-    types: np.ndarray, virtual: bool, spin: VirtualAtoms, places: _Places
+    types: np.ndarray, virtual: bool, spin: VirtualAtoms, places: _Places, hint: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places in the file of real atoms and of their virtual atoms, -1 for none.
 
@@ -275,9 +319,12 @@ def _pair(
         try:
             pair = spin.pair(row) if virtual else (real, np.full(len(real), -1))
         except ValueError as error:
+            counts = np.bincount(row[real])
+            other = {*counts[: spin.ntypes]} & {*counts[spin.ntypes :]} - {0}
             raise DataError(
                 f"{_frame_of(places, int(np.argmax(inverse == k)))}: {error} (types of "
                 "the model). Each atom of a spin type needs one virtual atom."
+                f"{hint if other else ''}"
             ) from error
         pairs.append(pair)
     padded = np.full((2, len(rows), max(len(real) for real, _ in pairs)), -1)
@@ -294,23 +341,23 @@ def _gather(rows: np.ndarray, index: np.ndarray, natoms: int) -> np.ndarray:
 
 
 def _cells(
-    path: str, frames: _Table, nopbc: bool, places: _Places
+    path: str, frames: _Table, places: _Places, notes: _Notes
 ) -> np.ndarray | None:
-    """Boxes (nf, 3, 3), None if not periodic."""
-    if nopbc:
-        return None
+    """Boxes (nf, 3, 3), None if there are none."""
     if "box" not in frames:
-        log.warning(
-            "'%s' has no box, so it is taken as not periodic. An empty file `nopbc` "
-            "there says so and ends this warning.",
-            path,
+        notes["box"] = (
+            f"'{path}' has no box, so it is taken as not periodic. An empty file "
+            "`nopbc` there says so and ends this warning."
         )
         return None
     box = frames["box"].reshape(-1, 3, 3)
     height = _heights(box).min(axis=1)
-    for frame in np.flatnonzero(height < MIN_HEIGHT)[:1]:
+    length = np.linalg.norm(box, axis=2).max(axis=1)
+    for frame in np.flatnonzero(height < np.maximum(MIN_HEIGHT, FLAT * length))[:1]:
+        small = height[frame] > FLAT * length[frame]
         raise DataError(
-            f"{_frame_of(places, frame)}: singular box {box[frame].ravel().tolist()}, "
+            f"{_frame_of(places, frame)}: "
+            f"{'tiny' if small else 'singular'} box {box[frame].ravel().tolist()}, "
             f"opposite faces are {height[frame]:.3g} Å apart. Rows must be lattice "
             "vectors in Å; without periodicity add an empty file `nopbc`."
         )
@@ -353,11 +400,16 @@ def _spins(
 
 
 def _check_spins(
-    system: System, type_map: Sequence[str], spin: VirtualAtoms, allow_zero_spin: bool
+    system: System,
+    type_map: Sequence[str],
+    spin: VirtualAtoms,
+    allow_zero_spin: bool,
+    notes: _Notes,
 ) -> None:
     magnetic = spin.is_magnetic(system.atype)
     length = np.linalg.norm(system.spin, axis=-1)
     zero = magnetic & (length < ZERO_SPIN) & (not allow_zero_spin)
+    swapped = not system.named and not (length * magnetic > 0).any()
     for frame, atom in np.argwhere(zero | (~magnetic & (length > 0)))[:1]:
         name = type_map[system.atype[frame, atom]]
         found = f"{system.where(frame, atom)}: |spin| = {length[frame, atom]:.3g}"
@@ -365,6 +417,7 @@ def _check_spins(
             raise DataError(
                 f"{found} but type '{name}' is no spin type. Set `use_spin` to true "
                 f"for '{name}' or the spins of its atoms to 0."
+                f"{_order(type_map) if swapped else ''}"
             )
         raise DataError(
             f"{found} but type '{name}' is a spin type; its virtual atom would "
@@ -373,32 +426,37 @@ def _check_spins(
         )
     distance = length * spin.scale_of(system.atype)
     if system.layout == "virtual-atom":
-        _check_distances(system, distance, type_map, spin)
+        _check_distances(system, distance, type_map, spin, notes)
         return
     nominal = np.array([*spin.virtual_len, 0.0])[system.atype]
     far = magnetic & (nominal > 0) & (distance > MAX_STRETCH * nominal)
     for frame, atom in np.argwhere(far)[:1]:
-        log.warning(
-            "%s: |spin| = %.3g μ_B is more than %g times `spin_norm`; are the spins in "
-            "μ_B?",
-            system.where(frame, atom),
-            length[frame, atom],
-            MAX_STRETCH,
+        notes["spin"] = (
+            f"{system.where(frame, atom)}: |spin| = {length[frame, atom]:.3g} μ_B is "
+            f"more than {MAX_STRETCH:g} times `spin_norm`; are the spins in μ_B?"
         )
 
 
 def _check_distances(
-    system: System, distance: np.ndarray, type_map: Sequence[str], spin: VirtualAtoms
+    system: System,
+    distance: np.ndarray,
+    type_map: Sequence[str],
+    spin: VirtualAtoms,
+    notes: _Notes,
 ) -> None:
     """Compare how far (Å) virtual atoms are from their owners with `virtual_len`."""
     nominal = np.array([*spin.virtual_len, 0.0])[system.atype]
     known = nominal > 0  # not if the model was given `virtual_scale`
     for frame, atom in np.argwhere(known & (distance > MAX_STRETCH * nominal))[:1]:
+        counts = np.bincount(system.atype[frame][system.atype[frame] >= 0])
+        alike = counts == counts[system.atype[frame, atom]]
+        swapped = not system.named and np.count_nonzero(alike) > 1
         raise DataError(
             f"{system.where(frame, atom)}: its virtual atom is "
             f"{distance[frame, atom]:.3g} Å away, but `virtual_len` is "
             f"{nominal[frame, atom]:g}. Virtual atoms must come in the order of their "
             "owners: correct that order, box or `virtual_len`."
+            f"{_order(type_map) if swapped else ''}"
         )
     other = known & (np.abs(distance - nominal) > LENGTH_TOLERANCE)
     found = []
@@ -409,10 +467,9 @@ def _check_distances(
             f"of {spin.virtual_len[t] / spin.scale[t]:.6g}"
         )
     if found:
-        log.warning(
-            "'%s': virtual atoms are not at `virtual_len`: |spin| %s.",
-            system.path,
-            ", ".join(found),
+        notes["virtual_len"] = (
+            f"'{system.path}': virtual atoms are not at `virtual_len`: |spin| "
+            f"{', '.join(found)}."
         )
 
 
