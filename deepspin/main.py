@@ -442,7 +442,13 @@ def _set_up_log(verbose: bool, log_path: str | None) -> None:
     screen.setFormatter(_Plain(verbose))
     log.addHandler(screen)
     if log_path:
-        file = logging.FileHandler(log_path, encoding="utf-8")
+        try:
+            file = logging.FileHandler(log_path, encoding="utf-8")
+        except OSError as error:
+            raise OSError(
+                f"The log '{log_path}' cannot be written: {error.strerror}. Make its "
+                "folder, or choose another."
+            ) from error
         file.setFormatter(
             logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s")
         )

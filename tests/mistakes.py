@@ -978,8 +978,8 @@ MISTAKES = {
     ),
     "labels without use": data(
         "Train on data with no label that the loss weighs.",
-        "The training data has the labels [], none of which the loss "
-        "weighs (its terms: ['e', 'fr', 'fm']).",
+        "The training data has the labels [], none of which the loss weighs. Add "
+        "['energy', 'force', 'force_mag'], or change `loss`.",
         *NO_LABELS,
     ),
     "nothing to test": data(
@@ -1124,7 +1124,24 @@ MISTAKES = {
     "folder of the log": typed(
         "Put the log into a folder that is not there.",
         "train input.json -l logs/run.log",
-        "[Errno 2] No such file or directory: '{...}/logs/run.log'",
+        "The log 'logs/run.log' cannot be written: No such file or directory. Make its "
+        "folder, or choose another.",
+    ),
+    "output is a folder": typed(
+        "Write the filled-in input over a folder.",
+        "train input.json -o data",
+        "'data' is a folder, and a file is to be written. Choose another output.",
+    ),
+    "two outputs of one name": typed(
+        "Give two outputs one name.",
+        "train input.json -o lcurve.out",
+        "`disp_file` and -o are both 'lcurve.out'. Give one another name.",
+    ),
+    "frozen over data": typed(
+        "Write a frozen model over a folder of data.",
+        "freeze -c model.keras -o data --force",
+        "'data' is no frozen model, so it is not replaced. Choose another output.",
+        model("model.keras"),
     ),
     "no checkpoint": typed(
         "Restart from a checkpoint that is not there.",
@@ -1513,6 +1530,11 @@ MISTAKES = {
         "Give one of `stop_lr` and `stop_lr_ratio`. Received: "
         "stop_lr=None, stop_lr_ratio=None",
     ),
+    "learning rate of zero": python(
+        "Begin with a learning rate of 0.",
+        "deepspin.ExpDecay(0.0, 1000, stop_lr=1e-8)",
+        "`start_lr` must be positive. Received: 0.0",
+    ),
     "warm-up of all steps": python(
         "Warm up in all steps.",
         "deepspin.ExpDecay(1e-3, 1000, stop_lr=1e-8, warmup_steps=1000)",
@@ -1559,18 +1581,16 @@ MISTAKES = {
     "spin scale negative": python(
         "Give a negative scale.",
         "deepspin.Spin([True, False], virtual_scale=[-0.3])",
-        "`scale` must be positive on spin types and 0 on the others. "
-        "Received: use_spin=(True, False), scale=(-0.3, 0.0)",
+        "`virtual_len`, `spin_norm` and `virtual_scale` must be positive. Received: "
+        "-0.3",
     ),
     "sel without virtual types": python(
         "Give the model a descriptor without the virtual types.",
         "deepspin.SpinEnergyModel(model.type_map, "
         "deepspin.DescrptSeA(rcut=3.0, rcut_smth=2.0, sel=[20, 20], "
         "ntypes=2), model.fitting, model.spin)",
-        "`descriptor.sel` needs an entry for each type and each spin "
-        "type's virtual atoms. Received: sel=(20, 20), "
-        "VirtualAtoms(use_spin=(True, False), "
-        "scale=(0.33333333333333337, 0.0), virtual_len=(0.4, 0.0))",
+        "`descriptor.sel` needs 3 entries, for each type and each spin type's virtual "
+        "atoms: `spin.scheme.extend_sel(sel)`. Received: (20, 20)",
     ),
     "metrics": python(
         "Ask Keras for metrics.",
@@ -1613,9 +1633,9 @@ BEGIN = """\
 
 Each of these {number} mistakes is made by a test, which compares the answer word for
 word, and sees that nothing was written, nothing destroyed, and no traceback shown. On
-the command line an answer is one line, after `dp-spin: error:`, and the exit status is
-1. `-v` shows the traceback too, `-l LOG` writes it to a file. A call from Python raises
-the exception named. An ellipsis, …, stands for what varies.
+the command line an answer is one line, after `dp-spin: error:`, and the program ends
+with the status 1. `-v` shows the traceback too, `-l LOG` writes it to a file. A call from
+Python raises the exception named. An ellipsis, …, stands for what varies.
 """
 
 

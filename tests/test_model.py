@@ -647,7 +647,7 @@ def test_no_sample_weight(make_model, make_batch):
 def test_sel_must_fit_the_spins(make_model):
     good = make_model(**SMALL)
     spin = deepspin.Spin([True, True], [0.4, 0.4], [1.0, 1.0])
-    with pytest.raises(ValueError, match=r"`descriptor\.sel` needs an entry"):
+    with pytest.raises(ValueError, match=r"`descriptor\.sel` needs 4 entries"):
         deepspin.SpinEnergyModel(["Ni", "O"], good.descriptor, good.fitting, spin)
 
 

@@ -515,7 +515,9 @@ def test_find_systems(tmp_path, monkeypatch):
         find_systems(top, ["z*"])
     with pytest.raises(DataError, match="'nowhere' does not exist"):
         find_systems("nowhere")
-    with pytest.raises(DataError, match="'~no-such-user/all' does not exist, seen from"):
+    with pytest.raises(
+        DataError, match="'~no-such-user/all' does not exist, seen from"
+    ):
         find_systems("~no-such-user/all")
     for pattern in ("", "/a", "b/**x"):
         with pytest.raises(DataError, match="`rglob_patterns` must be relative"):

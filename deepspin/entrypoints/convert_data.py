@@ -139,15 +139,13 @@ def _check_output(paths: list[str], target: Path, force: bool) -> None:
                 f"'{target}' is, holds or lies in the data '{path}'. Choose another "
                 "output."
             )
-    claim(target, force=force)
+    claim(target, force=force, folder=target.suffix not in HDF5_SUFFIXES)
     strange = target.is_dir() and any(target.iterdir())
     if strange and next(target.rglob("type.raw"), None) is None:
         raise OutputError(
             f"'{target}' is a folder without systems, so it is not replaced. Choose "
             "another output, or remove it."
         )
-    if target.is_dir() and target.suffix in HDF5_SUFFIXES:
-        raise OutputError(f"'{target}' is a folder. Choose another output.")
 
 
 def _place(target: Path, name: str) -> str:

@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from deepspin import __version__
 from deepspin.env import start_tensorflow
-from deepspin.utils.model_files import read_config, read_metadata, resolve_checkpoint
-from deepspin.utils.outputs import claim
+from deepspin.utils.model_files import (
+    is_frozen,
+    read_config,
+    read_metadata,
+    resolve_checkpoint,
+)
+from deepspin.utils.outputs import OutputError, claim
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +41,12 @@ def freeze(*, checkpoint: str, output: str, force: bool = False) -> None:
     metadata = {} if imported else read_metadata(source)
     if not imported:
         read_config(source)
-    claim(output, force=force)
+    claim(output, force=force, folder=True)
+    if Path(output).exists() and not is_frozen(output):
+        raise OutputError(
+            f"'{output}' is no frozen model, so it is not replaced. Choose another "
+            "output."
+        )
     start_tensorflow()
     import tensorflow as tf
 

@@ -17,7 +17,7 @@ from deepspin.utils.model_files import resolve_checkpoint
 from deepspin.utils.outputs import OutputError, claim, replacing
 from deepspin.utils.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
 from deepspin.utils.refused import InputError
-from deepspin.utils.system import load_system
+from deepspin.utils.system import load_systems
 
 log = logging.getLogger(__name__)
 
@@ -189,10 +189,9 @@ def _detail(prefix: str, suffix: str) -> Path:
 def _load_data(potential, paths: Sequence[str], atomic: bool) -> list:
     """Read all systems; refuse those with nothing to compare."""
     spec = potential.model.data_spec
-    systems = [
-        load_system(p, spec["type_map"], spec["spin"], spec["allow_zero_spin"])
-        for p in paths
-    ]
+    systems = load_systems(
+        paths, spec["type_map"], spec["spin"], spec["allow_zero_spin"]
+    )
     for data in systems:
         if not any(name in data.labels for name in _arrays(atomic)):
             raise DataError(

@@ -57,8 +57,9 @@ class SpinEnergyModel(keras.Model):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         if len(descriptor.sel) != spin.scheme.ntypes_extended:
             raise ValueError(
-                "`descriptor.sel` needs an entry for each type and each spin type's "
-                f"virtual atoms. Received: sel={descriptor.sel}, {spin.scheme}"
+                f"`descriptor.sel` needs {spin.scheme.ntypes_extended} entries, for "
+                "each type and each spin type's virtual atoms: "
+                f"`spin.scheme.extend_sel(sel)`. Received: {descriptor.sel}"
             )
         self.type_map = list(type_map)
         self.descriptor = descriptor

@@ -69,6 +69,9 @@ class ExpDecay(keras.optimizers.schedules.LearningRateSchedule):
                 "Give one of `stop_lr` and `stop_lr_ratio`. "
                 f"Received: stop_lr={stop_lr}, stop_lr_ratio={stop_lr_ratio}"
             )
+        for name, value in (("start_lr", start_lr), ("numb_steps", numb_steps)):
+            if not value > 0:
+                raise ValueError(f"`{name}` must be positive. Received: {value}")
         self._config = {
             "start_lr": start_lr,
             "numb_steps": numb_steps,

@@ -101,8 +101,13 @@ def train(
     others = [Path(output)] if output is not None else []
     if options["training"]["disp_training"]:
         others.append(Path(options["training"]["disp_file"]))
-    for path in (prefix, *others):
+    claim(prefix.with_name(f"{prefix.name}-0.keras"))
+    for path in others:
         claim(path)
+    if len({path.resolve() for path in others}) < len(others):
+        raise OutputError(
+            f"`disp_file` and -o are both '{others[0]}'. Give one another name."
+        )
     with locked(prefix):
         start = time.perf_counter()
         origin = _load_origin(restart or init_model, init_frz_model)
@@ -212,7 +217,7 @@ def _check_labels(loss: EnerSpinLoss, labels: list[str]) -> None:
     if missing == loss.active:
         raise DataError(
             f"The training data has the labels {labels}, none of which the loss "
-            f"weighs (its terms: {loss.active})."
+            f"weighs. Add {[LABELS[term] for term in loss.active]}, or change `loss`."
         )
     for term in missing:
         log.warning(
@@ -319,9 +324,11 @@ def _restore_optimizer(
 def _report_neighbors(data: DataSystem) -> None:
     found = zip(data.names_extended, data.found, strict=True)
     log.info(
-        "neighbours within %g Å, at most: %s; nearest, virtual atoms included: %.4f Å",
+        "neighbours within %g Å, at most: %s; nearest atoms: %.4f Å, virtual ones "
+        "included: %.4f Å",
         data.rcut,
         ", ".join(f"{name} {count}" for name, count in found),
+        data.nearest_real,
         data.nearest,
     )
 

@@ -73,6 +73,8 @@ def resolve_checkpoint(name: str | Path) -> Path:
             f"No model: the folder '{name}' is no frozen model, and has no file "
             f"'{POINTER}' that names a checkpoint in it. Name the checkpoint itself."
         )
+    if path.suffix in (".keras", ".pb"):
+        raise FileNotFoundError(f"No model: there is no file '{name}'.")
     raise FileNotFoundError(
         f"No checkpoint: there is neither a file '{name}' or '{name}.keras' nor any "
         f"'{name}-STEP.keras'."

@@ -16,7 +16,7 @@ class OutputError(OSError):
     """Something cannot be written: what, why, and what to do, in one line."""
 
 
-def claim(path: str | Path, *, force: bool = True) -> Path:
+def claim(path: str | Path, *, force: bool = True, folder: bool = False) -> Path:
     """Make sure, before the work, that an output can be written at its end.
 
     Makes the folder that it goes to.
@@ -27,6 +27,8 @@ def claim(path: str | Path, *, force: bool = True) -> Path:
         File or folder to be written.
     force : bool
         Whether it may replace what is there.
+    folder : bool
+        Whether it is a folder: a file is never replaced by one, nor the reverse.
 
     Raises
     ------
@@ -37,6 +39,12 @@ def claim(path: str | Path, *, force: bool = True) -> Path:
     if path.exists() and not force:
         raise OutputError(
             f"'{path}' exists. Choose another output, or replace it with --force."
+        )
+    if path.exists() and path.is_dir() != folder:
+        kind, other = ("folder", "file")[:: -1 if folder else 1]
+        raise OutputError(
+            f"'{path}' is a {kind}, and a {other} is to be written. Choose another "
+            "output."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +73,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     _remove(partial)  # of a program that was killed
     try:
         yield partial
+        if path.exists() and path.is_dir() != partial.is_dir():
+            raise OutputError(f"'{path}' is in the way: no file or folder replaces it.")
         for file in partial.rglob("*") if partial.is_dir() else [partial]:
             sync(file)
         if path.is_dir() and not path.is_symlink():  # cannot be replaced in one step

@@ -81,6 +81,12 @@ class VirtualAtoms:
             Their ratio in Å/μ_B, instead of the two.
         """
         nspin = sum(map(bool, use_spin))
+        for value in (*(virtual_len or ()), *(spin_norm or ()), *(virtual_scale or ())):
+            if not 0 < value < np.inf:
+                raise ValueError(
+                    "`virtual_len`, `spin_norm` and `virtual_scale` must be positive. "
+                    f"Received: {value}"
+                )
         if virtual_scale is None:
             if virtual_len is None or spin_norm is None:
                 raise ValueError(
