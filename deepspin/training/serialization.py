@@ -20,6 +20,7 @@ from deepspin.utils.model_files import (
     is_frozen,
     read_config,
     read_metadata,
+    resolve_checkpoint,
 )
 from deepspin.utils.outputs import replacing
 
@@ -59,8 +60,9 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
     Parameters
     ----------
     path : str
-        A ``.keras`` file of deepspin, a frozen model of deepspin (a folder), or a spin
-        model frozen by DeePMD-kit's TensorFlow backend (``.pb``).
+        A ``.keras`` file of deepspin or the prefix of such checkpoints, a frozen model
+        of deepspin (a folder), or a spin model frozen by DeePMD-kit's TensorFlow
+        backend (``.pb``).
     compile : bool
         Restore loss and optimizer, if there are any.
 
@@ -69,7 +71,8 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
     FileNotFoundError, ValueError
         There is no such file, or it is not such a model, or it is damaged.
     """
-    if str(path).endswith(".pb"):
+    path = resolve_checkpoint(path)
+    if path.suffix == ".pb":
         return load_frozen(path)[0]
     read_metadata(path)
     if is_frozen(path):

@@ -98,8 +98,8 @@ def read_metadata(path: str | Path) -> dict:
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        There is no such file, or it is none of ours, or from a newer version.
+    ValueError
+        It is none of ours, or from a newer version.
     """
     path = Path(path)
     metadata = _read_json(path, METADATA, missing={})
@@ -127,7 +127,7 @@ def read_config(
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    ValueError
         As `read_metadata`; or it names something that a model has no use for, such as
         a layer with code.
     """
@@ -154,8 +154,6 @@ def _read_json(path: Path, name: str, missing: dict | None) -> dict | None:
     try:
         if is_frozen(path):
             return json.loads((path / FROZEN_METADATA).read_text(encoding="utf-8"))
-        if not path.is_file():
-            raise FileNotFoundError(f"No model: '{path}' is not a file.")
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
             if damaged:
@@ -163,8 +161,6 @@ def _read_json(path: Path, name: str, missing: dict | None) -> dict | None:
             if name not in archive.namelist():
                 return missing
             content = json.loads(archive.read(name))
-    except FileNotFoundError:
-        raise
     except Exception as error:  # zipfile raises what it likes on damaged files
         raise ValueError(
             f"'{path}' is damaged, or no model file: neither .keras, .pb nor a frozen "
