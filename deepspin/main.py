@@ -360,7 +360,8 @@ def _add_test(verbs, common) -> None:
         "-d",
         "--detail-file",
         metavar="PREFIX",
-        help="write labels and predictions to PREFIX.e.out, .fr.out, .fm.out, .v.out",
+        help="write labels and predictions to PREFIX.e.out, .fr.out, .fm.out, .v.out, "
+        "and those of e and v per atom to PREFIX.e_peratom.out, .v_peratom.out",
     )
     parser.add_argument(
         "-a", "--atomic", action="store_true", help="compare atom energies too"

@@ -1127,6 +1127,12 @@ MISTAKES = {
         "The log 'logs/run.log' cannot be written: No such file or directory. Make its "
         "folder, or choose another.",
     ),
+    "spins are not read": typed(
+        "Say how to read spins that are only copied.",
+        "convert-data data -o copy -t Ni O",
+        "Spins are only copied here, so how to read them has no effect: give --layout "
+        "too, or leave out --type-map.",
+    ),
     "output is a folder": typed(
         "Write the filled-in input over a folder.",
         "train input.json -o data",
@@ -1634,8 +1640,8 @@ BEGIN = """\
 Each of these {number} mistakes is made by a test, which compares the answer word for
 word, and sees that nothing was written, nothing destroyed, and no traceback shown. On
 the command line an answer is one line, after `dp-spin: error:`, and the program ends
-with the status 1. `-v` shows the traceback too, `-l LOG` writes it to a file. A call from
-Python raises the exception named. An ellipsis, …, stands for what varies.
+with the status 1. `-v` shows the traceback too, `-l LOG` writes it to a file. A call
+from Python raises the exception named. An ellipsis, …, stands for what varies.
 """
 
 

@@ -105,7 +105,7 @@ def test_held_out_system(here):
     training = init(systems=["d"], rcut=3.0)["training"]
     assert training["validation_data"]["systems"] == ["d/b"]
     assert training["training_data"]["systems"] == ["d/a", "d/c"]
-    assert "'d/b' is held out" in training["_comment_validation_data"]
+    assert "'d/b', 3 of 12 frames, is held out" in training["_comment_validation_data"]
 
 
 def test_systems_with_types_of_their_own(here):

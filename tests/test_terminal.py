@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def terminal(monkeypatch, width=100):
+def terminal(monkeypatch, width=130):
     """Make stderr a terminal; called in the test, since pytest sets stderr before."""
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
@@ -48,7 +48,10 @@ def test_training_on_a_terminal(run, data, monkeypatch):
     lines = lines_of(screen)
     assert not [line for line in lines if line.startswith("batch ")]
     last = next(line for line in reversed(lines) if line.startswith("step "))
-    assert re.match(r"step +6/6 ━+ .*ms/step  val: e \S+ fr \S+ fm \S+ v \S+ l", last)
+    errors = r"val: e \S+ fr \S+ fm \S+ v \S+"
+    assert re.match(rf"step +6/6 ━+ \S+ {errors} \S+ ms/step lr 1.0e-04$", last)
+    assert any("compiling shape 1 of 1" in line for line in lines)
+    assert any(re.match(r"shape 1 of 1: compiled in \S+ s", line) for line in lines)
     assert any("saved checkpoint model.ckpt-6.keras" in line for line in lines)
     assert COLOUR.search(screen.getvalue())
     log = Path("run.log").read_text()
@@ -64,17 +67,28 @@ def test_no_color(run, data, monkeypatch):
     assert any(line.startswith("step ") for line in lines_of(screen))
 
 
-@pytest.mark.parametrize("width", [40, 60, 200])
-def test_width(monkeypatch, width):
-    """One line, however narrow."""
+@pytest.mark.parametrize(
+    ("width", "shown_of_it"),
+    [
+        (40, "val: e 1.00e-03"),
+        (60, "val: e 1.00e-03 fr 2.00e-02"),
+        (72, "val: e 1.00e-03 fr 2.00e-02 fm 3.00e-02"),
+        (85, "val: e 1.00e-03 fr 2.00e-02 fm 3.00e-02 9.9 ms/step"),
+        (200, "val: e 1.00e-03 fr 2.00e-02 fm 3.00e-02 9.9 ms/step lr 1.0e-04"),
+    ],
+)
+def test_width(monkeypatch, width, shown_of_it):
+    """One line of whole words, however narrow."""
     screen = terminal(monkeypatch, width)
     with ProgressLine(1000, 10) as line:
         line.advance(500)
-        line.tell("val: e 1.00e-03 fr 2.00e-02 fm 3.00e-02 lr 1.0e-04")
+        errors = ("e 1.00e-03", "fr 2.00e-02", "fm 3.00e-02")
+        line.tell("val:", *errors, "9.9 ms/step", "lr 1.0e-04")
     shown = lines_of(screen)
     assert all(len(text) <= width for text in shown)
     assert all(text.startswith("step") for text in shown)
-    assert ("lr 1.0e-04" in shown[-1]) == (width == 200)
+    assert shown[-1].endswith(f" {shown_of_it}")
+    assert ("━" in shown[-1]) == (width == 200)
 
 
 @pytest.mark.parametrize("dumb", [True, False])

@@ -148,7 +148,8 @@ def test_truncation_is_reported(run, data, capsys):
     data["model"]["descriptor"]["sel"] = [10, 60]
     run("train", write(data))
     message = capsys.readouterr().err
-    assert "but sel is 10" in message
+    assert message.count("more neighbours than `sel`") == 2  # training, validation
+    assert "Ni: up to 20 for 10" in message
     assert "would hold all" in message
 
 

@@ -14,6 +14,7 @@ from deepspin.survey import layout as layouts
 from deepspin.survey.scheme import Survey, survey
 from deepspin.utils.files import HDF5_SUFFIXES, find_systems
 from deepspin.utils.outputs import OutputError, claim, replacing
+from deepspin.utils.refused import InputError
 from deepspin.utils.system import System, load_system
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,12 @@ def convert_data(
     paths, target = find_systems(systems), Path(output)
     names = _names(paths, target)
     _check_output(paths, target, force)
+    given = [f"--{k.replace('_', '-')}" for k, v in spin.items() if v is not None]
+    if layout == "same" and given:
+        raise InputError(
+            "Spins are only copied here, so how to read them has no effect: give "
+            f"--layout too, or leave out {', '.join(given)}."
+        )
     data = None if layout == "same" else survey(systems, **spin)
     if data is not None:
         data.report()
@@ -95,7 +102,7 @@ _SPINS = {
     ): "spins, as the positions of virtual atoms hold them, differ "
     "by at most {:.1e} μ_B; spin_exact.npy keeps them, and convert-data brings them "
     "back bit for bit",
-    ("spin-files", False): "so are spins, as the positions of virtual atoms hold them",
+    ("spin-files", False): "so are spins",
     ("spin-files", True): "spins are those of spin_exact.npy bit for bit, from which "
     "the positions of virtual atoms differ by at most {:.1e} μ_B",
 }

@@ -223,9 +223,10 @@ def _held_out(paths: list[str], seen: _Seen) -> tuple[list[str], str]:
         others = [own for n, own in enumerate(seen.types) if n != k]
         if others and seen.types[k] <= frozenset().union(*others):
             return [paths[k]], (
-                f"'{paths[k]}' is held out of training: the smallest system whose "
-                "types the others have too. If its frames come from the same run as "
-                "theirs, hold out another"
+                f"'{paths[k]}', {seen.frames[k]} of {sum(seen.frames)} frames, is held "
+                "out of training: the first of the smallest systems whose types the "
+                "others have too. If its frames come from the same run as theirs, hold "
+                "out another"
             )
     if len(paths) > 1:
         reason = "each system has types that no other has, so none can be held out"

@@ -92,8 +92,8 @@ def test(
         raise InputError(f"-n must be 0 (all) or more frames. Received: {numb_test}")
     if rand_seed is not None and rand_seed < 0:
         raise InputError(f"-r must be 0 or more. Received: {rand_seed}")
-    paths = _systems(system, datafile, train_data, valid_data)
     file = resolve_checkpoint(model)
+    paths = _systems(system, datafile, train_data, valid_data)
     if detail_file is not None:
         _claim_details(detail_file)
     if plot is not None:

@@ -237,7 +237,8 @@ def _works(facts: Sequence[Facts]) -> Iterator[str]:
                 yield (
                     f"energies of '{own['path']}' change {slope:.2f} ± {error:.2f} "
                     f"times as much as {name} says, where frames are near each other: "
-                    f"it must be {meaning}; {advice}"
+                    f"it must be {meaning}; {advice} The page 'Looking at data' says "
+                    "what else it can mean"
                 )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.training.serialization import save_model
-from deepspin.utils.data import DataSystem
+from deepspin.utils.data import DataSystem, Shape
 from deepspin.utils.model_files import POINTER, POINTER_LINE
 from deepspin.utils.outputs import append, replacing
 from deepspin.utils.terminal import PROGRESS, ProgressLine
@@ -125,6 +125,9 @@ class LearningCurve(keras.callbacks.Callback):
         self.disp_freq, self.numb_btch = disp_freq, numb_btch
         self.numb_steps, self.restart, self.timing = numb_steps, restart, timing
         self._clock, self._speed = (0, 0.0), ""
+        self._compiled: dict[Shape, float] = {}  # seconds of the first step of each
+        self._waited = 0.0  # for these, since the last line
+        self._begun = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Begin the file, or go on with it, and write the present step's line."""
@@ -138,14 +141,36 @@ class LearningCurve(keras.callbacks.Callback):
             self._write(step)
         self._clock = (step, time.perf_counter())
 
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Say so if the step has to be compiled first."""
+        self._begun = time.perf_counter()
+        if self._shape(step_of(self.model)) not in self._compiled:
+            number, total = len(self._compiled) + 1, len(set(self.train.shapes))
+            self.line.tell(f"compiling shape {number} of {total}")
+
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Write a line every `disp_freq` steps."""
         step = step_of(self.model)
         self.line.advance(step)
+        shape = self._shape(step - 1)
+        if shape not in self._compiled:
+            self._compiled[shape] = time.perf_counter() - self._begun
+            self._waited += self._compiled[shape]
+            log.info(
+                "shape %d of %d: compiled in %.1f s",
+                len(self._compiled),
+                len(set(self.train.shapes)),
+                self._compiled[shape],
+            )
+            self.line.tell("")
         if step % self.disp_freq == 0:
             self._report_time(step)
             self._write(step)
-            self._clock = (step, time.perf_counter())
+            self._clock, self._waited = (step, time.perf_counter()), 0.0
+
+    def _shape(self, step: int) -> Shape:
+        """Shape of the batch of a step."""
+        return self.train.shapes[self.train.plan(step)[0]]
 
     def _kept_lines(self, step: int) -> list[str]:
         if not self.path.is_file():
@@ -186,9 +211,9 @@ class LearningCurve(keras.callbacks.Callback):
             tail = f", lr = {rate:8.2e}" if label == "trn" else ""
             log.info("batch %7d: %s: %s%s", step, label, errors, tail, extra=PROGRESS)
         best = {k.removeprefix("rmse_"): v for k, v in rows[0].items() if k != "rmse"}
-        errors = " ".join(f"{k} {v:.2e}" for k, v in best.items() if v == v)
+        errors = [f"{k} {v:.2e}" for k, v in best.items() if v == v]
         which = "trn" if self.valid is None else "val"
-        self.line.tell(f"{self._speed}{which}: {errors} lr {rate:.1e}")
+        self.line.tell(f"{which}:", *errors, self._speed, f"lr {rate:.1e}")
 
     def _evaluate(self, data: DataSystem, steps: Sequence[int]) -> dict[str, float]:
         """Errors averaged over batches, weighted with their number of atoms."""
@@ -209,9 +234,9 @@ class LearningCurve(keras.callbacks.Callback):
             return
         since, start = self._clock
         wall = time.perf_counter() - start
-        each = wall / max(step - since, 1)
+        each = max(wall - self._waited, 0.0) / max(step - since, 1)
         eta = datetime.timedelta(seconds=round(each * (self.numb_steps - step)))
-        self._speed = f"{1e3 * each:.1f} ms/step  "
+        self._speed = f"{1e3 * each:.1f} ms/step"
         log.info(
             "batch %7d: total wall time = %.2f s, %.1f ms/step, eta = %s",
             step,

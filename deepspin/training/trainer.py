@@ -276,7 +276,7 @@ def _comparable(part) -> dict:
     config = {k: v for k, v in part["config"].items() if k not in _MEANINGLESS}
     for name in ("rcut", "rcut_smth"):  # a frozen graph has them in float32
         if name in config:
-            config[name] = float(np.float32(config[name]))
+            config[name] = float(f"{np.float32(config[name]):.7g}")
     return config
 
 
@@ -344,24 +344,28 @@ def _report(
         if data is None:
             continue
         log.info("%s data: %d systems", title, len(data.systems))
-        log.info("  %-44s %6s %6s %5s %6s  %s", *_COLUMNS)
+        paths = [_shortened(system.path) for system in data.systems]
+        width = max(map(len, (*paths, "system")))
+        row = f"  %-{width}s %6s %6s %5s %6s  %s"
+        log.info(row, *_COLUMNS)
         for k, system in enumerate(data.systems):
             log.info(
-                "  %-44s %6d %6d %5d %6.3f  %s",
-                system.path[-44:],
+                row,
+                paths[k],
                 system.nloc,
                 system.nframes,
                 data.batch_sizes[k],
-                data.probabilities[k],
+                f"{data.probabilities[k]:.3f}",
                 " ".join(sorted(system.labels)),
             )
-        for t, found, sel in data.overflow():
+        if data.overflow():
             log.warning(
-                "up to %d neighbours %s, but sel is %d: %d neighbours of all types are "
-                "left out, and energies jump as atoms cross; sel %s would hold all",
-                found,
-                data.names_extended[t],
-                sel,
+                "more neighbours than `sel` (%s): %d are left out, and energies jump "
+                "as atoms cross; sel %s would hold all",
+                ", ".join(
+                    f"{data.names_extended[t]}: up to {found} for {sel}"
+                    for t, found, sel in data.overflow()
+                ),
                 data.dropped,
                 data.suggest_sel(),
             )
@@ -377,6 +381,11 @@ def _report(
         threads,
         seconds,
     )
+
+
+def _shortened(path: str, width: int = 44) -> str:
+    """End of a path."""
+    return path if len(path) <= width else f"…{path[1 - width :]}"
 
 
 _COLUMNS = ("system", "atoms", "frames", "batch", "prob", "labels")
@@ -421,7 +430,6 @@ def _fit(
     checkpoint.set_model(model)
     try:
         with StopOnSignal() as stop, line:
-            line.tell("compiling the first step" if training["jit_compile"] else "")
             model.fit(
                 train_data.dataset(done, total - done),
                 steps_per_epoch=total - done,

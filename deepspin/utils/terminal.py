@@ -8,6 +8,8 @@ from typing import Any
 
 # attribute of log records that such a line replaces
 PROGRESS = {"progress": True}
+# narrower terminals get no bar
+WIDE = 110
 
 
 def is_live() -> bool:
@@ -46,17 +48,21 @@ class ProgressLine:
             from rich.console import Console
             from rich.table import Column
 
+            console = Console(stderr=True)
             text = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            bar = [progress.BarColumn(bar_width=16)] * (console.width >= WIDE)
             self._progress = progress.Progress(
                 progress.TextColumn("{task.description}"),
                 progress.MofNCompleteColumn(),
-                progress.BarColumn(bar_width=16),
+                *bar,
                 progress.TimeRemainingColumn(compact=True),
                 progress.TextColumn("{task.fields[text]}", table_column=text),
-                console=Console(stderr=True),
+                console=console,
                 expand=True,
                 speed_estimate_period=60.0,
             )
+            taken = len(self._name) + 2 * len(str(self._total)) + len(" / 00:00:00 ")
+            self._space = console.width - taken - 17 * len(bar)
             self._task = self._progress.add_task(
                 self._name, total=self._total, completed=self._done, text=""
             )
@@ -72,7 +78,12 @@ class ProgressLine:
         if self._progress is not None:
             self._progress.update(self._task, completed=done)
 
-    def tell(self, text: str) -> None:
-        """Show a text behind the bar."""
-        if self._progress is not None:
-            self._progress.update(self._task, text=text)
+    def tell(self, *words: str) -> None:
+        """Show words behind the bar, as many as there is space for."""
+        if self._progress is None:
+            return
+        text = ""
+        for word in words:
+            if len(text) + len(word) < self._space:
+                text += f" {word}" if text else word
+        self._progress.update(self._task, text=text)
