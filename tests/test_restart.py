@@ -387,7 +387,7 @@ def test_a_folder_that_takes_no_files(run, data, capsys, place):
     data["training"]["training_data"]["systems"] = [str(DATA)]
     run("train", write(data), status=1)
     message = said(capsys)
-    assert f"'{place}' cannot be written" in message
+    assert f"'{place}-STEP.keras' cannot be written" in message
     assert "neighbours" not in message
     assert os.listdir() == ["input.json"]
 

@@ -279,7 +279,10 @@ def test_files_that_are_no_models(run, data, capsys):
     assert "no model file" in capsys.readouterr().err
     keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)]).save("k.keras")
     run("test", "-m", "k.keras", "-s", SYSTEM, status=1)
-    assert "not a SpinEnergyModel" in capsys.readouterr().err
+    assert (
+        "'keras.Sequential', which no model of deepspin holds"
+        in capsys.readouterr().err
+    )
 
 
 def as_virtual_atoms(source: Path, target: Path, scheme: VirtualAtoms) -> None:

@@ -49,7 +49,10 @@ class DeepSpin:
         self._warned = False  # of neighbours beyond `sel`
         self._warned_of_spins = False  # on types without spin
         self._call = tf.function(
-            lambda inputs: model(inputs), jit_compile=jit_compile, reduce_retracing=True
+            lambda inputs: model(inputs),
+            autograph=False,
+            jit_compile=jit_compile,
+            reduce_retracing=True,
         )
 
     @property

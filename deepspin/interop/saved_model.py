@@ -70,11 +70,9 @@ class FrozenModel(tf.Module):
         self._reach = metadata["nlist_cutoff"] - model.descriptor.rcut
         self.weights = [weight.value for weight in model.weights]
         text = json.dumps(metadata, indent=2)
-        self.metadata = tf.function(lambda: tf.constant(text), input_signature=[])
-        self.eval = tf.function(self._eval, input_signature=list(SPECS.values()))
-        self.eval_small = tf.function(
-            self._eval_small, input_signature=[SPECS[name] for name in FRAME]
-        )
+        self.metadata = _function(lambda: tf.constant(text), [])
+        self.eval = _function(self._eval, list(SPECS.values()))
+        self.eval_small = _function(self._eval_small, [SPECS[name] for name in FRAME])
 
     def _eval(self, coord, box, atype, spin, nlist, shift):
         checks = self._checks(coord, box, atype, spin)
@@ -174,6 +172,10 @@ class FrozenModel(tf.Module):
             shifts.append(tf.gather(image, at, batch_dims=2))
             dropped += left
         return tuple(lists), tuple(shifts), dropped
+
+
+def _function(function, signature: list[tf.TensorSpec]):
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 def _demand(condition: tf.Tensor, message: str) -> tf.Operation:

@@ -132,7 +132,9 @@ class LearningCurve(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Begin the file, or go on with it, and write the present step's line."""
         # without XLA: an evaluation now and then does not repay compiling
-        self._errors = tf.function(self.model.errors, reduce_retracing=True)
+        self._errors = tf.function(
+            self.model.errors, autograph=False, reduce_retracing=True
+        )
         step = step_of(self.model)
         kept = self._kept_lines(step) if self.restart else []
         with replacing(self.path) as partial:

@@ -101,7 +101,7 @@ def train(
     others = [Path(output)] if output is not None else []
     if options["training"]["disp_training"]:
         others.append(Path(options["training"]["disp_file"]))
-    claim(prefix.with_name(f"{prefix.name}-0.keras"))
+    claim(prefix.with_name(f"{prefix.name}-STEP.keras"))
     for path in others:
         claim(path)
     if len({path.resolve() for path in others}) < len(others):
