@@ -469,6 +469,10 @@ def _close_log() -> None:
 class _Screen(logging.StreamHandler):
     """Writes to what `sys.stderr` is by then: a line of progress stands in for it."""
 
+    def __init__(self):
+        super().__init__()
+        self.live = is_live()
+
     @property
     def stream(self):
         """Where to write."""
@@ -480,7 +484,7 @@ class _Screen(logging.StreamHandler):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Leave out what a line of progress shows."""
-        if getattr(record, "progress", False) and is_live():
+        if getattr(record, "progress", False) and self.live:
             return False
         return super().filter(record)
 

@@ -832,7 +832,7 @@ MISTAKES = {
     "types are words": data(
         "Write elements into `type.raw`.",
         "'data/type.raw' does not hold numbers: could not convert string "
-        "to float: np.str_('Ni'). Write it again. Names of types go into "
+        "to float: 'Ni'. Write it again. Names of types go into "
         "type_map.raw.",
         text("data/type.raw", "Ni Ni O O"),
     ),
@@ -873,7 +873,7 @@ MISTAKES = {
     "no numbers": data(
         "Save words.",
         "'data/set.000/energy.npy' does not hold numbers: could not "
-        "convert string to float: np.str_('low'). Write it again.",
+        "convert string to float: 'low'. Write it again.",
         array("energy", np.array([["low"], ["high"]])),
     ),
     "complex numbers": data(

@@ -84,8 +84,14 @@ class SpinEnergyModel(keras.Model):
 
     # -- physics -----------------------------------------------------------------------
 
+    def __call__(self, inputs: dict, *args, **kwargs):
+        """Evaluate the model on tensors or numpy arrays; see the class for them."""
+        # Keras 3.3 would make floats of the integers in numpy arrays
+        inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
     def call(self, inputs: dict, training: bool | None = None) -> dict:
-        """Evaluate the model; see the class for the arrays."""
+        """Evaluate the model on tensors."""
         del training  # the same either way
         natoms = _lengths(inputs["mask"])
         mask = tf.concat([tf.cast(m, tf.float64) for m in inputs["mask"]], axis=1)

@@ -9,6 +9,7 @@ Frames and atoms are counted from 0 in every message.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -291,8 +292,9 @@ def numbers(values: Any, file: str) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError) as error:
+        reason = re.sub(r"np\.str_\((.*)\)", r"\1", _line(error))  # as numpy 2 says it
         raise DataError(
-            f"{file} does not hold numbers: {_line(error)}. Write it again."
+            f"{file} does not hold numbers: {reason}. Write it again."
         ) from error
 
 
