@@ -157,7 +157,7 @@ def test_from_file(model, potential, frame, tmp_path):
         loaded = deepspin.DeepSpin(path)
         for ours, theirs in zip(model.weights, loaded.model.weights, strict=True):
             np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
-        # threads may add in another order
+        # traces of other shapes may add in another order
         wanted = potential.eval(**arguments(frame))
         assert_same(loaded.eval(**arguments(frame)), wanted, 1e-12)
 
