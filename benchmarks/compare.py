@@ -48,8 +48,9 @@ REPORT = re.compile(r"[Bb]atch\s+(\d+): total wall time")
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}  # of the largest value
 TABLE_TOLERANCE = 1e-4  # of compressed models, relative to them as they were
 THREE_DIGITS = 1.1e-2  # learning curves are printed with three
-WARM_UP = 2  # calls, after the one that is checked
-TURN = 0.3  # seconds of evaluations in a turn, at least
+VARIABLES = ("DEEPSPIN_", "DP_", "TF_ENABLE_", "TF_XLA_", "XLA_")  # to be shown
+WARM_UP = 4  # calls, after the one that is checked: TensorFlow traces some shapes anew
+TURN, CALLS = 0.3, 3  # seconds and calls of a turn, at least; its time is the median
 
 
 @dataclasses.dataclass
@@ -313,7 +314,9 @@ def eval_row(
         for turn in range(c.args.repeats):
             for name, evaluator in evaluators.items():
                 seed = 1000 * (turn + 1)
-                answer = evaluator.ask(do="measure", seed=seed, seconds=TURN, least=1)
+                answer = evaluator.ask(
+                    do="measure", seed=seed, seconds=TURN, least=CALLS
+                )
                 values[name].append(1e3 * answer["seconds"] / natoms)
         memory = {name: [e.memory] for name, e in evaluators.items()}
     floor = c.floor(precision, training=False, compressed=bool(errors)) / c.natoms
@@ -462,9 +465,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="in each direction",
     )
     args = parser.parse_args(argv)
+    if args.peer and not (args.peer / "dp").is_file():
+        parser.error(f"no dp in {args.peer}")
     for name in ("train", "valid", "model"):
         if path := getattr(args, name):
-            setattr(args, name, path.resolve(strict=True))
+            if not path.exists():
+                parser.error(f"no {path}")
+            setattr(args, name, path.resolve())
     return args
 
 
@@ -491,12 +498,15 @@ def main() -> None:
     with pair_of(args) as pair, tempfile.TemporaryDirectory() as name:
         folder, env = Path(name), sides.environment(args.threads)
         measured = sides.run([sys.executable, machine.__file__], folder, env)
+        given = {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)}
+        settings = " ".join(f"{k}={v}" for k, v in sorted(given.items()))
         rates = json.loads(measured.lines[-1][1])
         sys.stdout.write(
             f"{shlex.join(sys.argv)}\n{os.cpu_count()} cores, {args.threads} threads; "
             + ", ".join(f"{k} {v:.3g}" for k, v in rates.items())
             + " (products in GFLOP/s, copies in GB/s)\n"
             + "".join(f"{side.name}: {side.about}\n" for side in pair)
+            + f"environment: {settings or 'nothing set'}\n"
             + "\n"
         )
         comparison = Comparison(args, pair, folder, rates)
@@ -504,6 +514,7 @@ def main() -> None:
     if args.json:
         content = {
             "command": sys.argv,
+            "environment": given,
             "rates": rates,
             "sides": {side.name: side.about for side in pair},
             "rows": [dataclasses.asdict(row) for row in rows],
@@ -515,4 +526,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Failed as error:  # before any row
+        sys.exit(str(error))

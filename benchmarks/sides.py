@@ -217,7 +217,10 @@ def our_side(threads: int, tree: Path | None = None, name: str = "deepspin") -> 
         env["PYTHONPATH"] = str(tree)
         sources = {path.suffix for path in (tree / "deepspin").rglob("*")}
         if (tree / "setup.py").is_file() and sources & {".c", ".cc", ".cpp"}:
-            run([python, "setup.py", "build_ext", "--inplace"], tree, env)
+            built = run([python, "setup.py", "build_ext", "--inplace"], tree, env)
+            if not any((tree / "deepspin").rglob("*.so")):  # not an error of setup.py
+                output = "".join(line for _, line in built.lines[-30:])
+                raise Failed(f"The native code of {name} was not built:\n{output}")
     with tempfile.TemporaryDirectory() as elsewhere:
         ask = "import deepspin; print(deepspin.__file__)"
         found = run([python, "-c", ask], Path(elsewhere), env).lines[-1][1].strip()
