@@ -20,7 +20,8 @@ whole       a whole training
 Before a row is timed it is checked that both compute the same numbers; if not, the row
 fails and so does the command. ``ratio`` is the first program's time by the second's,
 turn by turn; ``floor`` the least time on this machine, see machine.py. Every number
-with spread is the median (smallest-largest).
+with spread is the median (smallest-largest). A row during which other programs computed
+says so, and should be run again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import shlex
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -49,6 +51,7 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-4}  # of the largest value
 TABLE_TOLERANCE = 1e-4  # of compressed models, relative to them as they were
 THREE_DIGITS = 1.1e-2  # learning curves are printed with three
 VARIABLES = ("DEEPSPIN_", "DP_", "TF_ENABLE_", "TF_XLA_", "XLA_")  # to be shown
+MOST_OTHERS = 0.2  # cores that other programs may use
 WARM_UP = 4  # calls, after the one that is checked: TensorFlow traces some shapes anew
 TURN, CALLS = 0.3, 3  # seconds and calls of a turn, at least; its time is the median
 
@@ -404,13 +407,19 @@ def print_rows(c: Comparison, groups: Sequence[str]) -> tuple[list[Row], list[st
     failures: list[str] = []
 
     def attempt(run: Callable[[], Row]) -> None:
+        start, foreign = time.perf_counter(), machine.foreign_seconds()
         try:
-            rows.append(run())
+            row = run()
         except Failed as error:
             failures.append(str(error))
             sys.stdout.write(f"FAILED: {error}\n")
             return
-        print_row(rows[-1], names)
+        others = machine.foreign_seconds() - foreign
+        others /= time.perf_counter() - start
+        if others > MOST_OTHERS:
+            row.note = f"BUSY MACHINE: others used {others:.1f} cores; {row.note}"
+        rows.append(row)
+        print_row(row, names)
 
     for group in groups:
         try:
