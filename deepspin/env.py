@@ -52,6 +52,38 @@ def thread_counts() -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+def kernels_wanted() -> bool:
+    """Whether to use the compiled kernels: not with ``DEEPSPIN_KERNELS=0``.
+
+    Raises
+    ------
+    ValueError
+        The variable is neither 0 nor 1.
+    """
+    text = os.environ.get("DEEPSPIN_KERNELS", "") or "1"
+    if text not in ("0", "1"):
+        raise ValueError(
+            "DEEPSPIN_KERNELS must be 1, for the compiled kernels, or 0, for plain "
+            f"TensorFlow. Received: {text!r}"
+        )
+    return text == "1"
+
+
+def instruction_set() -> int:
+    """Instructions that the kernels may use: ``DEEPSPIN_INSTRUCTIONS``.
+
+    1 for any x86-64 processor, 3 for AVX2, 4 for AVX-512; 0, without the variable, for
+    the best that the processor has.
+    """
+    text = os.environ.get("DEEPSPIN_INSTRUCTIONS", "") or "0"
+    if text not in ("0", "1", "3", "4"):
+        raise ValueError(
+            "DEEPSPIN_INSTRUCTIONS must be 1 (any processor), 3 (AVX2), 4 (AVX-512) "
+            f"or 0 (the best there is). Received: {text!r}"
+        )
+    return int(text)
+
+
 def keep_freed_memory() -> None:
     """Have the C library keep large blocks that are freed, where it can.
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.descriptor.env_mat import environment_matrix
+from deepspin.descriptor.env_mat import environment_matrix, float32_range
 from deepspin.utils.network import embedding_layers, run
 
 # smaller standard deviations are replaced by this one, as DeePMD-kit does
@@ -147,6 +147,27 @@ class DescrptSeA(keras.layers.Layer):
         k = neighbor + (0 if self.type_one_side else centre * len(self.sel))
         depth = len(self.neuron)
         return self.nets[k * depth : (k + 1) * depth]
+
+    @property
+    def native(self) -> bool:
+        """Whether the compiled kernels know such a descriptor."""
+        return (
+            self.activation_function.lower() == "tanh" and self.env_protection == 0.0
+        )
+
+    @property
+    def native_options(self) -> dict:
+        """What `deepspin.op.potential.Potential` has to know of the descriptor."""
+        return {
+            "ntypes": self.ntypes,
+            "sel": self.sel,
+            "axis_neuron": self.axis_neuron,
+            "type_one_side": self.type_one_side,
+            "excluded": [p for p in self._excluded if p[0] < self.ntypes],
+            "cutoff": float32_range(self.rcut, self.rcut_smth),
+            "embedding": self.neuron,
+            "embedding_dt": self.resnet_dt,
+        }
 
     def rows(
         self, diff: Sequence[tf.Tensor], filled: Sequence[tf.Tensor]

@@ -110,16 +110,36 @@ class EnerFitting(keras.layers.Layer):
             Number of atoms of each type.
         """
         descriptor = tf.cast(descriptor, self.compute_dtype)
-        bias = tf.convert_to_tensor(self.bias_atom_e)
         begin, parts = 0, []
         for t, n in enumerate(natoms):
             energy = run(self.net(t), descriptor[:, begin : begin + n])[..., 0]
+            parts.append(tf.cast(energy, tf.float64))
+            begin = begin + n
+        return tf.concat(parts, axis=1) + self.constants(natoms)
+
+    def constants(self, natoms: Sequence[tf.Tensor | int]) -> tf.Tensor:
+        """What is added to the nets' answers: energies in eV, float64, shape (nloc,).
+
+        Parameters
+        ----------
+        natoms : sequence of int, length ntypes
+            Number of atoms of each type; they are sorted.
+        """
+        bias = tf.convert_to_tensor(self.bias_atom_e)
+        parts = []
+        for t, n in enumerate(natoms):
+            constant = bias[t]
             if t in self.vacuum_types:
                 vacuum = tf.zeros([1, self.dim_descrpt], self.compute_dtype)
-                energy = energy - run(self.net(t), vacuum)[0, 0]
-            parts.append(tf.cast(energy, tf.float64) + bias[t])
-            begin = begin + n
-        return tf.concat(parts, axis=1)
+                energy = run(self.net(t), vacuum)[0, 0]
+                constant = constant - tf.cast(energy, tf.float64)
+            parts.append(tf.fill([n], constant))
+        return tf.concat(parts, axis=0)
+
+    @property
+    def native(self) -> bool:
+        """Whether the compiled kernels know such a net."""
+        return self.activation_function.lower() == "tanh"
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -12,6 +12,10 @@ import tensorflow as tf
 from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.fit.ener import EnerFitting, energy_per_type
 from deepspin.model.spin import Spin
+from deepspin.op import library
+from deepspin.op.adam import fuse
+from deepspin.op.potential import Potential
+from deepspin.utils.network import layer_weights
 
 DESCRIPTORS = {"se_e2_a": DescrptSeA, "se_a": DescrptSeA}
 FITTINGS = {"ener": EnerFitting}
@@ -92,10 +96,81 @@ class SpinEnergyModel(keras.Model):
 
     def call(self, inputs: dict, training: bool | None = None) -> dict:
         """Evaluate the model on tensors."""
-        del training  # the same either way
         natoms = _lengths(inputs["mask"])
         mask = tf.concat([tf.cast(m, tf.float64) for m in inputs["mask"]], axis=1)
         points, offset = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
+        operations = self._operations()
+        if operations is None:
+            outputs = self._plain(points, offset, mask, natoms, inputs)
+        else:
+            outputs = self._native(
+                operations, points, offset, mask, natoms, inputs, bool(training)
+            )
+        magnetic = tf.cast(self.spin.scale(natoms) > 0, tf.float64)
+        return {**outputs, "mask": mask, "mask_mag": mask * magnetic}
+
+    @property
+    def native(self) -> bool:
+        """Whether the compiled kernels do the work."""
+        return self._operations() is not None
+
+    def _operations(self):
+        """Compiled operations, where they can do what this model asks for."""
+        able = self.descriptor.native and self.fitting.native
+        same = self.descriptor.compute_dtype == self.fitting.compute_dtype
+        return library.operations() if able and same else None
+
+    def _native(
+        self,
+        operations,
+        points: tf.Tensor,
+        offset: tf.Tensor,
+        mask: tf.Tensor,
+        natoms: list,
+        inputs: dict,
+        training: bool,
+    ) -> dict:
+        """Energy and its derivatives by compiled operations."""
+        descriptor, fitting = self.descriptor, self.fitting
+        potential = Potential(
+            fitting=fitting.neuron,
+            fitting_dt=fitting.resnet_dt,
+            **descriptor.native_options,
+        )
+        energy, force_points, atom_virial, _ = potential(
+            operations,
+            points,
+            offset,
+            inputs["box"],
+            mask,
+            natoms,
+            inputs["nlist"],
+            inputs["shift"],
+            (descriptor.davg, descriptor.dstd),
+            [*layer_weights(descriptor.nets), *layer_weights(fitting.nets)],
+            training=training,
+        )
+        atom_ener = energy + mask * fitting.constants(natoms)
+        force, force_mag = self.spin.fold(force_points, natoms)
+        shape = tf.shape(mask)
+        return {
+            "energy": tf.reduce_sum(atom_ener, axis=1),
+            "atom_ener": atom_ener,
+            "force": force,
+            "force_mag": force_mag,
+            "virial": tf.reshape(tf.reduce_sum(atom_virial, axis=1), [-1, 3, 3]),
+            "atom_virial": tf.reshape(atom_virial, [shape[0], shape[1], 3, 3]),
+        }
+
+    def _plain(
+        self,
+        points: tf.Tensor,
+        offset: tf.Tensor,
+        mask: tf.Tensor,
+        natoms: list,
+        inputs: dict,
+    ) -> dict:
+        """The same by TensorFlow's operations."""
         diff, filled = self._separations(points, inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(diff)
@@ -106,7 +181,6 @@ class SpinEnergyModel(keras.Model):
         pull = tape.gradient(energy, diff, unconnected_gradients="zero")
         force, force_mag = self._forces(pull, inputs, natoms, 2 * _length(mask))
         atom_virial, virial = self._virials(pull, diff, offset, inputs, _length(mask))
-        magnetic = tf.cast(self.spin.scale(natoms) > 0, tf.float64)
         return {
             "energy": energy,
             "atom_ener": atom_ener,
@@ -114,8 +188,6 @@ class SpinEnergyModel(keras.Model):
             "force_mag": force_mag,
             "virial": virial,
             "atom_virial": atom_virial,
-            "mask": mask,
-            "mask_mag": mask * magnetic,
         }
 
     def descriptors(self, inputs: dict) -> tf.Tensor:
@@ -246,7 +318,8 @@ class SpinEnergyModel(keras.Model):
         loss : deepspin.EnerSpinLoss
             Called once on the whole dicts of labels and predictions.
         jit_compile : bool
-            Compile each step with XLA. The numbers are the same to rounding without.
+            Compile each step with XLA where the compiled kernels are not used. The
+            numbers are the same to rounding without.
         **kwargs
             More arguments of `keras.Model.compile`; `loss_weights` and `metrics` have
             no use here and are refused.
@@ -259,8 +332,10 @@ class SpinEnergyModel(keras.Model):
                 f"{sorted(unused)} have no use here: the loss sees the whole dict of "
                 "outputs, has prefactors of its own and reports each term's rmse."
             )
+        jit_compile = jit_compile and not self.native
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)
+        fuse(self.optimizer)
         self.loss_function = loss
         names = ["loss", *(loss.names if loss is not None else [])]
         self._means = {n: keras.metrics.Mean(n, dtype="float64") for n in names}

@@ -228,3 +228,9 @@ def run(layers: Sequence[ResidualDense], x: tf.Tensor) -> tf.Tensor:
     for layer in layers:
         x = layer(x)
     return x
+
+
+def layer_weights(layers: Sequence[ResidualDense]) -> list[tf.Tensor]:
+    """Matrix, bias and, where there is one, time step of each layer."""
+    weights = (w for x in layers for w in (x.matrix, x.bias, x.idt) if w is not None)
+    return [tf.convert_to_tensor(w) for w in weights]

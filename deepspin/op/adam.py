@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keras' Adam with TensorFlow's fused update."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import keras
+import tensorflow as tf
+
+
+def fuse(optimizer: keras.optimizers.Optimizer) -> None:
+    """Have Adam update each weight in one pass over memory; leave others alone.
+
+    Keras' own makes a dozen passes, with temporaries, and a step's time is memory's.
+    The numbers are the same to rounding. Schedules, clipping, decay of weights and
+    averages are Keras' as before: they happen around `update_step`.
+    """
+    if type(optimizer) is keras.optimizers.Adam and not optimizer.amsgrad:
+        optimizer.update_step = partial(_update_step, optimizer)
+
+
+def _update_step(
+    optimizer: keras.optimizers.Adam, gradient, variable, learning_rate
+) -> None:
+    """What Keras' `Adam.update_step` does, term by term."""
+    dtype = variable.dtype
+    step = keras.ops.cast(optimizer.iterations + 1, dtype)
+    betas = (optimizer.beta_1, optimizer.beta_2)
+    powers = [keras.ops.power(keras.ops.cast(b, dtype), step) for b in betas]
+    index = optimizer._get_variable_index(variable)
+    tf.raw_ops.ResourceApplyAdam(
+        var=_handle(variable),
+        m=_handle(optimizer._momentums[index]),
+        v=_handle(optimizer._velocities[index]),
+        beta1_power=powers[0],
+        beta2_power=powers[1],
+        lr=keras.ops.cast(learning_rate, dtype),
+        beta1=tf.constant(betas[0], dtype),
+        beta2=tf.constant(betas[1], dtype),
+        epsilon=tf.constant(optimizer.epsilon, dtype),
+        grad=keras.ops.cast(gradient, dtype),
+    )
+
+
+def _handle(variable) -> tf.Tensor:
+    """Resource of Keras' variable or of the TensorFlow variable in it."""
+    inner = variable.value if isinstance(variable, keras.Variable) else variable
+    return inner.handle

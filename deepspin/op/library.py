@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled library: whether there is one, and whether it is to be used.
+
+Whatever the library does, TensorFlow's own operations do too, more slowly.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+import tensorflow as tf
+
+from deepspin import env
+
+log = logging.getLogger(__name__)
+
+PATH = Path(__file__).with_name("libdeepspin.so")
+_plain: ContextVar[bool] = ContextVar("deepspin_plain", default=False)
+
+
+@cache
+def _load():
+    """Operations of the library; None, with one line in the log, without it."""
+    if not env.kernels_wanted():
+        return None
+    slower = "training and evaluation are several times slower"
+    if not PATH.is_file():
+        log.warning(
+            "deepspin was installed without its kernels (no C++ compiler): %s", slower
+        )
+        return None
+    try:
+        return tf.load_op_library(str(PATH))
+    except Exception as error:  # another libc, another processor, a damaged file, ...
+        reason = " ".join(str(error).split())
+        log.warning("the kernels do not load: %s (%s)", slower, reason)
+        return None
+
+
+def operations():
+    """Operations of the library, or None where plain TensorFlow is to be used.
+
+    That is within `plain_tensorflow`, beside a GPU, with ``DEEPSPIN_KERNELS=0``, and
+    without a library that loads.
+    """
+    if _plain.get() or _has_gpu():
+        return None
+    return _load()
+
+
+@cache
+def _has_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@contextmanager
+def plain_tensorflow() -> Iterator[None]:
+    """Within, models use nothing but TensorFlow's own operations.
+
+    For graphs that leave this program, and for XLA, which compiles no others.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def threads() -> int:
+    """Threads of the kernels: TensorFlow's within an operation."""
+    chosen = tf.config.threading.get_intra_op_parallelism_threads()
+    return chosen or len(os.sched_getaffinity(0))

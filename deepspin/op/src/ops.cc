@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: Apache-2.0
+// TensorFlow operations around the kernels: they check every input, then hand over.
+//
+// DeepspinPotential           energies of atoms, forces on all points, virials
+// DeepspinPotentialWeights    gradient of these with respect to the weights
+// DeepspinPotentialPositions  gradient with respect to points, offset and box
+//
+// `options`, integers: ntypes, nblocks, sum of sel, axis, threads, instruction set (0 for
+// the best), one_side, tabulated, resnet_dt of both nets, number and widths of the
+// embedding net's layers, number and widths of the fitting net's hidden layers, sel,
+// excluded (ntypes x nblocks), and for tables the leaves of each net.
+// `numbers`: rcut, rcut_smth, their difference, as float32 has them.
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "potential.h"
+#include "tensorflow.h"
+
+namespace deepspin {
+
+#define DEEPSPIN_DECLARE(isa) \
+  namespace isa {             \
+  extern const Kernels kernels; \
+  }
+DEEPSPIN_DECLARE(base)
+#if defined(DEEPSPIN_X86)
+DEEPSPIN_DECLARE(v3)
+DEEPSPIN_DECLARE(v4)
+#endif
+
+namespace {
+
+struct Invalid : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+[[noreturn]] __attribute__((format(printf, 1, 2))) void refuse(const char* format, ...) {
+  char text[400];
+  va_list args;
+  va_start(args, format);
+  std::vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  throw Invalid(text);
+}
+
+const Kernels& kernels_for(int64_t isa) {
+#if defined(DEEPSPIN_X86)
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  if (v4 && (isa == 0 || isa >= 4)) return v4::kernels;
+  if (v3 && (isa == 0 || isa >= 3)) return v3::kernels;
+#else
+  (void)isa;
+#endif
+  return base::kernels;
+}
+
+// Inputs and outputs of one call, freed at its end.
+class Call {
+ public:
+  explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
+  ~Call() {
+    for (TF_Tensor* t : tensors_) TF_DeleteTensor(t);
+    TF_DeleteStatus(status_);
+  }
+
+  struct Array {
+    const void* data;
+    std::vector<int64_t> shape;
+    size_t bytes;
+    int64_t size() const {
+      int64_t n = 1;
+      for (int64_t d : shape) n *= d;
+      return n;
+    }
+  };
+
+  Array input(const char* name, TF_DataType type, int rank) {
+    if (next_ >= TF_NumInputs(context_)) refuse("`%s` is missing", name);
+    TF_Tensor* t = nullptr;
+    TF_GetInput(context_, next_++, &t, status_);
+    check();
+    tensors_.push_back(t);
+    if (TF_TensorType(t) != type)
+      refuse("`%s` has the wrong type %d, not %d", name, TF_TensorType(t), type);
+    if (TF_NumDims(t) != rank)
+      refuse("`%s` must have %d dimensions. Received: %d", name, rank, TF_NumDims(t));
+    Array a{TF_TensorData(t), {}, TF_TensorByteSize(t)};
+    for (int i = 0; i < rank; ++i) a.shape.push_back(TF_Dim(t, i));
+    return a;
+  }
+
+  template <class X>
+  const X* input(const char* name, TF_DataType type, const std::vector<int64_t>& shape) {
+    Array a = input(name, type, int(shape.size()));
+    for (size_t i = 0; i < shape.size(); ++i)
+      if (a.shape[i] != shape[i])
+        refuse("dimension %zu of `%s` must be %lld. Received: %lld", i, name, (long long)shape[i],
+               (long long)a.shape[i]);
+    return static_cast<const X*>(a.data);
+  }
+
+  const double* finite(const char* name, const std::vector<int64_t>& shape) {
+    const double* values = input<double>(name, TF_DOUBLE, shape);
+    size_t size = 1;
+    for (int64_t d : shape) size *= size_t(d);
+    double zero = 0.0;
+    for (size_t i = 0; i < size; ++i) zero += values[i] * 0.0;  // NaN if any is not finite
+    if (!(zero == 0.0)) refuse("`%s` is NaN or infinite somewhere", name);
+    return values;
+  }
+
+  void* output(TF_DataType type, const std::vector<int64_t>& shape) {
+    static const size_t sizes[] = {0, 4, 8, 4, 1, 0, 0, 0, 0, 8};
+    size_t bytes = sizes[type];
+    for (int64_t d : shape) bytes *= size_t(d);
+    TF_Tensor* t = TF_AllocateOutput(context_, made_++, type, shape.data(), int(shape.size()), bytes,
+                                     status_);
+    check();
+    tensors_.push_back(t);
+    return TF_TensorData(t);
+  }
+
+  int left() const { return TF_NumInputs(context_) - next_; }
+
+  void fail(TF_Code code, const char* message) {
+    TF_SetStatus(status_, code, message);
+    TF_OpKernelContext_Failure(context_, status_);
+  }
+
+ private:
+  void check() {
+    if (TF_GetCode(status_) != TF_OK) throw std::runtime_error(TF_Message(status_));
+  }
+
+  TF_OpKernelContext* context_;
+  TF_Status* status_;
+  std::vector<TF_Tensor*> tensors_;
+  int next_ = 0, made_ = 0;
+};
+
+// Numbers of `options` in turn.
+class Options {
+ public:
+  explicit Options(const Call::Array& a)
+      : at_(static_cast<const int64_t*>(a.data)), end_(at_ + a.size()) {}
+  int next(const char* name, int64_t least, int64_t most) {
+    if (at_ == end_) refuse("`options` is too short: %s is missing", name);
+    int64_t value = *at_++;
+    if (value < least || value > most)
+      refuse("%s must be from %lld to %lld. Received: %lld", name, (long long)least, (long long)most,
+             (long long)value);
+    return int(value);
+  }
+  bool done() const { return at_ == end_; }
+
+ private:
+  const int64_t *at_, *end_;
+};
+
+struct Model {
+  Problem problem;
+  std::vector<std::vector<int64_t>> weight_shapes;
+  int isa = 0;
+  bool tabulated = false;
+};
+
+constexpr int MANY = 1 << 20;
+
+template <class T>
+Model read_model(Call& call) {
+  constexpr TF_DataType type = sizeof(T) == 4 ? TF_FLOAT : TF_DOUBLE;
+  Model m;
+  Problem& p = m.problem;
+  Options o(call.input("options", TF_INT64, 1));
+  p.ntypes = o.next("ntypes", 1, 1 << 12);
+  p.nblocks = o.next("nblocks", 1, 1 << 12);
+  p.nnei = o.next("the sum of sel", 1, MANY);
+  p.axis = o.next("axis_neuron", 1, MANY);
+  p.threads = o.next("threads", 1, 1 << 14);
+  m.isa = o.next("instruction set", 0, 4);
+  p.one_side = o.next("type_one_side", 0, 1);
+  m.tabulated = o.next("tabulated", 0, 1);
+  const bool dt[2] = {bool(o.next("resnet_dt", 0, 1)), bool(o.next("resnet_dt", 0, 1))};
+  std::vector<int> widths[2];
+  for (auto& w : widths) {
+    int depth = o.next("number of layers", &w == widths ? 1 : 0, 1 << 10);
+    for (int l = 0; l < depth; ++l) w.push_back(o.next("width of a layer", 1, MANY));
+  }
+  p.channels = widths[0].back();
+  if (p.axis > p.channels) refuse("axis_neuron exceeds the embedding net's width");
+  for (int e = 0; e < p.nblocks; ++e) p.sel.push_back(o.next("sel", 0, MANY));
+  for (int k = 0; k < p.ntypes * p.nblocks; ++k)
+    p.excluded.push_back(char(o.next("excluded", 0, 1)));
+  std::vector<int> leaves;
+  for (int k = 0; m.tabulated && k < p.nnets(); ++k) leaves.push_back(o.next("leaves", 1, MANY));
+  if (!o.done()) refuse("`options` is too long");
+  const double* numbers = call.finite("numbers", {3});
+  p.rcut = numbers[0], p.rcut_smth = numbers[1], p.length = numbers[2];
+
+  Call::Array points = call.input("points", TF_DOUBLE, 3);
+  p.nf = int(points.shape[0]);
+  p.nloc = int(points.shape[1] / 2);
+  if (points.shape[0] > MANY || points.shape[1] > (1 << 29) || points.shape[1] % 2 ||
+      points.shape[2] != 3)
+    refuse("`points` must have the shape (frames, 2 atoms, 3)");
+  p.points = static_cast<const double*>(points.data);
+  double zero = 0.0;
+  for (int64_t i = 0; i < points.size(); ++i) zero += p.points[i] * 0.0;
+  if (!(zero == 0.0)) refuse("`points` is NaN or infinite somewhere");
+  p.offset = call.finite("offset", {p.nf, 2 * int64_t(p.nloc), 3});
+  p.box = call.finite("box", {p.nf, 3, 3});
+  p.mask = call.finite("mask", {p.nf, p.nloc});
+  const int32_t* natoms = call.input<int32_t>("natoms", TF_INT32, {p.ntypes});
+  int64_t total = 0;
+  for (int t = 0; t < p.ntypes; ++t) {
+    if (natoms[t] < 0) refuse("`natoms` must not be negative. Received: %d", natoms[t]);
+    p.begin.push_back(int(total));
+    p.natoms.push_back(natoms[t]);
+    total += natoms[t];
+    if (total > p.nloc) break;
+  }
+  if (total != p.nloc)
+    refuse("`natoms` must sum up to %d atoms. Received: %lld", p.nloc, (long long)total);
+  for (int e = 0; e < p.nblocks; ++e) {
+    Call::Array list = call.input("nlist", TF_INT32, 3);
+    if (list.shape[0] != p.nf || list.shape[1] != p.nloc || list.shape[2] > MANY)
+      refuse("`nlist` must have the shape (frames, atoms, neighbours)");
+    p.width.push_back(int(list.shape[2]));
+    p.nlist.push_back(static_cast<const int32_t*>(list.data));
+    const int64_t size = list.size();
+    int32_t low = 0, high = -1;
+    for (int64_t k = 0; k < size; ++k) {
+      low = std::min(low, p.nlist[e][k]);
+      high = std::max(high, p.nlist[e][k]);
+    }
+    if (low < -1 || high >= 2 * p.nloc)
+      refuse("`nlist` names point %d of %d", low < -1 ? low : high, 2 * p.nloc);
+  }
+  for (int e = 0; e < p.nblocks; ++e)
+    p.shift.push_back(
+        call.input<int32_t>("shift", TF_INT32, {p.nf, p.nloc, int64_t(p.width[e]), 3}));
+  p.davg = call.finite("davg", {p.ntypes, 4});
+  p.dstd = call.finite("dstd", {p.ntypes, 4});
+  Call::Array edges = call.input("edges", TF_DOUBLE, 2);
+  int64_t all_leaves = 0;
+  for (int n : leaves) all_leaves += n;
+  if (edges.shape[0] != all_leaves || edges.shape[1] != 2)
+    refuse("`edges` must have the shape (%lld, 2)", (long long)all_leaves);
+
+  auto weight = [&](const std::vector<int64_t>& shape) -> const void* {
+    m.weight_shapes.push_back(shape);
+    return call.input<T>("weights", type, shape);
+  };
+  const int order = order_of(sizeof(T) == 4);
+  if (m.tabulated) {
+    const double* at = static_cast<const double*>(edges.data);
+    for (int n : leaves) {
+      for (int l = 0; l < n; ++l)
+        if (!(at[2 * l + 1] > 0.0) || (l && !(at[2 * l] > at[2 * l - 2])))
+          refuse("`edges` must ascend, with widths above 0");
+      p.tables.push_back({n, at, weight({n, order, p.channels})});
+      at += 2 * n;
+    }
+  }
+  auto read = [&](std::vector<Net>& nets, int count, const std::vector<int>& hidden, int n_in,
+                  bool fitting) {
+    for (int k = 0; k < count; ++k) {
+      nets.emplace_back();
+      int from = n_in;
+      for (size_t l = 0; l < hidden.size() + (fitting ? 1 : 0); ++l) {
+        const bool last = l == hidden.size();
+        const int to = last ? 1 : hidden[l];
+        const bool residual = fitting ? (!last && l > 0 && to == from) : (to == from || to == 2 * from);
+        Layer layer{nullptr, nullptr, nullptr, from, to, residual};
+        layer.matrix = weight({from, to});
+        layer.bias = weight({to});
+        if (residual && dt[fitting]) layer.idt = weight({to});
+        nets.back().push_back(layer);
+        from = to;
+      }
+    }
+  };
+  if (!m.tabulated) read(p.embedding, p.nnets(), widths[0], 1, false);
+  read(p.fitting, p.ntypes, widths[1], p.channels * p.axis, true);
+  return m;
+}
+
+void finish(const char* error) {
+  if (error) throw std::runtime_error(error);
+}
+
+template <class T>
+void compute_forward(Call& call, bool training) {
+  Model m = read_model<T>(call);
+  const Problem& p = m.problem;
+  Forward out{};
+  out.atom_ener = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.nloc}));
+  out.force = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3}));
+  out.atom_virial = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.nloc, 9}));
+  auto* extrapolated = static_cast<int64_t*>(call.output(TF_INT64, {}));
+  *extrapolated = 0;
+  bool kept = false;
+  if (training)
+    out.keep = [&](size_t bytes) {
+      kept = true;
+      return call.output(TF_UINT8, {int64_t(bytes)});
+    };
+  if (p.nf * int64_t(p.nloc) > 0) {
+    const Kernels& k = kernels_for(m.isa);
+    finish((sizeof(T) == 4 ? k.forward_float : k.forward_double)(p, out));
+    *extrapolated = out.extrapolated;
+  }
+  if (!kept) call.output(TF_UINT8, {0});
+}
+
+template <class T>
+void compute_backward(Call& call, bool positions) {
+  constexpr TF_DataType type = sizeof(T) == 4 ? TF_FLOAT : TF_DOUBLE;
+  Model m = read_model<T>(call);
+  const Problem& p = m.problem;
+  if (m.tabulated && !positions) refuse("tables have no gradient: train before compressing");
+  Backward in{};
+  Call::Array kept = call.input("kept", TF_UINT8, 1);
+  in.kept = kept.data;
+  in.kept_bytes = kept.bytes;
+  in.atom_ener = call.input<double>("atom_ener_grad", TF_DOUBLE, {p.nf, p.nloc});
+  in.force = call.input<double>("force_grad", TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3});
+  in.atom_virial = call.input<double>("atom_virial_grad", TF_DOUBLE, {p.nf, p.nloc, 9});
+  const bool empty = p.nf * int64_t(p.nloc) == 0;
+  if (positions) {
+    in.points = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3}));
+    in.offset = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3}));
+    in.box = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 3, 3}));
+    if (empty) std::fill(in.box, in.box + p.nf * 9, 0.0);
+  } else {
+    for (const auto& shape : m.weight_shapes) {
+      in.weights.push_back(call.output(type, shape));
+      int64_t size = 1;
+      for (int64_t d : shape) size *= d;
+      if (empty) std::fill(static_cast<T*>(in.weights.back()), static_cast<T*>(in.weights.back()) + size, T(0));
+    }
+  }
+  if (empty) return;
+  if (kept.bytes == 0) refuse("`kept` is empty: run DeepspinPotential with training=True");
+  const Kernels& k = kernels_for(m.isa);
+  finish((sizeof(T) == 4 ? k.backward_float : k.backward_double)(p, in));
+}
+
+// No exception may leave this library: what is thrown becomes the operation's error.
+template <class Work>
+void guarded(TF_OpKernelContext* context, Work work) {
+  Call call(context);
+  try {
+    work(call);
+  } catch (const Invalid& error) {
+    call.fail(TF_INVALID_ARGUMENT, error.what());
+  } catch (const std::bad_alloc&) {
+    call.fail(TF_RESOURCE_EXHAUSTED, "out of memory");
+  } catch (const std::exception& error) {
+    call.fail(TF_INTERNAL, error.what());
+  }
+}
+
+void* create_forward(TF_OpKernelConstruction* context) {
+  TF_Status* status = TF_NewStatus();
+  unsigned char training = 0;
+  TF_OpKernelConstruction_GetAttrBool(context, "training", &training, status);
+  if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(context, status);
+  TF_DeleteStatus(status);
+  return new bool(training != 0);
+}
+
+template <class T>
+void run_forward(void* training, TF_OpKernelContext* context) {
+  guarded(context, [&](Call& call) { compute_forward<T>(call, *static_cast<bool*>(training)); });
+}
+
+void destroy_forward(void* training) { delete static_cast<bool*>(training); }
+
+template <class T, bool POSITIONS>
+void run_backward(void*, TF_OpKernelContext* context) {
+  guarded(context, [&](Call& call) { compute_backward<T>(call, POSITIONS); });
+}
+
+void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  TF_ShapeInferenceContextSetUnknownShape(context, status);
+}
+
+void add_inputs(TF_OpDefinitionBuilder* op) {
+  for (const char* attr : {"T: {float, double}", "B: int >= 1", "N: int >= 1"})
+    TF_OpDefinitionBuilderAddAttr(op, attr);
+  for (const char* input :
+       {"options: int64", "numbers: double", "points: double", "offset: double", "box: double",
+        "mask: double", "natoms: int32", "nlist: B * int32", "shift: B * int32", "davg: double",
+        "dstd: double", "edges: double", "weights: N * T"})
+    TF_OpDefinitionBuilderAddInput(op, input);
+}
+
+void add_gradients(TF_OpDefinitionBuilder* op) {
+  for (const char* input :
+       {"kept: uint8", "atom_ener_grad: double", "force_grad: double", "atom_virial_grad: double"})
+    TF_OpDefinitionBuilderAddInput(op, input);
+}
+
+void define(TF_OpDefinitionBuilder* op, TF_Status* status) {
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(op, unknown_shapes);
+  TF_RegisterOpDefinition(op, status);
+}
+
+void add_kernel(const char* op, TF_DataType type, void* (*create)(TF_OpKernelConstruction*),
+                void (*compute)(void*, TF_OpKernelContext*), void (*destroy)(void*), TF_Status* status) {
+  TF_KernelBuilder* builder = TF_NewKernelBuilder(op, "CPU", create, compute, destroy);
+  TF_KernelBuilder_TypeConstraint(builder, "T", type, status);
+  TF_RegisterKernelBuilder(op, builder, status);
+}
+
+void register_all() {
+  TF_Status* status = TF_NewStatus();
+  const char *forward = "DeepspinPotential", *weights = "DeepspinPotentialWeights",
+             *positions = "DeepspinPotentialPositions";
+  TF_OpDefinitionBuilder* op = TF_NewOpDefinitionBuilder(forward);
+  add_inputs(op);
+  TF_OpDefinitionBuilderAddAttr(op, "training: bool");
+  for (const char* output : {"atom_ener: double", "force: double", "atom_virial: double",
+                             "extrapolated: int64", "kept: uint8"})
+    TF_OpDefinitionBuilderAddOutput(op, output);
+  define(op, status);
+  op = TF_NewOpDefinitionBuilder(weights);
+  add_inputs(op);
+  add_gradients(op);
+  TF_OpDefinitionBuilderAddOutput(op, "gradients: N * T");
+  define(op, status);
+  op = TF_NewOpDefinitionBuilder(positions);
+  add_inputs(op);
+  add_gradients(op);
+  for (const char* output : {"points_grad: double", "offset_grad: double", "box_grad: double"})
+    TF_OpDefinitionBuilderAddOutput(op, output);
+  define(op, status);
+  add_kernel(forward, TF_DOUBLE, create_forward, run_forward<double>, destroy_forward, status);
+  add_kernel(forward, TF_FLOAT, create_forward, run_forward<float>, destroy_forward, status);
+  add_kernel(weights, TF_DOUBLE, nullptr, run_backward<double, false>, nullptr, status);
+  add_kernel(weights, TF_FLOAT, nullptr, run_backward<float, false>, nullptr, status);
+  add_kernel(positions, TF_DOUBLE, nullptr, run_backward<double, true>, nullptr, status);
+  add_kernel(positions, TF_FLOAT, nullptr, run_backward<float, true>, nullptr, status);
+  if (TF_GetCode(status) != TF_OK) std::fprintf(stderr, "deepspin: %s\n", TF_Message(status));
+  TF_DeleteStatus(status);
+}
+
+const bool registered = (register_all(), true);
+
+}  // namespace
+}  // namespace deepspin

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the kernels, where a C++ compiler is there; all else is in setup.cfg.
+
+Neither a missing compiler nor a failing one is an error: deepspin then does the same work
+with TensorFlow's operations, more slowly, and says so in one line.
+"""
+
+import os
+import platform
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = Path("deepspin/op/src")
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
+WIDE = ["-mprefer-vector-width=512"]
+# the kernels, once for each instruction set; the processor's is chosen when they run
+INSTRUCTION_SETS = {"base": []}
+if platform.machine() in ("x86_64", "AMD64"):
+    INSTRUCTION_SETS["v3"] = ["-mavx2", "-mfma", "-mbmi2"]
+    INSTRUCTION_SETS["v4"] = [
+        *INSTRUCTION_SETS["v3"],
+        *("-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"),
+        *WIDE,
+    ]
+
+
+class BuildKernels(build_ext):
+    """Compile ``deepspin/op/src`` into ``deepspin/op/libdeepspin.so``."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Name of the library: TensorFlow loads it, not Python."""
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile and link; on failure say why and leave no library."""
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.unlink(missing_ok=True)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                self._build(target, Path(folder))
+        except Exception as error:
+            print(f"deepspin: no kernels: {error}", file=sys.stderr)  # noqa: T201
+            target.unlink(missing_ok=True)
+
+    def _build(self, target: Path, folder: Path) -> None:
+        extra = os.environ.get("CXXFLAGS", "").split()
+        define = ["-DDEEPSPIN_X86"] if "v3" in INSTRUCTION_SETS else []
+        jobs = [("ops.cc", "ops", [*FLAGS, *define]), ("pool.cc", "pool", FLAGS)]
+        for name, flags in INSTRUCTION_SETS.items():
+            own = [*FLAGS, *flags, f"-DDEEPSPIN_ISA={name}"]
+            jobs.append(("kernel.cc", f"kernel_{name}", own))
+        compiler = os.environ.get("CXX", "c++").split()
+
+        def compile(job: tuple[str, str, list[str]]) -> str:
+            source, name, flags = job
+            out = str(folder / f"{name}.o")
+            command = [*compiler, *flags, *extra, "-c", str(SOURCES / source)]
+            self.spawn([*command, "-o", out])
+            return out
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compile, jobs))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link = ["-shared", "-pthread", "-Wl,-undefined,dynamic_lookup"]
+        if sys.platform != "darwin":
+            link = link[:2]
+        self.spawn([*compiler, *extra, *link, *objects, "-o", str(target)])
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "deepspin.op.libdeepspin",
+            sources=[str(path) for path in sorted(SOURCES.glob("*.cc"))],
+            depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
+            optional=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildKernels},
+)
