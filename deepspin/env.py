@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
+import importlib.metadata
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -98,10 +101,50 @@ def keep_freed_memory() -> None:
         mallopt(parameter, value)
 
 
+def keep_compiled_programs() -> None:
+    """Have XLA keep what it compiles in ``$XDG_CACHE_HOME/deepspin``, or ~/.cache.
+
+    A second start then takes less. Programs are for one processor and one TensorFlow,
+    so each pair has a folder of its own. A user's ``TF_XLA_FLAGS`` that name a folder,
+    empty perhaps, are left alone.
+    """
+    option = "--tf_xla_persistent_cache_directory"
+    flags = os.environ.get("TF_XLA_FLAGS", "")
+    if option in flags:
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    key = hashlib.sha256(f"{_processor()} {_tensorflow_version()}".encode())
+    folder = os.path.join(base, "deepspin", f"xla-{key.hexdigest()[:16]}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:  # no home, or a full disk: compile anew then
+        return
+    if os.access(folder, os.W_OK) and not any(c.isspace() for c in folder):
+        os.environ["TF_XLA_FLAGS"] = f"{flags} {option}={folder}".strip()
+
+
+def _processor() -> str:
+    """Model and features of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = file.read().partition("\n\n")[0].splitlines()
+    except OSError:
+        return platform.machine()
+    return "".join(x for x in lines if x.startswith(("model name", "flags", "Feat")))
+
+
+def _tensorflow_version() -> str:
+    for name in ("tensorflow", "tensorflow-cpu", "tensorflow-intel"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "unknown"
+
+
 def start_tensorflow() -> None:
     """Import TensorFlow for the command line: quietly, with the threads asked for."""
     set_defaults()
     keep_freed_memory()
+    keep_compiled_programs()
     intra, inter = thread_counts()
     with _held_back_stderr():
         import tensorflow as tf

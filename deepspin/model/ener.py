@@ -337,6 +337,8 @@ class SpinEnergyModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
         fuse(self.optimizer)
         self.loss_function = loss
+        # first step whose loss was not finite, -1 as long as there is none
+        self.failed_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
         names = ["loss", *(loss.names if loss is not None else [])]
         self._means = {n: keras.metrics.Mean(n, dtype="float64") for n in names}
 
@@ -390,6 +392,9 @@ class SpinEnergyModel(keras.Model):
         with tf.GradientTape() as tape:
             pred = self(inputs, training=True)
             loss = self.compute_loss(inputs, labels, pred)
+        fails = (self.failed_step < 0) & ~tf.math.is_finite(loss)
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        self.failed_step.assign(tf.where(fails, step, self.failed_step))
         weights = self.trainable_variables
         self.optimizer.apply_gradients(
             zip(tape.gradient(loss, weights), weights, strict=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import keras
 import tensorflow as tf
@@ -17,24 +18,40 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> None:
     averages are Keras' as before: they happen around `update_step`.
     """
     if type(optimizer) is keras.optimizers.Adam and not optimizer.amsgrad:
-        optimizer.update_step = partial(_update_step, optimizer)
+        optimizer.update_step = partial(_update_step, optimizer, WeakKeyDictionary())
 
 
 def _update_step(
-    optimizer: keras.optimizers.Adam, gradient, variable, learning_rate
+    optimizer: keras.optimizers.Adam,
+    known: WeakKeyDictionary,
+    gradient,
+    variable,
+    learning_rate,
 ) -> None:
-    """What Keras' `Adam.update_step` does, term by term."""
+    """What Keras' `Adam.update_step` does, term by term.
+
+    `known` holds what all weights of a step share, for each graph that is traced.
+    """
     dtype = variable.dtype
-    step = keras.ops.cast(optimizer.iterations + 1, dtype)
     betas = (optimizer.beta_1, optimizer.beta_2)
-    powers = [keras.ops.power(keras.ops.cast(b, dtype), step) for b in betas]
+
+    def powers() -> list:
+        step = keras.ops.cast(optimizer.iterations + 1, dtype)
+        return [keras.ops.power(keras.ops.cast(b, dtype), step) for b in betas]
+
+    if tf.executing_eagerly():
+        power = powers()
+    else:
+        shared = known.setdefault(tf.compat.v1.get_default_graph(), {})
+        power = shared.setdefault(str(dtype), None) or powers()
+        shared[str(dtype)] = power
     index = optimizer._get_variable_index(variable)
     tf.raw_ops.ResourceApplyAdam(
         var=_handle(variable),
         m=_handle(optimizer._momentums[index]),
         v=_handle(optimizer._velocities[index]),
-        beta1_power=powers[0],
-        beta2_power=powers[1],
+        beta1_power=power[0],
+        beta2_power=power[1],
         lr=keras.ops.cast(learning_rate, dtype),
         beta1=tf.constant(betas[0], dtype),
         beta2=tf.constant(betas[1], dtype),

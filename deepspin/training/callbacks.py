@@ -70,10 +70,10 @@ class LossGuard(keras.callbacks.Callback):
         """Raise `TrainingError` on a loss of NaN or infinity."""
         if math.isfinite(logs["loss"]):
             return
-        step = step_of(self.model) - 1
+        step = int(self.model.failed_step.numpy())
         system, frames = self.data.plan(step)
         raise TrainingError(
-            f"The loss is {logs['loss']} at step {step}, on frames {frames.tolist()} "
+            f"The loss is not finite at step {step}, on frames {frames.tolist()} "
             f"of '{self.data.systems[system].path}'. Look at these frames, or lower "
             "`start_lr`: the update of the step before may have been too large. No "
             "checkpoint was written with such weights."
@@ -147,8 +147,7 @@ class LearningCurve(keras.callbacks.Callback):
         """Say so if the step has to be compiled first."""
         self._begun = time.perf_counter()
         if self._shape(step_of(self.model)) not in self._compiled:
-            number, total = len(self._compiled) + 1, len(set(self.train.shapes))
-            self.line.tell(f"compiling shape {number} of {total}")
+            self.line.tell(f"{self._compiling()}compiling")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Write a line every `disp_freq` steps."""
@@ -156,23 +155,27 @@ class LearningCurve(keras.callbacks.Callback):
         self.line.advance(step)
         shape = self._shape(step - 1)
         if shape not in self._compiled:
+            what = self._compiling()
             self._compiled[shape] = time.perf_counter() - self._begun
             self._waited += self._compiled[shape]
-            log.info(
-                "shape %d of %d: compiled in %.1f s",
-                len(self._compiled),
-                len(set(self.train.shapes)),
-                self._compiled[shape],
-            )
+            log.info("%scompiled in %.1f s", what, self._compiled[shape])
             self.line.tell("")
         if step % self.disp_freq == 0:
             self._report_time(step)
             self._write(step)
             self._clock, self._waited = (step, time.perf_counter()), 0.0
 
-    def _shape(self, step: int) -> Shape:
-        """Shape of the batch of a step."""
-        return self.train.shapes[self.train.plan(step)[0]]
+    def _shape(self, step: int) -> Shape | None:
+        """Shape of the batch of a step, if XLA compiles a step for each."""
+        if self.model.jit_compile:
+            return self.train.shapes[self.train.plan(step)[0]]
+        return None
+
+    def _compiling(self) -> str:
+        """What is about to be compiled."""
+        if not self.model.jit_compile:
+            return "training step: "
+        return f"shape {len(self._compiled) + 1} of {len(set(self.train.shapes))}: "
 
     def _kept_lines(self, step: int) -> list[str]:
         if not self.path.is_file():

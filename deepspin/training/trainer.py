@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -44,6 +45,9 @@ from deepspin.utils.spin import VirtualAtoms
 from deepspin.utils.terminal import ProgressLine
 
 log = logging.getLogger(__name__)
+
+# steps between two looks at signals, at most
+MOST_STEPS = 20
 
 
 def train(
@@ -369,18 +373,29 @@ def _report(
                 data.dropped,
                 data.suggest_sel(),
             )
-    shapes = len(set(train_data.shapes))
-    log.info("shapes to compile: %d of at most %d", shapes, train_data.max_shapes)
+    if model.jit_compile:
+        shapes = len(set(train_data.shapes))
+        log.info("shapes to compile: %d of at most %d", shapes, train_data.max_shapes)
     number = sum(int(np.prod(w.shape)) for w in model.trainable_variables)
     threads = tf.config.threading.get_intra_op_parallelism_threads() or "all"
     log.info(
         "%d weights to train, %s, %s, threads: %s, set up in %.1f s",
         number,
         model.descriptor.compute_dtype,
-        "XLA" if options["training"]["jit_compile"] else "no XLA",
+        "kernels" if model.native else "XLA" if model.jit_compile else "no XLA",
         threads,
         seconds,
     )
+
+
+def _steps_at_once(model: SpinEnergyModel, training: dict, done: int) -> int:
+    """Steps that Keras makes without coming back to Python, in between of reports."""
+    if model.jit_compile or not hasattr(model, "unrolled_steps_per_execution"):
+        return 1  # XLA compiles for shapes known; Keras before 3.9 copies the step
+    common = math.gcd(training["save_freq"], done)
+    if training["disp_training"]:
+        common = math.gcd(common, training["disp_freq"])
+    return max(n for n in range(1, MOST_STEPS + 1) if common % n == 0)
 
 
 def _shortened(path: str, width: int = 44) -> str:
@@ -428,6 +443,7 @@ def _fit(
     callbacks.append(checkpoint)
     start = time.perf_counter()
     checkpoint.set_model(model)
+    model.steps_per_execution = _steps_at_once(model, training, done)
     try:
         with StopOnSignal() as stop, line:
             model.fit(

@@ -1008,7 +1008,7 @@ template <class T>
 struct Adjoints {
   T *d, *d_dot;              // D and its tangent: (channels x axis, ld)
   std::vector<T*> y_dot;     // (n_out, ld)
-  std::vector<T*> z_bar, a;  // adjoints of W^T x + b and of its tangent: (ld, n_out)
+  std::vector<T*> z_bar;     // adjoints of W^T x + b, then of its tangent: (2, ld, n_out)
   T *p_dot, *m_bar;          // (ld, 4, columns), (ld, 4, padded channels)
   std::vector<T*> sums;      // of each hidden layer: bias, idt; of the last: matrix, bias
 
@@ -1019,9 +1019,11 @@ struct Adjoints {
     d_dot = arena.get<T>(size_t(q.channels) * q.axis * ld);
     p_dot = arena.get<T>(ld * 4 * s.columns[c.type]);
     m_bar = arena.get<T>(ld * 4 * s.padded_channels);
-    for (auto* list : {&y_dot, &z_bar, &a}) {
-      list->resize(net.size() - 1);
-      for (size_t l = 0; l + 1 < net.size(); ++l) (*list)[l] = arena.get<T>(net[l].n_out * ld);
+    y_dot.resize(net.size() - 1);
+    z_bar.resize(net.size() - 1);
+    for (size_t l = 0; l + 1 < net.size(); ++l) {
+      y_dot[l] = arena.get<T>(net[l].n_out * ld);
+      z_bar[l] = arena.get<T>(2 * net[l].n_out * ld);
     }
     sums.resize(net.size());
     for (size_t l = 0; l < net.size(); ++l)
@@ -1128,7 +1130,7 @@ void backward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, const 
           store(to, load(to) + load(y_bar + size_t(o) * ld + k));
         }
     transpose(w.n_out, ld, z_bar, adj.z_bar[l]);
-    transpose(w.n_out, ld, v.a[l], adj.a[l]);
+    transpose(w.n_out, ld, v.a[l], adj.z_bar[l] + size_t(w.n_out) * ld);
     std::swap(y_bar, x_bar);
   }
   descriptor_backward(p, ld, y_bar, v.m, m_bar, false);
@@ -1188,19 +1190,32 @@ void fitting_gradients(const Problem& p, const std::vector<Chunk>& chunks,
       }
       if (last) return;
     }
+    // matrix = sum over chunks of [x x_dot] [z_bar; a], as one product
     const int rows = std::min(ROWS, w.n_in - row);
-    T* to = matrix + size_t(row) * w.n_out;
-    bool begun = false;
+    std::vector<T> left, right;
+    int depth = 0, count = 0;
+    for (size_t k = 0; k < chunks.size(); ++k)
+      if (chunks[k].type == t) depth += 2 * chunks[k].ld, ++count;
+    left.resize(size_t(rows) * depth);
+    const T* all = nullptr;
+    int at = 0;
     for (size_t k = 0; k < chunks.size(); ++k) {
       if (chunks[k].type != t) continue;
       const int ld = chunks[k].ld;
       const T* x = (l ? values[k].y[l - 1] : adj[k].d) + size_t(row) * ld;
       const T* x_dot = (l ? adj[k].y_dot[l - 1] : adj[k].d_dot) + size_t(row) * ld;
-      gemm<T>(rows, w.n_out, ld, x, ld, 1, adj[k].z_bar[l], w.n_out, to, w.n_out, begun);
-      gemm<T>(rows, w.n_out, ld, x_dot, ld, 1, adj[k].a[l], w.n_out, to, w.n_out, true);
-      begun = true;
+      for (int r = 0; r < rows; ++r) {
+        std::copy(x + size_t(r) * ld, x + size_t(r + 1) * ld, &left[size_t(r) * depth + at]);
+        std::copy(x_dot + size_t(r) * ld, x_dot + size_t(r + 1) * ld,
+                  &left[size_t(r) * depth + at + ld]);
+      }
+      all = adj[k].z_bar[l];
+      if (count > 1) right.insert(right.end(), all, all + size_t(2) * ld * w.n_out);
+      at += 2 * ld;
     }
-    if (!begun) std::fill(to, to + size_t(rows) * w.n_out, T(0));
+    if (count > 1) all = right.data();
+    gemm<T>(rows, w.n_out, depth, left.data(), depth, 1, all, w.n_out, matrix + size_t(row) * w.n_out,
+            w.n_out);
   });
 }
 
