@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from deepspin import keys
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.op.library import plain_tensorflow
 from deepspin.utils.model_files import (
     FORMAT_VERSION,
     FROZEN_METADATA,
@@ -136,7 +137,8 @@ class FrozenModel(tf.Module):
             _take(nlist, owner, -1),
             _take(shift, owner, 0),
         )
-        outputs = self._model_call(inputs)
+        with plain_tensorflow():  # others do not have the kernels
+            outputs = self._model_call(inputs)
         result = {
             key.name: _take(outputs[key.name], slots, 0.0)
             if "nloc" in key.shape

@@ -88,8 +88,6 @@ void gemm(int m, int n, int depth, const T* a, int64_t rs, int64_t cs, const T* 
   constexpr int W = Simd<T>::W;
   const int whole = n / W, high = rows_of(whole);
   const int block = rs == 1 ? BLOCK : depth;
-  if (depth == 0 && !accumulate)
-    for (int i = 0; i < m; ++i) std::fill(c + i * ldc, c + i * ldc + n, T(0));
   if (depth == 0 && !accumulate)  // an empty sum
     for (int i = 0; i < m; ++i) std::fill(c + i * ldc, c + i * ldc + n, T(0));
   for (int k0 = 0; k0 < depth; k0 += block) {
