@@ -28,9 +28,33 @@ if platform.machine() in ("x86_64", "AMD64"):
         *WIDE,
     ]
 
+Job = tuple[str, str, list[str]]  # source, name of the object, flags
+
+
+def kernel_jobs() -> list[Job]:
+    """What to compile for the operations."""
+    define = ["-DDEEPSPIN_X86"] if "v3" in INSTRUCTION_SETS else []
+    jobs = [("ops.cc", "ops", [*FLAGS, *define]), ("pool.cc", "pool", FLAGS)]
+    for name, flags in INSTRUCTION_SETS.items():
+        own = [*FLAGS, *flags, f"-DDEEPSPIN_ISA={name}"]
+        jobs.append(("kernel.cc", f"kernel_{name}", own))
+    return jobs
+
+
+def neighbor_jobs() -> list[Job]:
+    """What to compile for neighbour lists; the same rounding as numpy's."""
+    exact = [*FLAGS, "-ffp-contract=off"]
+    return [("neighbors.cc", "neighbors", exact), ("pool.cc", "pool", FLAGS)]
+
+
+JOBS = {"libdeepspin": kernel_jobs(), "libneighbors": neighbor_jobs()}
+
 
 class BuildKernels(build_ext):
-    """Compile ``deepspin/op/src`` into ``deepspin/op/libdeepspin.so``."""
+    """Compile ``deepspin/op/src`` into two libraries in ``deepspin/op``.
+
+    ``libdeepspin.so`` holds TensorFlow operations, ``libneighbors.so`` plain functions.
+    """
 
     def get_ext_filename(self, fullname: str) -> str:
         """Name of the library: TensorFlow loads it, not Python."""
@@ -42,21 +66,16 @@ class BuildKernels(build_ext):
         target.unlink(missing_ok=True)
         try:
             with tempfile.TemporaryDirectory() as folder:
-                self._build(target, Path(folder))
+                self._build(target, Path(folder), JOBS[target.stem])
         except Exception as error:
             print(f"deepspin: no kernels: {error}", file=sys.stderr)  # noqa: T201
             target.unlink(missing_ok=True)
 
-    def _build(self, target: Path, folder: Path) -> None:
+    def _build(self, target: Path, folder: Path, jobs: list[Job]) -> None:
         extra = os.environ.get("CXXFLAGS", "").split()
-        define = ["-DDEEPSPIN_X86"] if "v3" in INSTRUCTION_SETS else []
-        jobs = [("ops.cc", "ops", [*FLAGS, *define]), ("pool.cc", "pool", FLAGS)]
-        for name, flags in INSTRUCTION_SETS.items():
-            own = [*FLAGS, *flags, f"-DDEEPSPIN_ISA={name}"]
-            jobs.append(("kernel.cc", f"kernel_{name}", own))
         compiler = os.environ.get("CXX", "c++").split()
 
-        def compile(job: tuple[str, str, list[str]]) -> str:
+        def compile(job: Job) -> str:
             source, name, flags = job
             out = str(folder / f"{name}.o")
             command = [*compiler, *flags, *extra, "-c", str(SOURCES / source)]
@@ -75,11 +94,12 @@ class BuildKernels(build_ext):
 setup(
     ext_modules=[
         Extension(
-            "deepspin.op.libdeepspin",
-            sources=[str(path) for path in sorted(SOURCES.glob("*.cc"))],
+            f"deepspin.op.{library}",
+            sources=[str(SOURCES / source) for source, _, _ in jobs],
             depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
             optional=True,
         )
+        for library, jobs in JOBS.items()
     ],
     cmdclass={"build_ext": BuildKernels},
 )

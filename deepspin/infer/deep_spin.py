@@ -15,10 +15,14 @@ from deepspin.model.ener import SpinEnergyModel
 from deepspin.training.serialization import load_model
 from deepspin.utils.data import Shape, collate, neighbors_of_frame
 from deepspin.utils.files import LARGEST
-from deepspin.utils.nlist import Neighbors
+from deepspin.utils.nlist import Neighbors, Search
 from deepspin.utils.system import ZERO_SPIN
 
 log = logging.getLogger(__name__)
+
+# how far beyond the cutoff neighbours are sought (Å); not again while no atom has moved
+# half of it
+SKIN = 0.5
 
 
 class DeepSpin:
@@ -29,8 +33,9 @@ class DeepSpin:
     model : str or SpinEnergyModel
         A model file (see `deepspin.load_model`) or a model.
     jit_compile : bool
-        Compile with XLA: faster from the second call with the same numbers of atoms and
-        neighbours on; without, a first call takes less.
+        Compile with XLA where the compiled kernels are not used: faster from the second
+        call with the same numbers of atoms and neighbours on; without, a first call
+        takes less.
 
     Examples
     --------
@@ -48,8 +53,14 @@ class DeepSpin:
         self.model = model
         self._warned = False  # of neighbours beyond `sel`
         self._warned_of_spins = False  # on types without spin
+        self._warned_of_tables = False  # of pairs beyond a compressed model's
+        self._evaluations = 0
+        self._search = Search(SKIN)
+        jit_compile = jit_compile and not model.native
         self._call = tf.function(
             lambda inputs: model(inputs),
+            # XLA compiles for each size anew; else one graph serves all
+            input_signature=None if jit_compile else [_any_size(model)],
             autograph=False,
             jit_compile=jit_compile,
             reduce_retracing=True,
@@ -124,7 +135,15 @@ class DeepSpin:
         sel = self.model.descriptor.sel
         neighbors = [
             neighbors_of_frame(
-                coord[f], spin[f], atype, box[f], pbc, scheme, self.rcut, sel
+                coord[f],
+                spin[f],
+                atype,
+                box[f],
+                pbc,
+                scheme,
+                self.rcut,
+                sel,
+                self._search,
             )
             for f in range(nf)
         ]
@@ -135,6 +154,7 @@ class DeepSpin:
         types = np.broadcast_to(atype, (nf, atype.size))
         inputs, slots = collate(coord, spin, box, types, neighbors, shape)
         outputs = self._call(tf.nest.map_structure(tf.constant, inputs))
+        self._check_tables(outputs)
         rows = np.arange(nf)[:, None]
         return {
             key.name: outputs[key.name].numpy()[rows, slots]
@@ -214,6 +234,41 @@ class DeepSpin:
                     list(self.model.descriptor.sel),
                     found.found.tolist(),
                 )
+
+    def _check_tables(self, outputs: dict) -> None:
+        """Warn, once, of pairs that a compressed model does not know."""
+        every = self.model.descriptor.check_frequency
+        due = every > 0 and self._evaluations % every == 0
+        self._evaluations += 1
+        if "extrapolated" not in outputs or not due or self._warned_of_tables:
+            return
+        outside = int(outputs["extrapolated"])
+        if outside:
+            self._warned_of_tables = True
+            log.warning(
+                "%d pairs are nearer than the tables of the compressed model reach; "
+                "there they go on as straight lines. Compress again with these frames "
+                "among the data (-t) or with a larger -e, or use the model as it was",
+                outside,
+            )
+
+
+def _any_size(model: SpinEnergyModel) -> dict:
+    """Specs of the model's inputs, whatever the numbers of atoms and neighbours."""
+
+    def spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec([None, *shape], dtype)
+
+    scheme = model.spin.scheme
+    blocks = range(scheme.ntypes_extended)
+    return {
+        "coord": spec(tf.float64, None, 3),
+        "spin": spec(tf.float64, None, 3),
+        "box": spec(tf.float64, 3, 3),
+        "mask": tuple(spec(tf.bool, None) for _ in range(scheme.ntypes)),
+        "nlist": tuple(spec(tf.int32, None, None) for _ in blocks),
+        "shift": tuple(spec(tf.int32, None, None, 3) for _ in blocks),
+    }
 
 
 def _array(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

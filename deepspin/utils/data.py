@@ -115,6 +115,7 @@ def neighbors_of_frame(
     scheme: VirtualAtoms,
     rcut: float,
     sel: Sequence[int] | None,
+    search: nlist.Search | None = None,
 ) -> nlist.Neighbors:
     """Neighbours of the atoms of one frame among atoms and virtual atoms."""
     return nlist.build(
@@ -125,6 +126,8 @@ def neighbors_of_frame(
         rcut,
         scheme.ntypes_extended,
         sel,
+        owners=np.tile(np.arange(len(coord)), 2),
+        search=search,
     )
 
 

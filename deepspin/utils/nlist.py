@@ -2,7 +2,9 @@
 """Neighbour lists: who is within the cutoff of whom, in integers.
 
 A list holds neighbour indices and lattice shifts only; distances are computed from them
-inside the model, so that a list stays valid while atoms move within a skin.
+inside the model. Lists are made in two steps: a search through space for sites that are
+not far apart, which serves as long as nothing moves far, and the choice of those points
+at the sites that are within the cutoff now.
 """
 
 from __future__ import annotations
@@ -13,12 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 import vesin
 
+from deepspin.op import neighbors as native
+
 # most cells of vesin's grid
 MAX_CELLS = 1e5
 # most pairs that fit into memory
 MAX_PAIRS = 1e9
 # farthest that a point may be from the cell, in lattice vectors; int32 must hold it
 MAX_TURNS = 1e8
+# farthest that points may be from their owners, in cutoffs, to be sought by way of them
+MAX_APART = 0.3
+# candidates are sought so much farther than they are relied on (Å), for rounding
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,95 @@ class Neighbors:
         return block // nblocks, block % nblocks, np.arange(block.size) - start[block]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs of sites that may see each other, now and after small moves.
+
+    Parameters
+    ----------
+    sites : np.ndarray, shape (nsites, 3)
+        Positions in Å when they were sought.
+    exists : np.ndarray of bool, shape (nsites,)
+        Which sites there are.
+    box, periodic : np.ndarray
+        Lattice vectors then, and periodic directions.
+    cutoff : float
+        All pairs closer than this (Å) are there, and maybe more.
+    start : np.ndarray of int64, shape (nsites + 1,)
+        Where the partners of each site begin in `table`.
+    table : np.ndarray of int32, shape (2 npairs + nsites, 4)
+        Partner and lattice shift, each site's sorted; a site is its own partner too.
+    shift_dtype : np.dtype
+        Integers that hold the shifts.
+    """
+
+    sites: np.ndarray
+    exists: np.ndarray
+    box: np.ndarray
+    periodic: np.ndarray
+    cutoff: float
+    start: np.ndarray
+    table: np.ndarray
+    shift_dtype: np.dtype
+
+    def hold(
+        self,
+        sites: np.ndarray,
+        exists: np.ndarray,
+        box: np.ndarray,
+        periodic: np.ndarray,
+        cutoff: float,
+    ) -> bool:
+        """Whether all pairs within `cutoff` are there, sites being where they are now.
+
+        A separation d that was turns into d F + u, with the strain F of the cell and
+        moves u of both ends: it was at most (cutoff + |u|) / (least stretch by F).
+        """
+        if not (
+            np.array_equal(exists, self.exists)
+            and np.array_equal(periodic, self.periodic)
+        ):
+            return False
+        strain, stretch = np.eye(3), 1.0
+        if not np.array_equal(box[periodic], self.box[periodic]):
+            if not periodic.all():
+                return False
+            strain = np.linalg.solve(self.box, box)
+            stretch = np.linalg.svd(strain, compute_uv=False)[-1]
+        moves = (sites - self.sites @ strain)[exists]
+        farthest = np.sqrt((moves**2).sum(axis=1).max(initial=0.0))
+        return cutoff + 2 * farthest + ROUNDING <= self.cutoff * stretch
+
+
+class Search:
+    """Seeks candidates, and keeps the last ones for as long as they hold.
+
+    Parameters
+    ----------
+    skin : float
+        How much farther to seek than asked, in Å. Larger: fewer searches, each slower.
+    """
+
+    def __init__(self, skin: float):
+        self.skin = skin
+        self._last: Candidates | None = None
+
+    def within(
+        self,
+        cutoff: float,
+        sites: np.ndarray,
+        exists: np.ndarray,
+        box: np.ndarray,
+        periodic: np.ndarray,
+    ) -> Candidates:
+        """Candidates for pairs of sites within `cutoff`."""
+        last = self._last  # another thread may set it
+        if last is None or not last.hold(sites, exists, box, periodic, cutoff):
+            last = _seek(sites, exists, box, periodic, cutoff + self.skin + ROUNDING)
+            self._last = last
+        return last
+
+
 def build(
     points: np.ndarray,
     types: np.ndarray,
@@ -71,6 +168,9 @@ def build(
     rcut: float,
     nblocks: int,
     sel: Sequence[int] | None = None,
+    *,
+    owners: np.ndarray | None = None,
+    search: Search | None = None,
 ) -> Neighbors:
     """Find all neighbours within `rcut` of the first `ncentres` points.
 
@@ -96,6 +196,11 @@ def build(
     sel : sequence of int, optional
         Keep at most so many neighbours of each type, the nearest ones, chosen as
         DeePMD-kit chooses them. Without it nothing is dropped.
+    owners : np.ndarray of int, shape (npoints,), optional
+        For each point a centre close by, itself for a centre; ascending within each
+        type. The search is among these only. It changes nothing else.
+    search : Search, optional
+        Keeps candidates from call to call. It changes nothing else.
 
     Raises
     ------
@@ -104,41 +209,138 @@ def build(
     """
     periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
     exists = np.flatnonzero(types >= 0)
-    closed = _close_gaps(points[exists], box, periodic, rcut)
-    _check_extent(closed, box, periodic, rcut)
+    reach = 0.0
+    if owners is not None:
+        apart = (points - points[owners])[exists]
+        reach = np.sqrt((apart**2).sum(axis=1).max(initial=0.0))
+    if owners is None or not reach <= MAX_APART * rcut:
+        owners, reach = np.arange(len(points)), 0.0
+    nsites = max(ncentres, int(owners.max(initial=-1)) + 1)
+    candidates = (Search(skin=0.0) if search is None else search).within(
+        rcut + reach, points[:nsites], types[:nsites] >= 0, box, periodic
+    )
+    own = owners[exists]
+    members = (
+        np.concatenate([[0], np.cumsum(np.bincount(own, minlength=nsites))]),
+        exists[np.argsort(own, kind="stable")],
+    )
+    choose = _select if native.library() is None else native.select
+    count, j, shift, nearest, nearest_centres = choose(
+        (candidates.start, candidates.table),
+        members,
+        types,
+        points,
+        np.where(periodic[:, None], box, 0.0),
+        rcut,
+        (ncentres, nblocks),
+        candidates.shift_dtype,
+    )
+    total, found = len(j), count.max(axis=0, initial=0)
+    if sel is not None and (found > np.asarray(sel)).any():
+        i = np.repeat(np.arange(ncentres), count.sum(axis=1))
+        block = i * nblocks + types[j]
+        kept = _nearest(points, box, periodic, i, j, shift, block, rcut, sel)
+        j, shift, count = j[kept], shift[kept], np.minimum(count, sel)
+    return Neighbors(
+        count=count.astype(np.int32, copy=False),
+        index=j,
+        shift=shift,
+        found=found.astype(np.int32),
+        dropped=total - len(j),
+        nearest=nearest,
+        nearest_centres=nearest_centres,
+    )
+
+
+def _seek(
+    sites: np.ndarray,
+    exists: np.ndarray,
+    box: np.ndarray,
+    periodic: np.ndarray,
+    cutoff: float,
+) -> Candidates:
+    """Search through space for all pairs within `cutoff`."""
+    closed = _close_gaps(sites[exists], box, periodic, cutoff)
+    _check_extent(closed, box, periodic, cutoff)
     # a cluster has no pairs beyond its size, and vesin would look for their cells
     size = np.linalg.norm(np.ptp(closed, axis=0)) + 1.0 if len(closed) else 1.0
     search = vesin.NeighborList(
-        cutoff=rcut if periodic.any() else min(rcut, size),
-        full_list=True,
+        cutoff=cutoff if periodic.any() else min(cutoff, size), full_list=False
     )
-    i, j, shift, distance = search.compute(
+    i, j, shift = search.compute(
         points=closed,
         box=box if periodic.any() else np.zeros((3, 3)),
         periodic=periodic,
-        quantities="ijSd",
+        quantities="ijS",
+        copy=False,
     )
-    i, j = exists[i], exists[j]
-    keep = i < ncentres
-    i, j, shift, distance = i[keep], j[keep], shift[keep], distance[keep]
-    near_centre = j < ncentres
+    if not exists.all():
+        i, j = (np.flatnonzero(exists)[k] for k in (i, j))
+    sort = _partners if native.library() is None else native.partners
+    start, table = sort(len(sites), i, j, shift)
+    small = np.abs(shift).max(initial=0) < 128
+    return Candidates(
+        sites=sites.copy(),
+        exists=exists,
+        box=box.copy(),
+        periodic=periodic,
+        cutoff=cutoff,
+        start=start,
+        table=table,
+        shift_dtype=np.dtype(np.int8 if small else np.int32),
+    )
+
+
+def _partners(
+    nsites: int, i: np.ndarray, j: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Partners of each site, both ways round and itself: `start` and `table`."""
+    own, i, j = np.arange(nsites), i.astype(np.int64), j.astype(np.int64)
+    here = np.concatenate([own, i, j])
+    there = np.concatenate([own, j, i])
+    image = np.concatenate([np.zeros((nsites, 3), dtype=shift.dtype), shift, -shift])
+    order = np.lexsort((*image.T[::-1], there, here))
+    start = np.concatenate([[0], np.cumsum(np.bincount(here, minlength=nsites))])
+    table = np.concatenate([there[:, None], image], axis=1)[order]
+    return start.astype(np.int64), table.astype(np.int32)
+
+
+def _select(
+    partners: tuple[np.ndarray, np.ndarray],
+    members: tuple[np.ndarray, np.ndarray],
+    types: np.ndarray,
+    points: np.ndarray,
+    box: np.ndarray,
+    rcut: float,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+    """Points of the centres' partners within the cutoff.
+
+    Counts, points and shifts sorted by (centre, type, point, shift), and the least
+    distance of all pairs and of pairs of centres.
+    """
+    (start, table), (first, member), (ncentres, nblocks) = partners, members, shape
+    table = table[: start[ncentres]]
+    each = np.diff(first)[table[:, 0]]  # points at each partner
+    i = np.repeat(np.repeat(np.arange(ncentres), np.diff(start[: ncentres + 1])), each)
+    table = np.repeat(table, each, axis=0)
+    place = np.arange(len(table)) - np.repeat(np.cumsum(each) - each, each)
+    j, shift = member[first[table[:, 0]] + place], table[:, 1:]
+    image = sum(shift[:, k : k + 1] * box[k] for k in range(3))
+    away = points[j] + image - points[i]
+    square = away[:, 0] ** 2 + away[:, 1] ** 2 + away[:, 2] ** 2
+    near = (square < rcut**2) & ((i != j) | shift.any(axis=1))
+    i, j, shift, distance = i[near], j[near], shift[near], np.sqrt(square[near])
     block = i * nblocks + types[j]
-    order = np.lexsort((*shift.T[::-1], j, block))
-    i, j, shift, block = i[order], j[order], shift[order], block[order]
-    count = np.bincount(block, minlength=ncentres * nblocks)
-    found = count.reshape(ncentres, nblocks).max(axis=0, initial=0)
-    if sel is not None and (found > np.asarray(sel)).any():
-        kept = _nearest(points, box, periodic, i, j, shift, block, rcut, sel)
-        j, shift, block = j[kept], shift[kept], block[kept]
-        count = np.bincount(block, minlength=ncentres * nblocks)
-    return Neighbors(
-        count=count.reshape(ncentres, nblocks).astype(np.int32),
-        index=j.astype(np.int32),
-        shift=shift.astype(np.int8 if np.abs(shift).max(initial=0) < 128 else np.int32),
-        found=found.astype(np.int32),
-        dropped=len(i) - len(j),
-        nearest=float(distance.min(initial=np.inf)),
-        nearest_centres=float(distance[near_centre].min(initial=np.inf)),
+    order = np.argsort(block, kind="stable")
+    count = np.bincount(block, minlength=ncentres * nblocks).reshape(shape)
+    return (
+        count.astype(np.int32),
+        j[order].astype(np.int32),
+        shift[order].astype(dtype),
+        float(distance.min(initial=np.inf)),
+        float(distance[j < ncentres].min(initial=np.inf)),
     )
 
 
@@ -282,16 +484,41 @@ def pad(
     shift : tuple of np.ndarray of int32, each of shape (nf, nslots, width, 3)
         Their lattice shifts.
     """
-    nf = len(frames)
-    start = np.concatenate([[0], np.cumsum(widths)])
-    nlist = np.full((nf, nslots, start[-1]), -1, dtype=np.int32)
-    shift = np.zeros((nf, nslots, start[-1], 3), dtype=np.int32)
+    size = len(frames), nslots
+    nlist = tuple(np.empty((*size, width), dtype=np.int32) for width in widths)
+    shift = tuple(np.empty((*size, width, 3), dtype=np.int32) for width in widths)
+    fill = _fill if native.library() is None else native.fill
     for frame, neighbors in enumerate(frames):
-        centre, block, position = neighbors.slot
-        row, column = slots[frame, centre], start[block] + position
-        nlist[frame, row, column] = points[frame, neighbors.index]
-        shift[frame, row, column] = neighbors.shift
-    return (
-        tuple(np.split(nlist, start[1:-1], axis=2)),
-        tuple(np.split(shift, start[1:-1], axis=2)),
-    )
+        centres = np.full(nslots, -1)
+        there = np.flatnonzero(slots[frame] >= 0)
+        centres[slots[frame, there]] = there
+        fill(
+            (neighbors.count, neighbors.index, neighbors.shift),
+            centres,
+            points[frame],
+            [block[frame] for block in nlist],
+            [block[frame] for block in shift],
+        )
+    return nlist, shift
+
+
+def _fill(
+    ragged: tuple[np.ndarray, np.ndarray, np.ndarray],
+    centres: np.ndarray,
+    names: np.ndarray,
+    nlist: Sequence[np.ndarray],
+    shift: Sequence[np.ndarray],
+) -> None:
+    """Write one frame's count, index and shift into the rows of `nlist` and `shift`.
+
+    `centres` are those of the rows, -1 for none; `names` the new numbers of points.
+    """
+    count, index, image = ragged
+    start = (np.cumsum(count) - count.ravel()).reshape(count.shape)
+    count = np.where(centres[:, None] >= 0, count[centres], 0)
+    for e, (names_of, image_of) in enumerate(zip(nlist, shift, strict=True)):
+        row, column = np.nonzero(np.arange(names_of.shape[1]) < count[:, e : e + 1])
+        pair = start[centres[row], e] + column
+        names_of[:], image_of[:] = -1, 0
+        names_of[row, column] = names[index[pair]]
+        image_of[row, column] = image[pair]

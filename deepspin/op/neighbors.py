@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled parts of neighbour lists, without TensorFlow.
+
+`deepspin.utils.nlist` does the same with numpy, more slowly; both give the same lists.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from deepspin import env
+
+PATH = Path(__file__).with_name("libneighbors.so")
+
+
+class _Search(ctypes.Structure):
+    """`Search` in src/neighbors.cc."""
+
+    _fields_ = (
+        ("ncentres", ctypes.c_int64),
+        ("nblocks", ctypes.c_int64),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("start", "partners", "first", "member", "types", "points")
+        ),
+        ("box", ctypes.c_void_p),
+        ("rcut", ctypes.c_double),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled library, None where numpy is to do the work."""
+    if not (env.kernels_wanted() and PATH.is_file()):
+        return None
+    try:
+        compiled = ctypes.CDLL(str(PATH))
+    except OSError:  # another libc, a damaged file, ...
+        return None
+    for name in ("partners", "count", "list", "pad"):
+        getattr(compiled, f"deepspin_{name}").restype = None
+    return compiled
+
+
+@cache
+def _threads() -> ctypes.c_int:
+    return ctypes.c_int(env.thread_counts()[0] or len(os.sched_getaffinity(0)))
+
+
+def _address(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _as(array: np.ndarray, dtype: type) -> np.ndarray:
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def partners(
+    nsites: int, i: np.ndarray, j: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Partners of each site, see `deepspin.utils.nlist`."""
+    start = np.empty(nsites + 1, dtype=np.int64)
+    result = np.empty((2 * len(i) + nsites, 4), dtype=np.int32)
+    given = _as(i, np.uint64), _as(j, np.uint64), _as(shift, np.int32)
+    library().deepspin_partners(
+        _threads(),
+        ctypes.c_int64(nsites),
+        ctypes.c_int64(len(i)),
+        *map(_address, (*given, start, result)),
+    )
+    return start, result
+
+
+def select(
+    partners: tuple[np.ndarray, np.ndarray],
+    members: tuple[np.ndarray, np.ndarray],
+    types: np.ndarray,
+    points: np.ndarray,
+    box: np.ndarray,
+    rcut: float,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+    """Neighbours among candidates, see `deepspin.utils.nlist`."""
+    start, table = partners
+    arrays = [_as(a, np.int64) for a in (*members, types)]
+    arrays += [_as(a, np.float64) for a in (points, box)]
+    search = _Search(*shape, *map(_address, (start, table, *arrays)), rcut)
+    count, nearest = np.empty(shape, dtype=np.int32), np.empty(2)
+    given = _threads(), ctypes.byref(search), _address(count)
+    library().deepspin_count(*given, _address(nearest))
+    total = int(count.sum(dtype=np.int64))
+    index = np.empty(total, dtype=np.int32)
+    shift = np.empty((total, 3), dtype=dtype)
+    library().deepspin_list(
+        *given, ctypes.c_int(shift.itemsize), _address(index), _address(shift)
+    )
+    return count, index, shift, *np.sqrt(nearest).tolist()
+
+
+def fill(
+    ragged: tuple[np.ndarray, np.ndarray, np.ndarray],
+    centres: np.ndarray,
+    names: np.ndarray,
+    nlist: Sequence[np.ndarray],
+    shift: Sequence[np.ndarray],
+) -> None:
+    """Write a ragged list into rows, see `deepspin.utils.nlist`."""
+    count = ragged[0]
+    start = np.cumsum(count, dtype=np.int64) - count.ravel()
+    width = np.array([block.shape[1] for block in nlist])
+    centres, names = _as(centres, np.int64), _as(names, np.int64)
+    pointers = ctypes.c_void_p * len(nlist)
+    library().deepspin_pad(
+        _threads(),
+        ctypes.c_int64(len(centres)),
+        ctypes.c_int64(len(nlist)),
+        *map(_address, (centres, start, *ragged)),
+        ctypes.c_int(ragged[2].itemsize),
+        _address(names),
+        _address(width),
+        pointers(*(block.ctypes.data for block in nlist)),
+        pointers(*(block.ctypes.data for block in shift)),
+    )

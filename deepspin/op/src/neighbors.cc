@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// Neighbour lists from pairs of sites: what deepspin/utils/nlist.py does with numpy.
+//
+// Plain C functions for ctypes, without TensorFlow; deepspin/op/neighbors.py calls them.
+// Both give the same lists, in the same order.
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "potential.h"
+
+namespace {
+
+constexpr int64_t PART = 256;  // centres that a thread takes at once
+
+struct Partner {
+  int32_t site, shift[3];
+};
+
+bool before(const Partner& a, const Partner& b) {
+  if (a.site != b.site) return a.site < b.site;
+  return std::lexicographical_compare(a.shift, a.shift + 3, b.shift, b.shift + 3);
+}
+
+template <class Work>
+void in_parts(int threads, int64_t count, Work work) {
+  const int parts = int((count + PART - 1) / PART);
+  deepspin::parallel(threads, parts, [&](int part) {
+    work(part, part * PART, std::min(count, (part + 1) * PART));
+  });
+}
+
+// Points within the cutoff of each centre: those that belong to its partners.
+struct Search {
+  int64_t ncentres, nblocks;
+  const int64_t* start;  // of each site's partners
+  const Partner* partners;
+  const int64_t *first, *member;  // of each site's points, and these
+  const int64_t* types;           // of points
+  const double *points, *box;
+  double rcut;
+
+  template <class See>
+  void visit(int64_t i, See see) const {
+    const double* here = points + 3 * i;
+    for (int64_t k = start[i]; k < start[i + 1]; ++k) {
+      const auto& [site, shift] = partners[k];
+      double image[3] = {};
+      if (shift[0] | shift[1] | shift[2])
+        for (int c = 0; c < 3; ++c)
+          image[c] = shift[0] * box[c] + shift[1] * box[3 + c] + shift[2] * box[6 + c];
+      for (int64_t m = first[site]; m < first[site + 1]; ++m) {
+        const int64_t j = member[m];
+        double square = 0.0;
+        for (int c = 0; c < 3; ++c) {
+          const double x = points[3 * j + c] + image[c] - here[c];
+          square += x * x;
+        }
+        if (square < rcut * rcut && !(i == j && !shift[0] && !shift[1] && !shift[2]))
+          see(j, shift, square);
+      }
+    }
+  }
+};
+
+template <class Shift>
+void list(int threads, const Search& s, const int32_t* count, int32_t* index, Shift* shifts) {
+  std::vector<int64_t> start(s.ncentres * s.nblocks);
+  int64_t total = 0;
+  for (size_t k = 0; k < start.size(); ++k) start[k] = total, total += count[k];
+  in_parts(threads, s.ncentres, [&](int, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      s.visit(i, [&](int64_t j, const int32_t* shift, double) {
+        const int64_t k = start[i * s.nblocks + s.types[j]]++;
+        index[k] = int32_t(j);
+        for (int c = 0; c < 3; ++c) shifts[3 * k + c] = Shift(shift[c]);
+      });
+  });
+}
+
+template <class Shift>
+void pad(int threads, int64_t nrows, int64_t nblocks, const int64_t* centre, const int64_t* start,
+         const int32_t* count, const int32_t* index, const Shift* shift, const int64_t* name,
+         const int64_t* width, int32_t* const* nlist, int32_t* const* shifts) {
+  in_parts(threads, nrows, [&](int, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      for (int64_t e = 0; e < nblocks; ++e) {
+        const int64_t block = centre[row] * nblocks + e;
+        const int64_t from = centre[row] < 0 ? 0 : start[block];
+        const int64_t n = centre[row] < 0 ? 0 : std::min<int64_t>(count[block], width[e]);
+        int32_t* list = nlist[e] + row * width[e];
+        int32_t* image = shifts[e] + row * width[e] * 3;
+        for (int64_t k = 0; k < n; ++k) list[k] = int32_t(name[index[from + k]]);
+        std::fill(list + n, list + width[e], -1);
+        std::copy(shift + 3 * from, shift + 3 * (from + n), image);
+        std::fill(image + 3 * n, image + 3 * width[e], 0);
+      }
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+// Partners of each site: both ends of each pair, and itself; sorted by site and shift.
+void deepspin_partners(int threads, int64_t nsites, int64_t npairs, const uint64_t* i,
+                       const uint64_t* j, const int32_t* shift,
+                       int64_t* start,      // out: (nsites + 1,)
+                       Partner* partners) {  // out: (2 npairs + nsites,)
+  std::fill(start, start + nsites + 1, 1);
+  start[0] = 0;
+  for (int64_t k = 0; k < npairs; ++k) ++start[i[k] + 1], ++start[j[k] + 1];
+  for (int64_t s = 0; s < nsites; ++s) start[s + 1] += start[s];
+  std::vector<int64_t> at(start, start + nsites);
+  for (int64_t s = 0; s < nsites; ++s) partners[at[s]++] = {int32_t(s), {0, 0, 0}};
+  for (int64_t k = 0; k < npairs; ++k) {
+    const int32_t* x = shift + 3 * k;
+    partners[at[i[k]]++] = {int32_t(j[k]), {x[0], x[1], x[2]}};
+    partners[at[j[k]]++] = {int32_t(i[k]), {-x[0], -x[1], -x[2]}};
+  }
+  in_parts(threads, nsites, [&](int, int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s)
+      std::sort(partners + start[s], partners + start[s + 1], before);
+  });
+}
+
+// Number of neighbours of each centre in each block; least distance of a pair, and of
+// two centres.
+void deepspin_count(int threads, const Search* search,
+                    int32_t* count,     // out: (ncentres, nblocks)
+                    double* nearest) {  // out: (2,)
+  const Search& s = *search;
+  const double infinity = std::numeric_limits<double>::infinity();
+  std::vector<double> least(2 * ((s.ncentres + PART - 1) / PART), infinity);
+  in_parts(threads, s.ncentres, [&](int part, int64_t begin, int64_t end) {
+    double any = infinity, centres = infinity;
+    for (int64_t i = begin; i < end; ++i) {
+      int32_t* found = count + i * s.nblocks;
+      std::fill(found, found + s.nblocks, 0);
+      s.visit(i, [&](int64_t j, const int32_t*, double square) {
+        ++found[s.types[j]];
+        any = std::min(any, square);
+        if (j < s.ncentres) centres = std::min(centres, square);
+      });
+    }
+    least[2 * part] = any, least[2 * part + 1] = centres;
+  });
+  nearest[0] = nearest[1] = infinity;
+  for (size_t k = 0; k < least.size(); ++k) nearest[k % 2] = std::min(nearest[k % 2], least[k]);
+}
+
+// The neighbours, sorted by (centre, block, point, shift).
+void deepspin_list(int threads, const Search* search, const int32_t* count, int shift_bytes,
+                   int32_t* index,  // out: (npairs,)
+                   void* shifts) {  // out: (npairs, 3)
+  if (shift_bytes == 1)
+    list(threads, *search, count, index, static_cast<int8_t*>(shifts));
+  else
+    list(threads, *search, count, index, static_cast<int32_t*>(shifts));
+}
+
+// Rows of rectangular arrays from the ragged list of the centre that each row is of.
+void deepspin_pad(int threads, int64_t nrows, int64_t nblocks,
+                  const int64_t* centre,  // of each row, -1 for none
+                  const int64_t* start, const int32_t* count,  // (ncentres, nblocks)
+                  const int32_t* index, const void* shift, int shift_bytes,
+                  const int64_t* name,   // of each point in the result
+                  const int64_t* width,  // (nblocks,)
+                  int32_t* const* nlist, int32_t* const* shifts) {  // out, each by block
+  if (shift_bytes == 1)
+    pad(threads, nrows, nblocks, centre, start, count, index, static_cast<const int8_t*>(shift),
+        name, width, nlist, shifts);
+  else
+    pad(threads, nrows, nblocks, centre, start, count, index, static_cast<const int32_t*>(shift),
+        name, width, nlist, shifts);
+}
+
+}  // extern "C"
