@@ -17,9 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin import __version__
+from deepspin.op.library import operations
 from deepspin.utils.data import DataSystem
 from deepspin.utils.model_files import POINTER, find_checkpoints
 from deepspin.utils.outputs import OutputError
+from deepspin.utils.spin import VirtualAtoms
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +134,7 @@ def describe(options: dict, data: DataSystem) -> dict:
         "input": options,
         "data": fingerprint(data),
         "min_nbor_dist": data.nearest,
+        "nearest": name_pairs(nearest_pairs(data), data.type_map, data.spin),
         "spin_range": spin_range(data),
     }
 
@@ -143,6 +146,7 @@ def _engine(options: dict) -> dict:
     return {
         "intra_threads": threading.get_intra_op_parallelism_threads() or cores,
         "inter_threads": threading.get_inter_op_parallelism_threads() or cores,
+        "kernels": operations() is not None,
         "xla": options["training"]["jit_compile"],
         "cpu": _cpu(),
         "numpy": np.__version__,
@@ -180,6 +184,58 @@ def spin_range(data: DataSystem) -> dict[str, list[float]]:
     return result
 
 
+def nearest_pairs(data: DataSystem) -> np.ndarray:
+    """Nearest distance in Å of each type of neighbour from each type of atom.
+
+    Shape (ntypes, number of types of neighbours), infinite where there is no pair.
+    """
+    nearest = np.full((data.spin.ntypes, data.spin.ntypes_extended), np.inf)
+    for k, (system, size) in enumerate(
+        zip(data.systems, data.batch_sizes, strict=True)
+    ):
+        for first in range(0, system.nframes, size):
+            frames = np.arange(first, min(first + size, system.nframes))
+            inputs, _ = data.frames(k, frames)
+            coord, counts = inputs["coord"], [m.shape[1] for m in inputs["mask"]]
+            atype = np.repeat(np.arange(len(counts)), counts)
+            extended = data.spin.place(coord, inputs["spin"], atype)
+            points = np.concatenate([coord, extended], axis=1)
+            for e, (nlist, shift) in enumerate(
+                zip(inputs["nlist"], inputs["shift"], strict=True)
+            ):
+                f, i, j = np.nonzero(nlist >= 0)
+                image = np.einsum("pk,pkx->px", shift[f, i, j], inputs["box"][f])
+                apart = points[f, nlist[f, i, j]] + image - coord[f, i]
+                distance = np.linalg.norm(apart, axis=1)
+                np.minimum.at(nearest[:, e], atype[i], distance)
+    return nearest
+
+
+def name_pairs(
+    nearest: np.ndarray, type_map: Sequence[str], spin: VirtualAtoms
+) -> dict[str, dict[str, float]]:
+    """Distances of `nearest_pairs` by names; those that there are."""
+    names = neighbor_names(type_map, spin)
+    return {
+        centre: {n: float(r) for n, r in zip(names, row, strict=True) if r < np.inf}
+        for centre, row in zip(type_map, nearest, strict=True)
+    }
+
+
+def unname_pairs(
+    stored: dict, type_map: Sequence[str], spin: VirtualAtoms
+) -> np.ndarray:
+    """Undo `name_pairs`."""
+    names = neighbor_names(type_map, spin)
+    rows = [stored.get(centre, {}) for centre in type_map]
+    return np.array([[row.get(name, np.inf) for name in names] for row in rows])
+
+
+def neighbor_names(type_map: Sequence[str], spin: VirtualAtoms) -> list[str]:
+    """Names of the types of neighbours, as `DataSystem.names_extended`."""
+    return [*type_map, *(f"{type_map[t]}(spin)" for t in spin.spin_types)]
+
+
 def warn_of_differences(stored: dict, now: dict, name: str) -> None:
     """Say what keeps a restarted run from equalling an uninterrupted one.
 
@@ -193,7 +249,10 @@ def warn_of_differences(stored: dict, now: dict, name: str) -> None:
     found = []
     for part in ("deepspin", "keras", "tensorflow"):
         found += _compare(stored.get(part), now[part], part)
-    found += _compare(stored.get("engine", {}), now["engine"], "")
+    engine = stored.get("engine", {})
+    if engine:  # before there were kernels, none were recorded
+        engine = {"kernels": False, **engine}
+    found += _compare(engine, now["engine"], "")
     for section in _DECISIVE:
         ours = now["input"].get(section)
         found += _compare(stored.get("input", {}).get(section, ours), ours, section)

@@ -503,7 +503,8 @@ def training_args() -> Argument:
         _optional("disp_training", bool, True)("Show errors during the training."),
         _optional("time_training", bool, True)("Show the time that steps take."),
         _optional("jit_compile", bool, True)(
-            "Compile the training step with XLA. An option of deepspin, unknown to"
+            "Compile the training step with XLA where the compiled kernels are not used"
+            " (see kernels in the documentation). An option of deepspin, unknown to"
             " DeePMD-kit."
         ),
     ]

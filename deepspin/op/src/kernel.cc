@@ -98,6 +98,67 @@ void transpose(int rows, int columns, const T* from, T* to) {  // to: (columns, 
           to[int64_t(c) * rows + r] = from[int64_t(r) * columns + c];
 }
 
+// --- Eights of numbers ---------------------------------------------------------------
+
+typedef double Octet __attribute__((vector_size(64)));
+typedef double OctetInMemory __attribute__((vector_size(64), aligned(8)));
+const Octet COUNT = {1, 2, 3, 4, 5, 6, 7, 8};
+
+inline Octet load8(const double* p) { return *reinterpret_cast<const OctetInMemory*>(p); }
+inline Octet load8(const float* p) {
+  typedef float Eight __attribute__((vector_size(32), aligned(4)));
+  return __builtin_convertvector(*reinterpret_cast<const Eight*>(p), Octet);
+}
+inline void store8(double* p, Octet v) { *reinterpret_cast<OctetInMemory*>(p) = v; }
+inline void store7(double* p, Octet v) {
+  for (int i = 0; i < 7; ++i) p[i] = v[i];
+}
+
+#if defined(__clang__)
+#define DEEPSPIN_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int64_t OctetMask __attribute__((vector_size(64)));
+#define DEEPSPIN_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, OctetMask{__VA_ARGS__})
+#endif
+
+// (x, v7, v6, ..., v1)
+inline Octet back(Octet v, double x) {
+  v[0] = x;
+  return DEEPSPIN_SHUFFLE(v, v, 0, 7, 6, 5, 4, 3, 2, 1);
+}
+
+// (v6, v5, ..., v0, 0)
+inline Octet back_from_6(Octet v) { return DEEPSPIN_SHUFFLE(v, Octet{}, 6, 5, 4, 3, 2, 1, 0, 8); }
+
+// total[i] = sum of the elements of v[i]
+inline void sum4(const Octet* v, double* total) {
+  Octet pairs[2];
+  for (int i = 0; i < 2; ++i)
+    pairs[i] = DEEPSPIN_SHUFFLE(v[2 * i], v[2 * i + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
+               DEEPSPIN_SHUFFLE(v[2 * i], v[2 * i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+  const Octet halves = DEEPSPIN_SHUFFLE(pairs[0], pairs[1], 0, 1, 8, 9, 4, 5, 12, 13) +
+                       DEEPSPIN_SHUFFLE(pairs[0], pairs[1], 2, 3, 10, 11, 6, 7, 14, 15);
+  for (int i = 0; i < 4; ++i) total[i] = halves[i] + halves[i + 4];
+}
+
+inline void transpose8(Octet* r) {
+  for (int i = 0; i < 4; ++i) {
+    Octet a = r[i], b = r[i + 4];
+    r[i] = DEEPSPIN_SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+    r[i + 4] = DEEPSPIN_SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+  for (int i : {0, 1, 4, 5}) {
+    Octet a = r[i], b = r[i + 2];
+    r[i] = DEEPSPIN_SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+    r[i + 2] = DEEPSPIN_SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+  for (int i : {0, 2, 4, 6}) {
+    Octet a = r[i], b = r[i + 1];
+    r[i] = DEEPSPIN_SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+    r[i + 1] = DEEPSPIN_SHUFFLE(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+  }
+}
+
 // --- Pairs ---------------------------------------------------------------------------
 
 // Neighbours of one centre in one block, and what is needed of them.
@@ -111,9 +172,9 @@ struct Pairs {
   double *inv_r;
   double *u;            // (s - davg) / dstd, argument of the embedding net
   double *tau, *scale;  // u within the piece, in [-1, 1]; 2 / width
+  double inv_dstd[4];   // of the centre's type
   double *over;         // tau beyond the table's end, else 0
   double *terms, *slopes;  // T_k(tau), T_k'(tau): (n, order)
-  double *lanes;           // (2, order, BATCH)
 
   static Pairs in(Arena& arena, int width, int order) {
     Pairs p;
@@ -125,7 +186,6 @@ struct Pairs {
       *a = arena.get<double>(n);
     p.terms = arena.get<double>(n * order);
     p.slopes = arena.get<double>(n * order);
-    p.lanes = arena.get<double>(2 * order * BATCH);
     return p;
   }
 };
@@ -157,7 +217,8 @@ void gather(const Problem& p, int t, int f, int i, int e, Pairs& a) {
   const int padded = round_up(n, BATCH);
   for (int k = n; k < padded; ++k) a.x[k] = 2 * p.rcut, a.y[k] = a.z[k] = 0.0;
   const double begin = p.rcut_smth, end = p.rcut, inv_length = 1.0 / p.length;
-  const double davg = p.davg[4 * t], inv_dstd = 1.0 / p.dstd[4 * t];
+  for (int d = 0; d < 4; ++d) a.inv_dstd[d] = 1.0 / p.dstd[4 * t + d];
+  const double davg = p.davg[4 * t], inv_dstd = a.inv_dstd[0];
   const double nan = std::numeric_limits<double>::quiet_NaN();
   DEEPSPIN_INDEPENDENT
   for (int k = 0; k < padded; ++k) {
@@ -216,29 +277,42 @@ int64_t locate(const Leaves& leaves, int n, const double* u, int* leaf, double* 
   return outside;
 }
 
-// T_k and T_k' of each pair; straight lines beyond the ends of a table.
+// T_k and T_k' of each pair; straight lines beyond the ends of a table. The first eight
+// terms of eight pairs at a time by their recurrence; from there on in steps of eight, for
+// X_{k+8} = 2 T_8 X_k - X_{k-8} holds for T_k and for U_k = T_{k+1}' / (k + 1).
 void series(int order, Pairs& a) {
-  double *t = a.lanes, *d = a.lanes + order * BATCH;
+  static_assert(BATCH == 8, "eight terms of eight pairs");
+  Octet t[9], u[8];
   for (int first = 0; first < a.n; first += BATCH) {
-    const double *tau = a.tau + first, *over = a.over + first;
-    DEEPSPIN_INDEPENDENT
+    const Octet tau = load8(a.tau + first), twice = tau + tau;
+    t[0] = u[0] = Octet{} + 1.0;
+    t[1] = tau, u[1] = twice;
+    for (int k = 2; k < 8; ++k) t[k] = twice * t[k - 1] - t[k - 2], u[k] = twice * u[k - 1] - u[k - 2];
+    t[8] = twice * t[7] - t[6];
+    double t8[8];
+    store8(t8, t[8] + t[8]);
+    Octet last = t[8];
+    transpose8(t);
+    transpose8(u);
     for (int i = 0; i < BATCH; ++i) {
-      t[i] = 1.0, t[BATCH + i] = tau[i];
-      d[i] = 0.0, d[BATCH + i] = 1.0;
-    }
-    for (int k = 2; k < order; ++k) {
-      double *tk = t + k * BATCH, *dk = d + k * BATCH;
-      DEEPSPIN_INDEPENDENT
-      for (int i = 0; i < BATCH; ++i) {
-        tk[i] = 2.0 * tau[i] * tk[i - BATCH] - tk[i - 2 * BATCH];
-        dk[i] = 2.0 * (tk[i - BATCH] + tau[i] * dk[i - BATCH]) - dk[i - 2 * BATCH];
+      double *terms = a.terms + (first + i) * order, *slopes = a.slopes + (first + i) * order;
+      // T_8 ... T_1 and, since U_{-k} = -U_{k-2}, -U_6 ... -U_0, -U_{-1} = 0
+      const Octet t_back = back(t[i], last[i]), u_back = back_from_6(u[i]);
+      const Octet t_next = t8[i] * t[i] - t_back, u_next = t8[i] * u[i] + u_back;
+      store8(terms, t[i]);
+      store8(terms + 8, t_next);
+      slopes[0] = 0.0;  // T_k' = k U_{k-1}, one place on
+      store8(slopes + 1, u[i] * COUNT);
+      if (order > 16) {
+        store8(terms + 16, t8[i] * t_next - t[i]);
+        store8(slopes + 9, u_next * (COUNT + 8.0));
+        store7(slopes + 17, (t8[i] * u_next - u[i]) * (COUNT + 16.0));
+      } else {
+        store7(slopes + 9, u_next * (COUNT + 8.0));
       }
+      if (a.over[first + i] != 0.0)
+        for (int k = 0; k < order; ++k) terms[k] += slopes[k] * a.over[first + i];
     }
-    for (int k = 0; k < order; ++k)
-      DEEPSPIN_INDEPENDENT
-      for (int i = 0; i < BATCH; ++i) t[k * BATCH + i] += d[k * BATCH + i] * over[i];
-    transpose(order, BATCH, t, a.terms + first * order);
-    transpose(order, BATCH, d, a.slopes + first * order);
   }
 }
 
@@ -567,8 +641,8 @@ int64_t moments(const Problem& p, const Series<T>& s, const Chunk& c, Pairs& a, 
     };
     const int count = a.n, empty = p.sel[e] - count;
     for (int k = 0; k < count; ++k) {
-      const double r[4] = {a.u[k], a.q[k] * a.x[k] / dstd[1], a.q[k] * a.y[k] / dstd[2],
-                           a.q[k] * a.z[k] / dstd[3]};
+      const double r[4] = {a.u[k], a.q[k] * a.x[k] * a.inv_dstd[1],
+                           a.q[k] * a.y[k] * a.inv_dstd[2], a.q[k] * a.z[k] * a.inv_dstd[3]};
       for (int d = 0; d < 4; ++d) add(a.terms + k * n, a.leaf[k], d, r[d]);
     }
     if (empty == 0) return;
@@ -587,7 +661,6 @@ template <class T, class Along>
 void moments_tangent(const Problem& p, const Series<T>& s, const Chunk& c, Pairs& a, Along along,
                      T* to) {
   const int n = order<T>(), columns = s.columns[c.type];
-  const double* dstd = p.dstd + 4 * c.type;
   std::fill(to, to + size_t(c.ld) * 4 * columns, T(0));
   for_blocks(p, s, c, [&](int, int f, int i, int e, size_t row) {
     prepare_pairs(p, s, c.type, f, i, e, a);
@@ -596,12 +669,12 @@ void moments_tangent(const Problem& p, const Series<T>& s, const Chunk& c, Pairs
       along(f, i, e, a, k, v);
       const double x[3] = {a.x[k], a.y[k], a.z[k]};
       const double r_dot = (x[0] * v[0] + x[1] * v[1] + x[2] * v[2]) * a.inv_r[k];
-      const double u_dot = a.ds[k] * r_dot / dstd[0], q_dot = a.dq[k] * r_dot;
+      const double u_dot = a.ds[k] * r_dot * a.inv_dstd[0], q_dot = a.dq[k] * r_dot;
       const double tau_dot = u_dot * a.scale[k];
       double r[4] = {a.u[k]}, dot[4] = {u_dot};
       for (int d = 0; d < 3; ++d) {
-        r[d + 1] = a.q[k] * x[d] / dstd[d + 1] * tau_dot;
-        dot[d + 1] = (q_dot * x[d] + a.q[k] * v[d]) / dstd[d + 1];
+        r[d + 1] = a.q[k] * x[d] * a.inv_dstd[d + 1] * tau_dot;
+        dot[d + 1] = (q_dot * x[d] + a.q[k] * v[d]) * a.inv_dstd[d + 1];
       }
       r[0] *= tau_dot;
       const double *terms = a.terms + k * n, *slopes = a.slopes + k * n;
@@ -616,32 +689,28 @@ void moments_tangent(const Problem& p, const Series<T>& s, const Chunk& c, Pairs
 
 // dE/dx of pair k from dE/dP.
 template <class T>
-inline void pull_of_pair(const Pairs& a, int k, int n, size_t columns, const double* dstd,
-                         const T* pull_p, double* g) {
+inline void pull_of_pair(const Pairs& a, int k, int n, size_t columns, const T* pull_p, double* g) {
   const T* at = pull_p + a.leaf[k] * n;
-  const double *terms = a.terms + k * n, *slopes = a.slopes + k * n;
+  const double *terms = a.terms + k * n, *slopes = a.slopes + k * n, *inv_dstd = a.inv_dstd;
   const double x[3] = {a.x[k], a.y[k], a.z[k]};
-  const double r[4] = {a.u[k], a.q[k] * x[0] / dstd[1], a.q[k] * x[1] / dstd[2],
-                       a.q[k] * x[2] / dstd[3]};
-  constexpr int W = Simd<double>::W;
-  Vec<double> y[4] = {}, w = {};
-  for (int m = 0; m < n; m += W) {
-    Vec<double> term = load(terms + m), all = {};
+  const double r[4] = {a.u[k], a.q[k] * x[0] * inv_dstd[1], a.q[k] * x[1] * inv_dstd[2],
+                       a.q[k] * x[2] * inv_dstd[3]};
+  Octet y[4] = {};
+  for (int m = 0; m < n; m += 8) {
+    const Octet term = load8(terms + m);
+    Octet all = {};
     for (int d = 0; d < 4; ++d) {
-      Vec<double> pull;
-      if (sizeof(T) == sizeof(double))
-        pull = load(reinterpret_cast<const double*>(at + d * columns + m));
-      else
-        for (int i = 0; i < W; ++i) pull[i] = at[d * columns + m + i];
+      const Octet pull = load8(at + d * columns + m);
       y[d] += pull * term;
       all += pull * r[d];
     }
-    w += all * load(slopes + m);
+    y[0] += all * load8(slopes + m) * a.scale[k];
   }
-  double radial = (sum<double>(y[0]) + sum<double>(w) * a.scale[k]) / dstd[0] * a.ds[k];
-  double direct[3];
+  double total[4];
+  sum4(y, total);
+  double radial = total[0] * inv_dstd[0] * a.ds[k], direct[3];
   for (int c = 0; c < 3; ++c) {
-    direct[c] = sum<double>(y[c + 1]) / dstd[c + 1];
+    direct[c] = total[c + 1] * inv_dstd[c + 1];
     radial += a.dq[k] * direct[c] * x[c];
   }
   for (int c = 0; c < 3; ++c) g[c] = radial * a.inv_r[k] * x[c] + a.q[k] * direct[c];
@@ -774,7 +843,7 @@ int64_t forward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, Valu
     prepare_pairs(p, s, c.type, f, i, e, w.pairs);
     const size_t at = (size_t(f) * p.nloc + i) * p.width[e];
     for (int k = 0; k < w.pairs.n; ++k)
-      pull_of_pair(w.pairs, k, order<T>(), columns, p.dstd + 4 * c.type, w.dp + row,
+      pull_of_pair(w.pairs, k, order<T>(), columns, w.dp + row,
                    pull[e] + 3 * (at + w.pairs.slot[k]));
   });
   return outside;
@@ -1371,7 +1440,6 @@ void positions_chunk(const Problem& p, const Series<T>& s, const Chunk& c, const
   for_blocks(p, s, c, [&](int, int f, int i, int e, size_t row) {
     prepare_pairs(p, s, c.type, f, i, e, pairs);
     const size_t at = (size_t(f) * p.nloc + i) * p.width[e];
-    const double* dstd = p.dstd + 4 * c.type;
     for (int k = 0; k < pairs.n; ++k) {
       const int j = p.nlist[e][at + pairs.slot[k]];
       const int owner = j < p.nloc ? j : j - p.nloc;
@@ -1385,8 +1453,8 @@ void positions_chunk(const Problem& p, const Series<T>& s, const Chunk& c, const
         for (int b = 0; b < 3; ++b) along[d] -= virial[3 * d + b] * x[b];
       }
       double* g = pull[e] + 3 * (at + pairs.slot[k]);
-      pull_of_pair(pairs, k, n, columns, dstd, pull_p + row, g);
-      pull_of_pair(pairs, k, n, columns, dstd, p_bar + row, straight);
+      pull_of_pair(pairs, k, n, columns, pull_p + row, g);
+      pull_of_pair(pairs, k, n, columns, p_bar + row, straight);
       pull_tangent(p, c.type, pairs, k, n, columns, pull_p + row, along, bent);
       double* to = x_bar[e] + 3 * (at + pairs.slot[k]);
       for (int b = 0; b < 3; ++b) {
