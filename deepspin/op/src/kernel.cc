@@ -19,13 +19,14 @@
 // is dE/d(something).
 //
 // Centres of one type are worked on in chunks, an atom a lane of the vectors: an array
-// (features, ld) has its `ld` atoms side by side. No sum depends on how work is cut into
-// chunks or threads: results are the same to the bit.
+// (features, ld) has its `ld` atoms side by side. Chunks, and so the order
+// of all sums, do not depend on the number of threads: results are the same to the bit.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <limits>
 #include <memory>
+#include <new>
 
 #include "gemm.h"
 #include "potential.h"
@@ -37,6 +38,9 @@ namespace {
 constexpr double CELL = 2.0;       // width in u of the widest piece of a series
 constexpr int MAX_HALVINGS = 12;   // of the pieces
 constexpr int CHUNK_VECTORS = 4;   // most vectors of atoms in a chunk
+constexpr int FEW_CHUNKS = 4;      // with fewer than these, chunks are smaller
+constexpr double STEEP = 200.0;    // slope x width from which a step may hide between nodes
+constexpr int MAX_CELLS = 4096;    // of a net
 constexpr int BATCH = 8;           // pairs are padded to a multiple of this
 constexpr double UNRESOLVED_DOUBLE = 1e-14, UNRESOLVED_FLOAT = 1e-8;
 
@@ -71,6 +75,7 @@ class Scratch {
       std::free(memory_);
       memory_ = static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
       size_ = memory_ ? bytes : 0;
+      if (!memory_) throw std::bad_alloc();
     }
     return memory_;
   }
@@ -83,10 +88,10 @@ class Scratch {
 using Buffer = std::unique_ptr<char, decltype(&std::free)>;
 
 Buffer allocate(size_t bytes) {
-  return Buffer(static_cast<char*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64)), &std::free);
+  Buffer result(static_cast<char*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64)), &std::free);
+  if (!result) throw std::bad_alloc();
+  return result;
 }
-
-const char OUT_OF_MEMORY[] = "out of memory";
 
 template <class T>
 void transpose(int rows, int columns, const T* from, T* to) {  // to: (columns, rows)
@@ -401,12 +406,15 @@ struct Embedding {
 struct NodeValues {
   std::vector<std::vector<double>> t, y;  // of each layer; y[0] is the input
 
-  void run(const Net& net, int order, double begin, double width) {
+  // at the nodes of the series, or at as many points in between, the ends among them
+  void run(const Net& net, int order, double begin, double width, bool between = false) {
     t.resize(net.size() + 1);
     y.resize(net.size() + 1);
     y[0].resize(order);
-    for (int k = 0; k < order; ++k)
-      y[0][k] = begin + 0.5 * width * (1.0 + std::cos(M_PI * (2 * k + 1) / (2 * order)));
+    for (int k = 0; k < order; ++k) {
+      const double angle = between ? M_PI * k / (order - 1) : M_PI * (2 * k + 1) / (2 * order);
+      y[0][k] = begin + 0.5 * width * (1.0 + std::cos(angle));
+    }
     for (size_t l = 0; l < net.size(); ++l) {
       size_t size = size_t(net[l].n_out) * order;
       t[l + 1].resize(size);
@@ -418,10 +426,12 @@ struct NodeValues {
 
 // Coefficients from values at nodes: (node, k), so that c_gk = sum_node G_g,node X_node,k.
 struct Transform {
-  std::vector<double> forward, adjoint;
-  explicit Transform(int order) : forward(order * order), adjoint(order * order) {
+  std::vector<double> forward, adjoint, between;  // between: values in between of c_gk
+  explicit Transform(int order)
+      : forward(order * order), adjoint(order * order), between(order * order) {
     for (int node = 0; node < order; ++node)
       for (int k = 0; k < order; ++k) {
+        between[k * order + node] = std::cos(M_PI * (node * k % (2 * order - 2)) / (order - 1));
         double angle = M_PI * ((2 * node + 1) * k % (4 * order)) / (2 * order);
         double value = std::cos(angle) * (k ? 2.0 : 1.0) / order;
         forward[node * order + k] = adjoint[k * order + node] = value;
@@ -429,9 +439,42 @@ struct Transform {
   }
 };
 
+// Bound of the slopes of all arguments of tanh in a net.
+double steepest(const Net& net) {
+  double result = 0.0;
+  std::vector<double> slope(1, 1.0);  // of the layer's input
+  for (const Layer& layer : net) {
+    const Weights<double> w(layer);
+    std::vector<double> next(w.n_out);
+    for (int o = 0; o < w.n_out; ++o) {
+      double all = 0.0;
+      for (int i = 0; i < w.n_in; ++i) all += std::abs(w.matrix[size_t(i) * w.n_out + o]) * slope[i];
+      result = std::max(result, all);
+      next[o] = std::abs(w.idt ? w.idt[o] : 1.0) * all + (w.residual ? slope[o % w.n_in] : 0.0);
+    }
+    slope.swap(next);
+  }
+  return result;
+}
+
+// Whether the series of one piece is right in between of its nodes too. A tanh that steps
+// from one node to the next, or beyond the last, leaves no trace in the last terms.
+bool right_between(const Net& net, int order, double unresolved, const Transform& transform,
+                   double begin, double width, const double* coefficients, double largest) {
+  const int channels = net.back().n_out;
+  NodeValues points;
+  points.run(net, order, begin, width, true);
+  std::vector<double> values(size_t(channels) * order);
+  gemm<double>(channels, order, order, coefficients, order, 1, transform.between.data(), order,
+               values.data(), order);
+  for (size_t k = 0; k < values.size(); ++k)
+    if (std::abs(values[k] - points.y.back()[k]) > 100.0 * unresolved * largest) return false;
+  return true;
+}
+
 // Halve [begin, begin + width) until the series resolve the net. False if they never do.
-bool expand(const Net& net, int order, double unresolved, const Transform& transform, double begin,
-            double width, int halvings, NodeValues& nodes, Leaves& leaves,
+bool expand(const Net& net, double slope, int order, double unresolved, const Transform& transform,
+            double begin, double width, int halvings, NodeValues& nodes, Leaves& leaves,
             std::vector<double>& coefficients) {
   nodes.run(net, order, begin, width);
   const int channels = net.back().n_out;
@@ -447,7 +490,10 @@ bool expand(const Net& net, int order, double unresolved, const Transform& trans
       largest = std::max(largest, value);
       if (k >= order - 2) tail = std::max(tail, value);
     }
-  if (!(tail > unresolved * largest) || !std::isfinite(largest)) {
+  const bool resolved = !(tail > unresolved * largest) &&
+                        (!(slope * width > STEEP) ||
+                         right_between(net, order, unresolved, transform, begin, width, c, largest));
+  if (resolved || !std::isfinite(largest)) {
     leaves.begin.push_back(begin);
     leaves.width.push_back(width);
     return true;
@@ -455,7 +501,7 @@ bool expand(const Net& net, int order, double unresolved, const Transform& trans
   coefficients.resize(offset);
   if (halvings == 0) return false;
   for (double from : {begin, begin + 0.5 * width})
-    if (!expand(net, order, unresolved, transform, from, 0.5 * width, halvings - 1, nodes, leaves,
+    if (!expand(net, slope, order, unresolved, transform, from, 0.5 * width, halvings - 1, nodes, leaves,
                 coefficients))
       return false;
   return true;
@@ -466,7 +512,10 @@ class Cells {
  public:
   Cells() { std::fill(seen_, seen_ + 64, std::numeric_limits<int64_t>::min()); }
   void add(double u) {
-    if (!(std::abs(u) < 1e15)) return;
+    if (!(std::abs(u) < 1e15)) {
+      far |= std::isfinite(u);
+      return;
+    }
     int64_t cell = int64_t(std::floor(u / CELL));
     int64_t& seen = seen_[cell & 63];
     if (seen == cell) return;
@@ -474,6 +523,7 @@ class Cells {
     cells.push_back(cell);
   }
   std::vector<int64_t> cells;
+  bool far = false;  // asked for where no cell is
 
  private:
   int64_t seen_[64];
@@ -539,11 +589,12 @@ struct Chunk {
   int type, first, n, ld;  // centres first ... first + n - 1 of the type, over all frames
 };
 
+// The same for any number of threads, because sums over atoms are sums over chunks.
 template <class T>
 std::vector<Chunk> chunks_of(const Problem& p) {
   constexpr int W = Simd<T>::W;
   const int64_t total = int64_t(p.nf) * p.nloc;
-  const int64_t share = (total + 2 * p.threads - 1) / (2 * p.threads);
+  const int64_t share = (total + FEW_CHUNKS - 1) / FEW_CHUNKS;
   const int size = int(std::min<int64_t>(CHUNK_VECTORS * W, std::max<int64_t>(2 * W, share)));
   std::vector<Chunk> chunks;
   for (int t = 0; t < p.ntypes; ++t) {
@@ -923,11 +974,20 @@ const char* expand_all(const Problem& p, const Embedding& embedding, Series<T>& 
     std::vector<double> coefficients;
   };
   std::vector<Piece> pieces;
+  std::vector<double> slopes;
+  for (const Net& net : embedding.nets) slopes.push_back(steepest(net));
   for (int k = 0; k < nnets; ++k) {
     std::vector<int64_t> cells;
-    for (auto& part : found) cells.insert(cells.end(), part[k].cells.begin(), part[k].cells.end());
+    bool far = false;
+    for (auto& part : found) {
+      cells.insert(cells.end(), part[k].cells.begin(), part[k].cells.end());
+      far |= part[k].far;
+    }
     std::sort(cells.begin(), cells.end());
     cells.erase(std::unique(cells.begin(), cells.end()), cells.end());
+    if (far || cells.size() > MAX_CELLS)
+      return "points are too near each other for the kernels. Set DEEPSPIN_KERNELS=0 to go on "
+             "without them";
     for (int64_t cell : cells) pieces.push_back({k, cell, false, {}, {}});
   }
   static const Transform transform_double(order_of(false)), transform_float(order_of(true));
@@ -936,13 +996,16 @@ const char* expand_all(const Problem& p, const Embedding& embedding, Series<T>& 
   parallel(p.threads, int(pieces.size()), [&](int k) {
     Piece& piece = pieces[k];
     NodeValues nodes;
-    piece.resolved = expand(embedding.nets[piece.net], n, unresolved, transform, CELL * piece.cell, CELL,
-                            MAX_HALVINGS, nodes, piece.leaves, piece.coefficients);
+    piece.resolved = expand(embedding.nets[piece.net], slopes[piece.net], n, unresolved, transform,
+                            CELL * piece.cell, CELL, MAX_HALVINGS, nodes, piece.leaves,
+                            piece.coefficients);
   });
   s.leaves.assign(nnets, Leaves());
   coefficients.assign(nnets, {});
   for (const Piece& piece : pieces) {
-    if (!piece.resolved) return "an embedding net is too steep for the kernels";
+    if (!piece.resolved)
+      return "an embedding net is too steep for the kernels. Set DEEPSPIN_KERNELS=0 to go on without "
+             "them";
     Leaves& leaves = s.leaves[piece.net];
     leaves.begin.insert(leaves.begin.end(), piece.leaves.begin.begin(), piece.leaves.begin.end());
     leaves.width.insert(leaves.width.end(), piece.leaves.width.begin(), piece.leaves.width.end());
@@ -953,7 +1016,7 @@ const char* expand_all(const Problem& p, const Embedding& embedding, Series<T>& 
     if (s.leaves[k].size() == 0) {
       s.leaves[k].begin.assign(1, 0.0);
       s.leaves[k].width.assign(1, CELL);
-      coefficients[k].assign(size_t(p.channels) * n, std::numeric_limits<double>::quiet_NaN());
+      coefficients[k].assign(size_t(p.channels) * n, 0.0);
     }
   return nullptr;
 }
@@ -1005,7 +1068,6 @@ const char* forward(const Problem& p, Forward& out) {
       return arena.used();
     };
     char* kept = static_cast<char*>(out.keep(lay_out(Arena())));
-    if (!kept) return OUT_OF_MEMORY;
     lay_out(Arena(kept));
   } else {
     auto lay_out = [&](Arena arena) {
@@ -1013,7 +1075,6 @@ const char* forward(const Problem& p, Forward& out) {
       return arena.used();
     };
     own = allocate(lay_out(Arena()));
-    if (!own) return OUT_OF_MEMORY;
     lay_out(Arena(own.get()));
   }
   if (p.tables.empty()) {
@@ -1030,14 +1091,12 @@ const char* forward(const Problem& p, Forward& out) {
   std::vector<double*> pull;
   for (int e = 0; e < p.nblocks; ++e) {
     memory.push_back(allocate(centres * p.width[e] * 3 * sizeof(double)));
-    if (!memory.back()) return OUT_OF_MEMORY;
     pull.push_back(reinterpret_cast<double*>(memory.back().get()));
     if (std::any_of(p.excluded.begin(), p.excluded.end(), [](char x) { return x; }) || p.sel[e] == 0)
       std::fill(pull[e], pull[e] + centres * p.width[e] * 3, 0.0);
   }
   std::fill(out.atom_ener, out.atom_ener + centres, 0.0);
   std::atomic<int64_t> outside{0};
-  std::atomic<bool> failed{false};
   parallel(p.threads, int(chunks.size()), [&](int k) {
     static thread_local Scratch scratch;
     Values<T> local;
@@ -1048,15 +1107,9 @@ const char* forward(const Problem& p, Forward& out) {
       if (!out.keep) v.place(p, s, chunks[k], arena);
       return arena.used();
     };
-    char* base = scratch.at_least(lay_out(Arena()));
-    if (!base) {
-      failed = true;
-      return;
-    }
-    lay_out(Arena(base));
+    lay_out(Arena(scratch.at_least(lay_out(Arena()))));
     outside += forward_chunk(p, s, chunks[k], v, w, out.atom_ener, pull);
   });
-  if (failed) return OUT_OF_MEMORY;
   out.extrapolated = outside;
   std::fill(out.force, out.force + centres * 6, 0.0);
   std::fill(out.atom_virial, out.atom_virial + centres * 9, 0.0);
@@ -1529,9 +1582,7 @@ const char* backward(const Problem& p, Backward& in) {
     return arena.used();
   };
   static thread_local Scratch kept_adjoints;
-  char* base = kept_adjoints.at_least(place_adjoints(Arena()));
-  if (!base) return OUT_OF_MEMORY;
-  place_adjoints(Arena(base));
+  place_adjoints(Arena(kept_adjoints.at_least(place_adjoints(Arena()))));
   const bool positions = in.points != nullptr;
   const size_t centres = size_t(p.nf) * p.nloc;
   std::vector<Buffer> memory;
@@ -1539,7 +1590,6 @@ const char* backward(const Problem& p, Backward& in) {
   for (int k = 0; positions && k < 2 * p.nblocks; ++k) {
     const size_t bytes = centres * p.width[k / 2] * 3 * sizeof(double);
     memory.push_back(allocate(bytes));
-    if (!memory.back()) return OUT_OF_MEMORY;
     std::memset(memory.back().get(), 0, bytes);
     (k % 2 ? pull : x_bar).push_back(reinterpret_cast<double*>(memory.back().get()));
   }
@@ -1549,7 +1599,6 @@ const char* backward(const Problem& p, Backward& in) {
     for (const Layer& l : net) widest = std::max(widest, l.n_out), here += l.n_out;
     layers = std::max(layers, int(net.size())), narrow = std::max(narrow, here);
   }
-  std::atomic<bool> failed{false};
   parallel(p.threads, int(chunks.size()), [&](int k) {
     static thread_local Scratch scratch;
     const Chunk& c = chunks[k];
@@ -1566,18 +1615,12 @@ const char* backward(const Problem& p, Backward& in) {
     lay_out_work(measure);
     const size_t rest = sizeof(T) * ld * (4 * s.padded_channels + 4 * p.channels + narrow + 1 + 3 * widest) +
                         128 * (layers + 8);
-    char* memory = scratch.at_least(measure.used() + rest);
-    if (!memory) {
-      failed = true;
-      return;
-    }
-    Arena arena(memory);
+    Arena arena(scratch.at_least(measure.used() + rest));
     lay_out_work(arena);
     backward_chunk(p, s, c, values[k], in, adj[k], arena, m_dot, pairs);
     if (positions)
       positions_chunk(p, s, c, values[k], adj[k], in, p_bar, pull_p, pairs, x_bar, pull);
   });
-  if (failed) return OUT_OF_MEMORY;
   if (positions)
     parallel(p.threads, p.nf, [&](int f) { collect_positions(p, in, x_bar, pull, f); });
   if (in.weights.empty()) return nullptr;

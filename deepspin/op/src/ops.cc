@@ -128,10 +128,13 @@ class Call {
     return TF_TensorData(t);
   }
 
-  int left() const { return TF_NumInputs(context_) - next_; }
+  void end() const {  // of the inputs
+    if (next_ != TF_NumInputs(context_))
+      refuse("%d inputs were expected, nets and all. Received: %d", next_, TF_NumInputs(context_));
+  }
 
-  void fail(TF_Code code, const char* message) {
-    TF_SetStatus(status_, code, message);
+  void fail(TF_Code code, const std::string& message) {  // what Python looks for
+    TF_SetStatus(status_, code, ("deepspin: " + message).c_str());
     TF_OpKernelContext_Failure(context_, status_);
   }
 
@@ -196,6 +199,7 @@ Model read_model(Call& call) {
   }
   p.channels = widths[0].back();
   if (p.axis > p.channels) refuse("axis_neuron exceeds the embedding net's width");
+  if (int64_t(p.axis) * p.channels > MANY) refuse("the descriptor has too many components");
   for (int e = 0; e < p.nblocks; ++e) p.sel.push_back(o.next("sel", 0, MANY));
   for (int k = 0; k < p.ntypes * p.nblocks; ++k)
     p.excluded.push_back(char(o.next("excluded", 0, 1)));
@@ -301,6 +305,7 @@ template <class T>
 void compute_forward(Call& call, bool training) {
   Model m = read_model<T>(call);
   const Problem& p = m.problem;
+  call.end();
   Forward out{};
   out.atom_ener = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.nloc}));
   out.force = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3}));
@@ -334,6 +339,7 @@ void compute_backward(Call& call, bool positions) {
   in.atom_ener = call.input<double>("atom_ener_grad", TF_DOUBLE, {p.nf, p.nloc});
   in.force = call.input<double>("force_grad", TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3});
   in.atom_virial = call.input<double>("atom_virial_grad", TF_DOUBLE, {p.nf, p.nloc, 9});
+  call.end();
   const bool empty = p.nf * int64_t(p.nloc) == 0;
   if (positions) {
     in.points = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3}));

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -17,7 +18,8 @@ struct Job {
   const std::function<void(int)>* work;
   int count, helpers;  // helpers: workers that may still join
   std::atomic<int> next{0};
-  int busy = 0;  // workers within `help`
+  int busy = 0;              // workers within `take`
+  std::exception_ptr error;  // what was thrown first
 };
 
 class Pool {
@@ -45,6 +47,7 @@ class Pool {
     std::unique_lock<std::mutex> lock(mutex_);
     job_ = nullptr;
     done_.wait(lock, [&] { return job.busy == 0; });
+    if (job.error) std::rethrow_exception(job.error);
   }
 
   bool after_fork() const { return pid_ != getpid(); }
@@ -59,8 +62,13 @@ class Pool {
     return true;
   }
 
-  static void take(Job& job) {
-    for (int i; (i = job.next.fetch_add(1)) < job.count;) (*job.work)(i);
+  void take(Job& job) {  // throws nothing: others may be at work on the same job
+    try {
+      for (int i; (i = job.next.fetch_add(1)) < job.count;) (*job.work)(i);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!job.error) job.error = std::current_exception();
+    }
   }
 
   void serve() {

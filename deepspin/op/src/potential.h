@@ -77,6 +77,7 @@ struct Kernels {
 constexpr int order_of(bool single) { return single ? 16 : 24; }  // terms of a series
 
 // Runs work(0) ... work(count - 1) on at most `threads` threads, the caller's included.
+// What work throws comes out here.
 void parallel(int threads, int count, const std::function<void(int)>& work);
 
 }  // namespace deepspin
