@@ -147,7 +147,7 @@ def test_imports_are_written_as_imports():
 # --- TensorFlow -----------------------------------------------------------------------
 
 LOADED = "sorted({'tensorflow', 'keras'} & set(sys.modules))"
-NEEDS_TENSORFLOW = {"network", "tabulate"}  # the parts of utils that are nets
+NEEDS_TENSORFLOW = {"batches", "network", "tabulate"}  # parts of utils
 QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main"] + [
     module
     for module in MODULES

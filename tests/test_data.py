@@ -772,9 +772,14 @@ def test_truncate_and_take_back(four):
 # Data sets and samples ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("tables", [True, False], ids=["tables", "as they come"])
+@pytest.mark.parametrize("batch_size", [2, "auto:20"])
 @pytest.mark.parametrize("max_shapes", [1, 8])
-def test_dataset(folders, max_shapes):
-    data = load(list(folders.values()), batch_size=2, max_shapes=max_shapes)
+def test_dataset(folders, max_shapes, batch_size, tables, monkeypatch):
+    if not tables:
+        monkeypatch.setattr("deepspin.utils.data.MAX_TABLES", 0)
+    systems = list(folders.values())
+    data = load(systems, batch_size=batch_size, max_shapes=max_shapes)
     dataset = data.dataset(start=5, steps=8)
     batches = list(dataset.as_numpy_iterator())
     assert len(batches) == 8
@@ -794,12 +799,25 @@ def test_dataset(folders, max_shapes):
     assert all(static) == (max_shapes == 1)
 
 
-def test_dataset_goes_on(folders):
+@pytest.mark.parametrize("tables", [True, False], ids=["tables", "as they come"])
+def test_dataset_goes_on(folders, tables, monkeypatch):
+    monkeypatch.setattr("deepspin.utils.data.PLAN_AHEAD", 4)
+    if not tables:
+        monkeypatch.setattr("deepspin.utils.data.MAX_TABLES", 0)
     data = load(folders["a"], batch_size=3)
-    batches = data.dataset().take(7).as_numpy_iterator()
+    batches = data.dataset(start=3).take(7).as_numpy_iterator()
     for step, batch in enumerate(batches):
-        same(batch, data.batch(step))
+        same(batch, data.batch(3 + step))
     assert step == 6
+
+
+def test_size_of_tables(four):
+    """What is reckoned with is what they take, or a little more."""
+    data = load(four, batch_size=2)
+    shapes = dict.fromkeys(data.shapes)
+    arrays = tf.nest.flatten([data._table(shape) for shape in shapes])
+    size = sum(array.nbytes for array in arrays)
+    assert size < data._table_bytes() < 1.5 * size
 
 
 def test_dataset_of_the_example(example):

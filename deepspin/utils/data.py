@@ -7,8 +7,8 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, reduce
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial, reduce
 from itertools import combinations
 
 import numpy as np
@@ -32,6 +32,10 @@ MERGE_FREELY = 0.1
 MANY_SHAPES = 64
 # systems are drawn in chunks of so many steps
 CHUNK = 4096
+# frames are kept as batches need them if that takes at most so many bytes
+MAX_TABLES = 2**30
+# so many steps are planned at once, and no more than these are ever made
+PLAN_AHEAD, ENDLESS = 256, 2**60
 ATOM_LABELS = (keys.FORCE, keys.FORCE_MAG, keys.ATOM_ENER, keys.ATOM_ENER_COEFF)
 FRAME_LABELS = (keys.ENERGY, keys.VIRIAL)
 
@@ -226,6 +230,17 @@ def _pad_frames(arrays: dict, extra: int) -> dict:
         else pad(key, value)
         for key, value in arrays.items()
     }
+
+
+def _join(parts: Sequence[dict]) -> dict:
+    """Frames of several dicts of arrays, one after another."""
+
+    def join(*arrays):
+        if isinstance(arrays[0], tuple):
+            return tuple(map(join, *arrays))
+        return np.concatenate(arrays)
+
+    return {key: join(*(part[key] for part in parts)) for key in parts[0]}
 
 
 def _check_arguments(
@@ -470,7 +485,11 @@ class DataSystem:
 
     def frames(self, system: int, frames: np.ndarray) -> tuple[dict, dict]:
         """Inputs and labels of given frames of a system, as numpy arrays."""
-        data, shape = self.systems[system], self.shapes[system]
+        return self._arrays(system, frames, self.shapes[system].nframes)
+
+    def _arrays(self, system: int, frames: np.ndarray, size: int) -> tuple[dict, dict]:
+        """The same, with empty frames to make up `size`."""
+        data, shape = self.systems[system], replace(self.shapes[system], nframes=size)
         inputs, slots = collate(
             data.coord[frames],
             data.spin[frames],
@@ -496,7 +515,7 @@ class DataSystem:
                 value += 1.0
             labels[key.name] = value
             labels[f"find_{key.name}"] = np.full(nf, float(found))
-        return inputs, _pad_frames(labels, shape.nframes - nf)
+        return inputs, _pad_frames(labels, size - nf)
 
     def batch(self, step: int) -> tuple[dict, dict]:
         """Inputs and labels of the batch of a step, as numpy arrays."""
@@ -520,30 +539,54 @@ class DataSystem:
         """
         import tensorflow as tf
 
-        end = None if steps is None else start + steps
+        from deepspin.utils import batches
 
-        def generate():
-            step = start
-            while end is None or step < end:
-                yield self.batch(step)
-                step += 1
-
-        examples = [self.frames(s, np.arange(1)) for s in range(len(self.systems))]
-        signature = tf.nest.map_structure(_common_spec, *examples)
-        data = tf.data.Dataset.from_generator(generate, output_signature=signature)
+        end = ENDLESS if steps is None else start + steps
+        shapes = list(dict.fromkeys(self.shapes))
+        if self._table_bytes() <= MAX_TABLES:
+            tables = [self._table(shape) for shape in shapes]
+            plan = partial(self._rows, start, end)
+            data = batches.looked_up(plan, tables, [s.nframes for s in shapes])
+        else:
+            examples = [self.frames(s, np.arange(1)) for s in range(len(self.systems))]
+            data = batches.drawn(lambda: map(self.batch, range(start, end)), examples)
         if steps is not None:
             data = data.apply(tf.data.experimental.assert_cardinality(steps))
         options = tf.data.Options()
         options.autotune.enabled = False  # its thread may take a minute to end
         return data.prefetch(4).with_options(options)
 
+    def _table_bytes(self) -> int:
+        """Size of all tables: lists, and at most twenty numbers for an atom."""
+        return sum(
+            (system.nframes + 1) * sum(shape.natoms) * (16 * sum(shape.widths) + 160)
+            for system, shape in zip(self.systems, self.shapes, strict=True)
+        )
 
-def _common_spec(*arrays: np.ndarray):
-    """Spec of arrays that differ in some dimensions."""
-    import tensorflow as tf
+    def _table(self, shape: Shape) -> tuple[dict, dict]:
+        """All frames of the systems of a shape, an empty one after each system."""
+        parts = []
+        for s, system in enumerate(self.systems):
+            if self.shapes[s] == shape:
+                everything = np.arange(system.nframes)
+                parts.append(self._arrays(s, everything, system.nframes + 1))
+        return tuple(map(_join, zip(*parts, strict=True)))
 
-    shape = [
-        n[0] if len(set(n)) == 1 else None
-        for n in zip(*(a.shape for a in arrays), strict=True)
-    ]
-    return tf.TensorSpec(shape, arrays[0].dtype)
+    def _rows(self, start: int, end: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Table, and rows in it, of each batch; those of many batches at once."""
+        shapes = list(dict.fromkeys(self.shapes))
+        table = np.array([shapes.index(shape) for shape in self.shapes])
+        size = np.array([system.nframes + 1 for system in self.systems])
+        first = np.zeros_like(size)
+        for t in range(len(shapes)):
+            first[table == t] = np.cumsum(size[table == t]) - size[table == t]
+        width = max(shape.nframes for shape in shapes)
+        for begin in range(start, end, PLAN_AHEAD):
+            steps = range(begin, min(begin + PLAN_AHEAD, end))
+            plan = [self.plan(step) for step in steps]
+            systems = np.array([system for system, _ in plan])
+            empty = first[systems] + size[systems] - 1
+            rows = np.repeat(empty[:, None], width, axis=1)
+            for k, (system, frames) in enumerate(plan):
+                rows[k, : len(frames)] = first[system] + frames
+            yield table[systems].astype(np.int32), rows.astype(np.int32)
