@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_plot,
         _add_test,
         _add_freeze,
+        _add_compress,
         _add_show,
         _add_convert_from,
         _add_doc,
@@ -256,6 +257,67 @@ def _add_freeze(verbs, common) -> None:
         "--output",
         default="frozen_model",
         help="folder to write (default: frozen_model)",
+    )
+    _add_force(parser)
+
+
+def _add_compress(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "compress",
+        "deepspin.entrypoints.compress:compress",
+        "Replace the embedding nets of a model by tables, as exact as asked for.",
+    )
+    parser.add_argument(
+        "-i",
+        "--input",
+        default="frozen_model",
+        metavar="MODEL",
+        help="frozen model, model file, prefix of checkpoints, or DeePMD-kit's .pb "
+        "(default: frozen_model)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="compressed_model",
+        help="folder to write, like that of freeze (default: compressed_model)",
+    )
+    parser.add_argument(
+        "-t",
+        "--training-script",
+        metavar="INPUT",
+        help="input file whose data tells how near atoms come, and on which the error "
+        "is measured (default: distances that the model's training recorded)",
+    )
+    parser.add_argument(
+        "--tol",
+        type=float,
+        help="largest error of forces and magnetic forces, relative to their rms "
+        "(default: 1e-9; 1e-4 for models in float32)",
+    )
+    parser.add_argument(
+        "-s",
+        "--step",
+        type=float,
+        help="widest piece of a table in s, 1/Å; an upper limit, where DeePMD-kit's is "
+        "the width of each piece (default: as wide as --tol allows)",
+    )
+    parser.add_argument(
+        "-e",
+        "--extrapolate",
+        type=float,
+        default=5.0,
+        help="tables reach to so many times the largest 1/r of the data; nearer pairs "
+        "are extrapolated by straight lines (default: 5)",
+    )
+    parser.add_argument(
+        "-f",
+        "--frequency",
+        type=int,
+        default=1,
+        help="look for pairs beyond the tables in one of so many evaluations, -1 for "
+        "never (default: 1)",
     )
     _add_force(parser)
 

@@ -16,7 +16,7 @@ from deepspin.main import build_parser, main
 
 VERBS = (
     *("init", "check-data", "neighbor-stat", "convert-data", "train", "plot", "test"),
-    *("freeze", "show", "convert-from", "doc-train-input"),
+    *("freeze", "compress", "show", "convert-from", "doc-train-input"),
 )
 ANCHORS = [
     *("model/type_map", "model/spin", "loss"),

@@ -7,14 +7,15 @@ matrix (4), g channel of the embedding, a axis channel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from deepspin.descriptor.env_mat import environment_matrix, float32_range
-from deepspin.utils.network import embedding_layers, run
+from deepspin.descriptor.table import EmbeddingTable
+from deepspin.utils.network import embedding_layers, layer_weights, multiply, run
 
 # smaller standard deviations are replaced by this one, as DeePMD-kit does
 MIN_STD = 1e-2
@@ -62,6 +63,12 @@ class DescrptSeA(keras.layers.Layer):
         Leave `davg` at zero when statistics are taken.
     seed : int, optional
         Seed of the initial weights.
+    leaves : sequence of int, optional
+        Tables in place of the embedding nets, with so many pieces each; `compress`
+        makes them.
+    check_frequency : int
+        Of so many evaluations `DeepSpin` looks in one for pairs beyond the tables; -1
+        for none.
 
     References
     ----------
@@ -84,6 +91,8 @@ class DescrptSeA(keras.layers.Layer):
         env_protection: float = 0.0,
         set_davg_zero: bool = False,
         seed: int | None = None,
+        leaves: Sequence[int] | None = None,
+        check_frequency: int = 1,
         **kwargs,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
@@ -112,17 +121,37 @@ class DescrptSeA(keras.layers.Layer):
         self._excluded = {p for a, b in self.exclude_types for p in ((a, b), (b, a))}
         self.davg = self._statistic("davg", "zeros")
         self.dstd = self._statistic("dstd", "ones")
+        self.leaves = None if leaves is None else tuple(int(n) for n in leaves)
+        self.check_frequency = check_frequency
         self.nets = []  # flat, see `net`
-        for k in range(len(self.sel) * (1 if type_one_side else ntypes)):
+        self.tables = []
+        if self.leaves is None:
+            self._add_nets()
+        else:
+            self._add_tables()
+        self.built = True
+
+    def _add_nets(self) -> None:
+        for k in range(self.nnets):
             self.nets += embedding_layers(
                 self.neuron,
-                activation_function,
-                resnet_dt,
-                None if seed is None else (seed, 0, k),
+                self.activation_function,
+                self.resnet_dt,
+                None if self.seed is None else (self.seed, 0, k),
                 dtype=self.dtype_policy,
                 trainable=self.trainable,
             )
-        self.built = True
+
+    def _add_tables(self) -> None:
+        if len(self.leaves) != self.nnets:
+            raise ValueError(
+                f"`leaves` must have {self.nnets} entries, one for each embedding net. "
+                f"Received: {list(self.leaves)}"
+            )
+        self.tables = [
+            EmbeddingTable(n, self.neuron[-1], dtype=self.dtype_policy)
+            for n in self.leaves
+        ]
 
     def _statistic(self, name: str, initializer: str) -> keras.Variable:
         return self.add_weight(
@@ -142,18 +171,30 @@ class DescrptSeA(keras.layers.Layer):
         """Whether centres of a type do not see neighbours of another."""
         return (centre, neighbor) in self._excluded
 
+    @property
+    def nnets(self) -> int:
+        """Number of embedding nets, or of tables in their place."""
+        return len(self.sel) * (1 if self.type_one_side else self.ntypes)
+
+    def number(self, centre: int, neighbor: int) -> int:
+        """Which net, or table, a type of centre and of neighbour have."""
+        return neighbor + (0 if self.type_one_side else centre * len(self.sel))
+
     def net(self, centre: int, neighbor: int) -> list:
         """Layers of the embedding net for a type of centre and of neighbour."""
-        k = neighbor + (0 if self.type_one_side else centre * len(self.sel))
-        depth = len(self.neuron)
+        k, depth = self.number(centre, neighbor), len(self.neuron)
         return self.nets[k * depth : (k + 1) * depth]
+
+    @property
+    def table_bytes(self) -> int:
+        """Memory of the tables."""
+        return sum(np.asarray(w).nbytes for t in self.tables for w in t.weights)
 
     @property
     def native(self) -> bool:
         """Whether the compiled kernels know such a descriptor."""
-        return (
-            self.activation_function.lower() == "tanh" and self.env_protection == 0.0
-        )
+        known = bool(self.tables) or self.activation_function.lower() == "tanh"
+        return known and self.env_protection == 0.0
 
     @property
     def native_options(self) -> dict:
@@ -167,7 +208,22 @@ class DescrptSeA(keras.layers.Layer):
             "cutoff": float32_range(self.rcut, self.rcut_smth),
             "embedding": self.neuron,
             "embedding_dt": self.resnet_dt,
+            "leaves": self.leaves or (),
         }
+
+    @property
+    def native_weights(self) -> list[tf.Tensor]:
+        """Weights of the embedding nets, or the tables' coefficients."""
+        if self.tables:
+            return [tf.convert_to_tensor(t.coefficients) for t in self.tables]
+        return layer_weights(self.nets)
+
+    @property
+    def native_edges(self) -> tf.Tensor | None:
+        """Begin and width of the pieces of all tables, None for nets."""
+        if not self.tables:
+            return None
+        return tf.concat([tf.convert_to_tensor(t.edges) for t in self.tables], axis=0)
 
     def rows(
         self, diff: Sequence[tf.Tensor], filled: Sequence[tf.Tensor]
@@ -209,23 +265,51 @@ class DescrptSeA(keras.layers.Layer):
             Descriptor, shape (nf, nloc, neuron[-1] * axis_neuron).
         """
         rows = self.rows(diff, filled)
-        if self.type_one_side:
-            moments = self._moments(range(self.ntypes), natoms, rows, filled)
-        else:
-            parts = []
-            begin = 0
-            for t, n in enumerate(natoms):
-                cut = slice(begin, begin + n)
-                part = [(s[:, cut], a[:, cut]) for s, a in rows]
-                mask = [m[:, cut] for m in filled]
-                parts.append(self._moments([t], [n], part, mask))
-                begin = begin + n
-            moments = tf.concat(parts, axis=1)
+        parts = []
+        for types, counts, cut in self._sharing(natoms):
+            part = [(s[:, cut], a[:, cut]) for s, a in rows]
+            mask = [m[:, cut] for m in filled]
+            parts.append(self._moments(types, counts, part, mask))
+        moments = tf.concat(parts, axis=1)
         moments = moments / float(sum(self.sel))  # f i d g
         axis = moments[..., : self.axis_neuron]  # f i d a
         product = tf.matmul(moments, axis, transpose_a=True)  # f i g a
         shape = tf.shape(product)
         return tf.reshape(product, [shape[0], shape[1], self.dim_out])
+
+    def _sharing(self, natoms: Sequence[tf.Tensor | int]) -> Iterator[tuple]:
+        """Types of centres that share their nets, their numbers, and where they are."""
+        if self.type_one_side:
+            yield range(self.ntypes), natoms, slice(None)
+            return
+        begin = 0
+        for t, n in enumerate(natoms):
+            yield [t], [n], slice(begin, begin + n)
+            begin = begin + n
+
+    def extrapolated(
+        self,
+        diff: Sequence[tf.Tensor],
+        filled: Sequence[tf.Tensor],
+        natoms: Sequence[tf.Tensor | int],
+    ) -> tf.Tensor:
+        """Number of pairs that lie outside of the tables, int64; else see `call`."""
+        rows = self.rows(diff, filled)
+        davg, dstd = tf.convert_to_tensor(self.davg), tf.convert_to_tensor(self.dstd)
+        total = tf.zeros([], tf.int64)
+        for types, counts, cut in self._sharing(natoms):
+            atype = _types(types, counts)
+            mean = tf.gather(davg[:, 0], atype)[:, None]
+            std = tf.gather(dstd[:, 0], atype)[:, None]
+            for e, ((radial, _), mask) in enumerate(zip(rows, filled, strict=True)):
+                if self.sel[e] == 0:
+                    continue
+                visible = [not self.excludes(t, e) for t in range(self.ntypes)]
+                seen = mask[:, cut] & tf.gather(visible, atype)[:, None]
+                table = self.tables[self.number(types[0], e)]
+                outside = table.outside((radial[:, cut] - mean) / std)
+                total += tf.math.count_nonzero(seen & outside)
+        return total
 
     def _moments(
         self,
@@ -236,9 +320,7 @@ class DescrptSeA(keras.layers.Layer):
     ) -> tf.Tensor:
         """Sum of R~^T G over all slots of centres that share their nets, (f i d g)."""
         dtype = self.compute_dtype
-        atype = tf.concat(
-            [tf.fill([n], t) for t, n in zip(types, natoms, strict=True)], axis=0
-        )
+        atype = _types(types, natoms)
         davg = tf.convert_to_tensor(self.davg)
         dstd = tf.convert_to_tensor(self.dstd)
         mean = tf.gather(davg[:, 0], atype)[:, None]  # i 1
@@ -259,20 +341,30 @@ class DescrptSeA(keras.layers.Layer):
                 ],
                 axis=-1,
             )  # f i j d
-            net = self.net(types[0], e)
-            embedding = run(net, tf.cast(scaled, dtype)[..., None])  # f i j g
-            total += tf.matmul(tf.cast(matrix, dtype), embedding, transpose_a=True)
+            net = self.number(types[0], e)
+            total += self._embedded(net, matrix, scaled)
             # empty slots, all alike for one type of centre
-            nothing = -davg[:, 0] / dstd[:, 0]  # t
-            empty = tf.cast(nothing, dtype)[:, None] * run(
-                net, tf.cast(nothing, dtype)[:, None]
-            )  # t g
+            nothing = -davg[:, :1] / dstd[:, :1]  # t j
+            empty = self._embedded(net, nothing[..., None], nothing)[:, 0]  # t g
             slots = weight * (
                 float(self.sel[e]) - tf.reduce_sum(tf.cast(mask, tf.float64), axis=-1)
             )  # f i
             extra = tf.cast(slots, dtype)[..., None] * tf.gather(empty, atype)  # f i g
             total += tf.pad(extra[..., None, :], [[0, 0], [0, 0], [0, 3], [0, 0]])
         return total
+
+    def _embedded(self, number: int, matrix: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        """R~^T G with the G of a net or table: (... j d), (... j) to (... d g)."""
+        dtype = self.compute_dtype
+        matrix = tf.cast(matrix, dtype)
+        if self.tables:
+            table = self.tables[number]
+            moments = tf.matmul(matrix, table.terms(u), transpose_a=True)  # ... d k
+            return multiply(moments, table.matrix)
+        depth = len(self.neuron)
+        net = self.nets[number * depth : (number + 1) * depth]
+        embedding = run(net, tf.cast(u, dtype)[..., None])  # ... j g
+        return tf.matmul(matrix, embedding, transpose_a=True)
 
     def compute_stats(self, batches: Iterable[tuple]) -> None:
         """Set `davg` and `dstd` from data (DeePMD-kit's definition).
@@ -331,4 +423,12 @@ class DescrptSeA(keras.layers.Layer):
             "env_protection": self.env_protection,
             "set_davg_zero": self.set_davg_zero,
             "seed": self.seed,
+            "leaves": None if self.leaves is None else list(self.leaves),
+            "check_frequency": self.check_frequency,
         }
+
+
+def _types(types: Sequence[int], natoms: Sequence[tf.Tensor | int]) -> tf.Tensor:
+    """Type of each of so many centres of given types."""
+    parts = [tf.fill([n], t) for t, n in zip(types, natoms, strict=True)]
+    return tf.concat(parts, axis=0)

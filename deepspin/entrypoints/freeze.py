@@ -41,12 +41,7 @@ def freeze(*, checkpoint: str, output: str, force: bool = False) -> None:
     metadata = {} if imported else read_metadata(source)
     if not imported:
         read_config(source)
-    claim(output, force=force, folder=True)
-    if Path(output).exists() and not is_frozen(output):
-        raise OutputError(
-            f"'{output}' is no frozen model, so it is not replaced. Choose another "
-            "output."
-        )
+    claim_frozen(output, force)
     start_tensorflow()
     import tensorflow as tf
 
@@ -57,3 +52,21 @@ def freeze(*, checkpoint: str, output: str, force: bool = False) -> None:
     engine = {"deepspin": __version__, "tensorflow": tf.__version__}
     write(model, output, {**metadata, **engine, "source": str(source)})
     log.info("%s: %s frozen into %s", source, " ".join(model.type_map), output)
+
+
+def claim_frozen(output: str, force: bool) -> None:
+    """Make sure that a frozen model can be written, see `deepspin.utils.outputs.claim`.
+
+    Parameters
+    ----------
+    output : str
+        Folder to write.
+    force : bool
+        Whether it may replace a frozen model.
+    """
+    claim(output, force=force, folder=True)
+    if Path(output).exists() and not is_frozen(output):
+        raise OutputError(
+            f"'{output}' is no frozen model, so it is not replaced. Choose another "
+            "output."
+        )

@@ -81,6 +81,8 @@ def _rows(path: Path, model: dict, metadata: dict):
         yield "nearest in training", f"{metadata['min_nbor_dist']:.4f} Å"
     yield "descriptor", _net(descriptor) + f", axis_neuron {descriptor['axis_neuron']}"
     yield "fitting net", _net(fitting)
+    if "compressed" in metadata:
+        yield "compressed", _tables(metadata["compressed"])
     yield "weights", f"{_count(descriptor, fitting, len(names)):,} to train"
 
 
@@ -96,6 +98,15 @@ def _kind(path: Path) -> str:
 def _magnetic(type_map: list[str], spin: dict, text: str) -> list[str]:
     pairs = zip(type_map, spin["use_spin"], strict=True)
     return [text.format(name) for name, magnetic in pairs if magnetic]
+
+
+def _tables(report: dict) -> str:
+    text = f"{sum(report['pieces'])} pieces in {len(report['pieces'])} tables, "
+    text += f"{report['bytes'] / 1000:.0f} kB"
+    if "error" not in report:
+        return text + f", within {report['table_error']:.1e} of the embedding nets"
+    worst = max(report["error"][name]["max"] for name in ("force", "force_mag"))
+    return text + f", forces within {worst:.1e} of their rms"
 
 
 def _spin_rows(type_map: list[str], spin: dict, metadata: dict):
@@ -132,6 +143,8 @@ def _count(descriptor: dict, fitting: dict, nblocks: int) -> int:
 
     embedding = [1, *descriptor["neuron"]]
     nets = nblocks * (1 if descriptor["type_one_side"] else descriptor["ntypes"])
+    if descriptor.get("leaves"):
+        nets = 0
     total = nets * dense(embedding)
     if descriptor["resnet_dt"]:
         total += nets * steps(embedding, True)

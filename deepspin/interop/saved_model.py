@@ -54,7 +54,8 @@ class FrozenModel(tf.Module):
     lattice shifts: the separation is ``coord[nlist] + shift @ box - coord``. Both
     return a dict of ``energy``, ``atom_ener``, ``force``, ``force_mag``, ``virial``,
     ``atom_virial``, and ``dropped`` (nf,), the number of neighbours beyond ``sel``
-    that were left out.
+    that were left out. Those of a compressed model also return ``extrapolated`` (), the
+    number of pairs, of all frames, that are nearer than its tables reach.
 
     Parameters
     ----------
@@ -145,7 +146,10 @@ class FrozenModel(tf.Module):
             else outputs[key.name]
             for key in keys.OUTPUTS
         }
-        return {**result, "dropped": dropped}
+        result["dropped"] = dropped
+        if "extrapolated" in outputs:
+            result["extrapolated"] = outputs["extrapolated"]
+        return result
 
     def _neighbors(self, inputs, atype, nlist, shift):
         """Nearest `sel` points of each type and their shifts, from all atoms near.

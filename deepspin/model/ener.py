@@ -36,7 +36,8 @@ class SpinEnergyModel(keras.Model):
     Outputs: ``energy`` (nf,), ``atom_ener`` (nf, nloc), ``force``, ``force_mag`` (nf,
     nloc, 3), ``virial`` (nf, 3, 3), ``atom_virial`` (nf, nloc, 3, 3), units and signs
     as in `deepspin.keys`; ``mask``, ``mask_mag`` (nf, nloc): 1 where there is an atom,
-    and where it carries a spin.
+    and where it carries a spin. Of a compressed model also ``extrapolated`` (), the
+    number of pairs beyond its tables.
 
     Parameters
     ----------
@@ -110,6 +111,11 @@ class SpinEnergyModel(keras.Model):
         return {**outputs, "mask": mask, "mask_mag": mask * magnetic}
 
     @property
+    def compressed(self) -> bool:
+        """Whether tables stand for the embedding nets."""
+        return bool(self.descriptor.tables)
+
+    @property
     def native(self) -> bool:
         """Whether the compiled kernels do the work."""
         return self._operations() is not None
@@ -137,7 +143,7 @@ class SpinEnergyModel(keras.Model):
             fitting_dt=fitting.resnet_dt,
             **descriptor.native_options,
         )
-        energy, force_points, atom_virial, _ = potential(
+        energy, force_points, atom_virial, outside = potential(
             operations,
             points,
             offset,
@@ -147,7 +153,8 @@ class SpinEnergyModel(keras.Model):
             inputs["nlist"],
             inputs["shift"],
             (descriptor.davg, descriptor.dstd),
-            [*layer_weights(descriptor.nets), *layer_weights(fitting.nets)],
+            [*descriptor.native_weights, *layer_weights(fitting.nets)],
+            edges=descriptor.native_edges,
             training=training,
         )
         atom_ener = energy + mask * fitting.constants(natoms)
@@ -160,6 +167,7 @@ class SpinEnergyModel(keras.Model):
             "force_mag": force_mag,
             "virial": tf.reshape(tf.reduce_sum(atom_virial, axis=1), [-1, 3, 3]),
             "atom_virial": tf.reshape(atom_virial, [shape[0], shape[1], 3, 3]),
+            **({"extrapolated": outside} if self.compressed else {}),
         }
 
     def _plain(
@@ -188,7 +196,12 @@ class SpinEnergyModel(keras.Model):
             "force_mag": force_mag,
             "virial": virial,
             "atom_virial": atom_virial,
-        }
+        } | self._extrapolated(diff, filled, natoms)
+
+    def _extrapolated(self, diff: list, filled: list, natoms: list) -> dict:
+        if not self.compressed:
+            return {}
+        return {"extrapolated": self.descriptor.extrapolated(diff, filled, natoms)}
 
     def descriptors(self, inputs: dict) -> tf.Tensor:
         """Descriptor of each atom, shape (nf, nloc, dim_out)."""
@@ -324,6 +337,11 @@ class SpinEnergyModel(keras.Model):
             More arguments of `keras.Model.compile`; `loss_weights` and `metrics` have
             no use here and are refused.
         """
+        if self.compressed:
+            raise ValueError(
+                "A compressed model cannot be trained: its embedding nets are tables. "
+                "Train before compressing, the model that it was made of."
+            )
         unused = {"loss_weights", "metrics", "weighted_metrics"} & {
             k for k, v in kwargs.items() if v is not None
         }
@@ -409,7 +427,9 @@ class SpinEnergyModel(keras.Model):
 
     def predict_step(self, data) -> dict:
         """Predict one batch; labels, if any, are ignored."""
-        return self(data[0] if isinstance(data, tuple) else data, training=False)
+        outputs = self(data[0] if isinstance(data, tuple) else data, training=False)
+        outputs.pop("extrapolated", None)  # a number of no frame
+        return outputs
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -152,7 +152,13 @@ def _load_origin(
     """Model to begin with and where it came from."""
     if checkpoint is not None:
         path = resolve_checkpoint(checkpoint)
-        return path, load_model(path)
+        model = load_model(path)
+        if model.compressed:
+            raise InputError(
+                f"'{path}' is compressed, and tables cannot be trained. Train before "
+                "compressing: begin with the model that it was made of."
+            )
+        return path, model
     if frozen is not None:
         if not str(frozen).endswith(".pb"):
             raise InputError(
