@@ -53,6 +53,8 @@ class DeepSpin:
         self.model = model
         self._warned = False  # of neighbours beyond `sel`
         self._warned_of_spins = False  # on types without spin
+        self._warned_of_tables = False  # of pairs beyond a compressed model's
+        self._evaluations = 0
         self._search = Search(SKIN)
         jit_compile = jit_compile and not model.native
         self._call = tf.function(
@@ -152,6 +154,7 @@ class DeepSpin:
         types = np.broadcast_to(atype, (nf, atype.size))
         inputs, slots = collate(coord, spin, box, types, neighbors, shape)
         outputs = self._call(tf.nest.map_structure(tf.constant, inputs))
+        self._check_tables(outputs)
         rows = np.arange(nf)[:, None]
         return {
             key.name: outputs[key.name].numpy()[rows, slots]
@@ -231,6 +234,23 @@ class DeepSpin:
                     list(self.model.descriptor.sel),
                     found.found.tolist(),
                 )
+
+    def _check_tables(self, outputs: dict) -> None:
+        """Warn, once, of pairs that a compressed model does not know."""
+        every = self.model.descriptor.check_frequency
+        due = every > 0 and self._evaluations % every == 0
+        self._evaluations += 1
+        if "extrapolated" not in outputs or not due or self._warned_of_tables:
+            return
+        outside = int(outputs["extrapolated"])
+        if outside:
+            self._warned_of_tables = True
+            log.warning(
+                "%d pairs are nearer than the tables of the compressed model reach; "
+                "there they go on as straight lines. Compress again with these frames "
+                "among the data (-t) or with a larger -e, or use the model as it was",
+                outside,
+            )
 
 
 def _any_size(model: SpinEnergyModel) -> dict:
