@@ -29,8 +29,8 @@ SECTIONS = {
     " understood, its usage comes first, and the exit status is 2.",
     "Model files": "Mistakes in the files after `-m`, `-r`, `-i` and `-f`.",
     "Python": "Mistakes in calls from Python. `model` is a small model of Ni and O,"
-    " `potential` is `deepspin.DeepSpin(model)`; `coord`, `box`, `types` and `spin` are"
-    " a frame of NiO with four atoms.",
+    " `compressed` is one with tables, `potential` is `deepspin.DeepSpin(model)`;"
+    " `coord`, `box`, `types` and `spin` are a frame of NiO with four atoms.",
 }
 # what varies from run to run or between versions of libraries
 VARIES = "{...}"
@@ -70,6 +70,8 @@ RUN = {  # what an earlier training left
     "model.ckpt-5.keras": "a model",
     "checkpoint": 'model_checkpoint_path: "model.ckpt-5.keras"\n',
 }
+
+TABLES = (1,) * 6  # pieces of the tables of a compressed model
 
 Step = Callable[[], None]
 
@@ -371,6 +373,7 @@ def names_for_python() -> dict:
 
     Path("model.keras").write_bytes(model_bytes())
     model = deepspin.load_model("model.keras")
+    Path("compressed.keras").write_bytes(model_bytes(leaves=TABLES))
     return {
         "np": np,
         "deepspin": deepspin,
@@ -378,6 +381,7 @@ def names_for_python() -> dict:
         "load_system": load_system,
         "gen_doc": gen_doc,
         "model": model,
+        "compressed": deepspin.load_model("compressed.keras"),
         "potential": deepspin.DeepSpin(model),
         "coord": COORD,
         "box": BOX,
@@ -1149,6 +1153,37 @@ MISTAKES = {
         "'data' is no frozen model, so it is not replaced. Choose another output.",
         model("model.keras"),
     ),
+    "tolerance of nothing": typed(
+        "Ask for exact tables.",
+        "compress --tol 0",
+        "--tol must be above 0. Received: 0.0",
+    ),
+    "tables end early": typed(
+        "Ask for tables that end before the data does.",
+        "compress -e 0.5",
+        "-e must be 1 or more: tables hold what the data holds, and beyond. Received: "
+        "0.5",
+    ),
+    "look in no evaluation": typed(
+        "Look beyond the tables in one of no evaluations.",
+        "compress -f 0",
+        "-f must be 1 or more evaluations, or -1 for never. Received: 0",
+    ),
+    "range of tables": typed(
+        "Compress a model that does not know its data.",
+        "compress -i model.keras",
+        "'model.keras' does not tell how near atoms came in its training, so that the "
+        "range of the tables is not known. Give the input file of its training by -t.",
+        model("model.keras"),
+    ),
+    "tolerance below rounding": typed(
+        "Ask for tables that are more exact than numbers.",
+        "compress -i model.keras -t input.json --tol 1e-17",
+        "A tolerance of 1e-17 is out of reach of rounding: forces of the compressed "
+        "model differ by {...} of their rms at best. Give a larger --tol, such as "
+        "{...}.",
+        model("model.keras"),
+    ),
     "no checkpoint": typed(
         "Restart from a checkpoint that is not there.",
         "train input.json -r modle.ckpt",
@@ -1319,6 +1354,29 @@ MISTAKES = {
         model("old.keras", compiled=True),
         option("model/descriptor/trainable", False),
     ),
+    "compressed twice": file(
+        "Compress a compressed model.",
+        "compress -i compressed.keras",
+        "'compressed.keras' is compressed already. Compress the model that it was made "
+        "of.",
+        model("compressed.keras", leaves=TABLES),
+    ),
+    "train a compressed model": file(
+        "Train from a compressed model.",
+        "train input.json -i compressed.keras",
+        "'compressed.keras' is compressed, and tables cannot be trained. Train before "
+        "compressing: begin with the model that it was made of.",
+        model("compressed.keras", leaves=TABLES),
+    ),
+    "tables of relu": file(
+        "Compress a model whose embedding nets have kinks.",
+        "compress -i relu.keras -t input.json",
+        "64 pieces of a table do not hold an embedding net to {...} of its largest "
+        "value and slope, with the activation function 'relu' in float64. Only smooth "
+        "nets can be tabulated (tanh, gelu, silu, sigmoid, softplus; relu, relu6 and "
+        "silut are not smooth): use the model as it is, or a larger --tol.",
+        model("relu.keras", activation_function="relu"),
+    ),
     "compressed graph": file(
         "Begin from a compressed model.",
         "train input.json -f base.pb",
@@ -1379,6 +1437,17 @@ MISTAKES = {
         "itself.",
     ),
     # --- Python -----------------------------------------------------------------------
+    "compile a compressed model": python(
+        "Train a compressed model with Keras.",
+        'compressed.compile("adam", deepspin.EnerSpinLoss())',
+        "A compressed model cannot be trained: its embedding nets are tables. Train "
+        "before compressing, the model that it was made of.",
+    ),
+    "tables too few": python(
+        "Give fewer tables than there are embedding nets.",
+        "deepspin.DescrptSeA(4.0, 3.0, [20, 20, 20], 2, leaves=[3, 3])",
+        "`leaves` must have 6 entries, one for each embedding net. Received: [3, 3]",
+    ),
     "types are names": python(
         "Give elements as types.",
         'potential.eval(coord, box, ["Ni", "Ni", "O", "O"], spin)',
