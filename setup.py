@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the kernels, where a C++ compiler is there; all else is in setup.cfg.
 
-Neither a missing compiler nor a failing one is an error: deepspin then does the same work
-with TensorFlow's operations, more slowly, and says so in one line.
+Neither a missing compiler nor a failing one is an error: deepspin then does the same
+work with TensorFlow's operations, more slowly, and says so in one line.
+
+``CXX`` and ``CXXFLAGS`` are respected. ``DEEPSPIN_BUILD=base`` leaves out instruction
+sets that not every processor has, and takes a third of the time.
 """
 
 import os
 import platform
+import runpy
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +20,20 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # before setuptools 70, for `setup.py build_ext --inplace`
+    bdist_wheel = object
+
 SOURCES = Path("deepspin/op/src")
+FINGERPRINT = runpy.run_path("deepspin/op/sources.py")["fingerprint"](SOURCES)
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS += ["-Wno-psabi"]  # of vectors within one file
 WIDE = ["-mprefer-vector-width=512"]
 # the kernels, once for each instruction set; the processor's is chosen when they run
 INSTRUCTION_SETS = {"base": []}
-if platform.machine() in ("x86_64", "AMD64"):
+EVERY_SET = os.environ.get("DEEPSPIN_BUILD") != "base"
+if EVERY_SET and platform.machine() in ("x86_64", "AMD64"):
     INSTRUCTION_SETS["v3"] = ["-mavx2", "-mfma", "-mbmi2"]
     INSTRUCTION_SETS["v4"] = [
         *INSTRUCTION_SETS["v3"],
@@ -29,12 +42,13 @@ if platform.machine() in ("x86_64", "AMD64"):
     ]
 
 Job = tuple[str, str, list[str]]  # source, name of the object, flags
+POOL = ("pool.cc", "pool", [*FLAGS, f'-DDEEPSPIN_SOURCES="{FINGERPRINT}"'])
 
 
 def kernel_jobs() -> list[Job]:
     """What to compile for the operations."""
     define = ["-DDEEPSPIN_X86"] if "v3" in INSTRUCTION_SETS else []
-    jobs = [("ops.cc", "ops", [*FLAGS, *define]), ("pool.cc", "pool", FLAGS)]
+    jobs = [("ops.cc", "ops", [*FLAGS, *define]), POOL]
     for name, flags in INSTRUCTION_SETS.items():
         own = [*FLAGS, *flags, f"-DDEEPSPIN_ISA={name}"]
         jobs.append(("kernel.cc", f"kernel_{name}", own))
@@ -44,7 +58,7 @@ def kernel_jobs() -> list[Job]:
 def neighbor_jobs() -> list[Job]:
     """What to compile for neighbour lists; the same rounding as numpy's."""
     exact = [*FLAGS, "-ffp-contract=off"]
-    return [("neighbors.cc", "neighbors", exact), ("pool.cc", "pool", FLAGS)]
+    return [("neighbors.cc", "neighbors", exact), POOL]
 
 
 JOBS = {"libdeepspin": kernel_jobs(), "libneighbors": neighbor_jobs()}
@@ -68,7 +82,7 @@ class BuildKernels(build_ext):
             with tempfile.TemporaryDirectory() as folder:
                 self._build(target, Path(folder), JOBS[target.stem])
         except Exception as error:
-            print(f"deepspin: no kernels: {error}", file=sys.stderr)  # noqa: T201
+            print(f"deepspin: no {target.name}: {error}", file=sys.stderr)  # noqa: T201
             target.unlink(missing_ok=True)
 
     def _build(self, target: Path, folder: Path, jobs: list[Job]) -> None:
@@ -79,7 +93,7 @@ class BuildKernels(build_ext):
             source, name, flags = job
             out = str(folder / f"{name}.o")
             command = [*compiler, *flags, *extra, "-c", str(SOURCES / source)]
-            self.spawn([*command, "-o", out])
+            run([*command, "-o", out])
             return out
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -88,7 +102,24 @@ class BuildKernels(build_ext):
         link = ["-shared", "-pthread", "-Wl,-undefined,dynamic_lookup"]
         if sys.platform != "darwin":
             link = link[:2]
-        self.spawn([*compiler, *extra, *link, *objects, "-o", str(target)])
+        run([*compiler, *extra, *link, *objects, "-o", str(target)])
+
+
+def run(command: list[str]) -> None:
+    """Run a compiler; of its complaints show one line."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.splitlines() or [f"exit status {done.returncode}"]
+        line = next((x for x in lines if "error" in x.lower()), lines[-1])
+        raise RuntimeError(f"{line} (from {' '.join(command)})")
+
+
+class Wheel(bdist_wheel):
+    """A wheel for one platform and any Python: the libraries know nothing of Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Tags in the name of the wheel."""
+        return "py3", "none", super().get_tag()[2]
 
 
 setup(
@@ -101,5 +132,5 @@ setup(
         )
         for library, jobs in JOBS.items()
     ],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

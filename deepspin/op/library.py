@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from deepspin import env
+from deepspin.op.sources import is_stale
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +26,16 @@ PATH = Path(__file__).with_name("libdeepspin.so")
 _plain: ContextVar[bool] = ContextVar("deepspin_plain", default=False)
 
 
+class KernelError(RuntimeError):
+    """Something that the kernels cannot do, with what to do about it."""
+
+
 @cache
 def _load():
     """Operations of the library; None, with one line in the log, without it."""
     if not env.kernels_wanted():
         return None
+    env.instruction_set()  # a mistake in it is to be known now
     slower = "training and evaluation are several times slower"
     if not PATH.is_file():
         log.warning(
@@ -36,6 +43,13 @@ def _load():
         )
         return None
     try:
+        if is_stale(PATH):
+            log.warning(
+                "the kernels were compiled from other sources than these: %s. "
+                "`pip install -e .` compiles them anew",
+                slower,
+            )
+            return None
         return tf.load_op_library(str(PATH))
     except Exception as error:  # another libc, another processor, a damaged file, ...
         reason = " ".join(str(error).split())
@@ -70,6 +84,18 @@ def plain_tensorflow() -> Iterator[None]:
         yield
     finally:
         _plain.reset(token)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Within, errors of the kernels are `KernelError`, without TensorFlow's frills."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"deepspin: (.+?)(?:\n|\s*\[\[| \[Op:|$)", error.message)
+        if found is None:
+            raise
+        raise KernelError(f"{found[1]}.") from error
 
 
 def threads() -> int:

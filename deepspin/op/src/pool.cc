@@ -11,6 +11,16 @@
 
 #include "potential.h"
 
+#if !defined(DEEPSPIN_SOURCES)
+#define DEEPSPIN_SOURCES "unknown"
+#endif
+
+// read by deepspin/op/sources.py
+extern "C" {
+extern const char deepspin_sources[];
+const char deepspin_sources[] = "deepspin sources: " DEEPSPIN_SOURCES;
+}
+
 namespace deepspin {
 namespace {
 
