@@ -7,6 +7,7 @@ import invariants
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from twins import INPUTS, assert_twins, compare, everything, random_inputs, steepen
@@ -330,3 +331,61 @@ def test_step_where_pieces_of_series_meet(slope, where, make_model, make_cluster
     davg[0, 0] = 1 / apart - (where + 0.5 / slope) * dstd[0, 0]
     model.descriptor.davg.assign(davg)
     assert right_or_refused(model, inputs) == (slope < 1e3)
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-5, 1e-9, 1e-13, 1e-15, 1e-100])
+def test_points_near_each_other(distance, make_model):
+    """So near that no piece of a series reaches there: right, or an error."""
+    model = make_model("NiO", **SMALL)
+    inputs = random_inputs(model, nf=1)
+    inputs["coord"] *= distance
+    inputs["spin"] *= distance
+    inputs["shift"] = tuple(tf.zeros_like(s) for s in inputs["shift"])
+    with library.plain_tensorflow():
+        want = model(inputs)["atom_ener"]
+    try:
+        found = model(inputs)["atom_ener"]
+    except tf.errors.InvalidArgumentError as error:
+        assert distance < 1e-13
+        assert "too near each other for the kernels" in error.message
+        return
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
+# -- errors, as users see them ---------------------------------------------------------
+
+STEEP = (
+    "an embedding net is too steep for the kernels. Set DEEPSPIN_KERNELS=0 to go on "
+    "without them."
+)
+
+
+def test_error_of_an_evaluation(make_model, make_nio):
+    model = steepen(make_model("NiO", **SMALL), 1e9)
+    frame = make_nio(model)
+    with pytest.raises(library.KernelError) as caught:
+        deepspin.DeepSpin(model).eval(frame.coord, frame.box, frame.atype, frame.spin)
+    assert str(caught.value) == STEEP
+    with library.plain_tensorflow():
+        deepspin.DeepSpin(model).eval(frame.coord, frame.box, frame.atype, frame.spin)
+
+
+def test_error_of_a_command(data, run, capsys):
+    """One line, from `train -i` and from `test` alike."""
+    data["training"]["numb_steps"] = 1
+    run("train", tiny.write(data))
+    model = deepspin.load_model("model.ckpt-1.keras")
+    deepspin.save_model(steepen(model, 1e9), "steep.keras", {"step": 0})
+    system = data["training"]["training_data"]["systems"][0]
+    for command in (
+        ("train", "input.json", "-i", "steep.keras"),
+        ("test", "-m", "steep.keras", "-s", system),
+    ):
+        capsys.readouterr()
+        run(*command, status=1)
+        assert capsys.readouterr().err.splitlines()[-1] == f"dp-spin: error: {STEEP}"
+
+
+def test_other_errors_are_left_alone():
+    with pytest.raises(tf.errors.InvalidArgumentError), library.errors_in_one_line():
+        tf.debugging.assert_equal(1, 2)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from deepspin import keys
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.op.library import errors_in_one_line
 from deepspin.training.serialization import load_model
 from deepspin.utils.data import Shape, collate, neighbors_of_frame
 from deepspin.utils.files import LARGEST
@@ -112,6 +113,8 @@ class DeepSpin:
             Shapes that do not fit, types that the model does not know, a spin of
             modulus 0 on a spin type, atoms on top of each other, a singular cell, or
             values that are not finite.
+        KernelError
+            The model is too steep, or atoms are too near each other, for the kernels.
         """
         atype = self._types(atom_types)
         coord = _array("coords", coords, (atype.size, 3))
@@ -153,7 +156,8 @@ class DeepSpin:
         shape = Shape(nf, tuple(map(int, natoms)), tuple(map(int, widths)))
         types = np.broadcast_to(atype, (nf, atype.size))
         inputs, slots = collate(coord, spin, box, types, neighbors, shape)
-        outputs = self._call(tf.nest.map_structure(tf.constant, inputs))
+        with errors_in_one_line():
+            outputs = self._call(tf.nest.map_structure(tf.constant, inputs))
         self._check_tables(outputs)
         rows = np.arange(nf)[:, None]
         return {

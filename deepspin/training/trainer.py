@@ -15,6 +15,7 @@ import tensorflow as tf
 from deepspin.interop.deepmd import load_frozen
 from deepspin.loss.ener_spin import LABELS, EnerSpinLoss
 from deepspin.model.ener import SpinEnergyModel, build_model
+from deepspin.op.library import errors_in_one_line
 from deepspin.training.callbacks import (
     Checkpoint,
     LearningCurve,
@@ -93,6 +94,8 @@ def train(
         Results cannot be written, or another training is writing them.
     TrainingError
         The loss is not finite any more.
+    KernelError
+        The weights have become such that the kernels cannot go on.
     TrainingStopped
         SIGINT or SIGTERM came; the model is saved.
     """
@@ -451,7 +454,7 @@ def _fit(
     checkpoint.set_model(model)
     model.steps_per_execution = _steps_at_once(model, training, done)
     try:
-        with StopOnSignal() as stop, line:
+        with StopOnSignal() as stop, line, errors_in_one_line():
             model.fit(
                 train_data.dataset(done, total - done),
                 steps_per_epoch=total - done,

@@ -298,7 +298,7 @@ Model read_model(Call& call) {
 }
 
 void finish(const char* error) {
-  if (error) throw std::runtime_error(error);
+  if (error) throw Invalid(error);
 }
 
 template <class T>
