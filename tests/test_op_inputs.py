@@ -247,14 +247,9 @@ def test_not_finite(name, value, operation):
     "name", ["numbers", "points", "offset", "box", "mask", "davg", "dstd"]
 )
 def test_absurd_values(name, value, operation):
+    shape = operation.given[name].shape
     try:
-        operation(
-            **{
-                name: tf.fill(
-                    operation.given[name].shape, tf.constant(value, tf.float64)
-                )
-            }
-        )
+        operation(**{name: tf.fill(shape, tf.constant(value, tf.float64))})
     except tf.errors.OpError as error:
         assert "deepspin: " in error.message
 
@@ -332,9 +327,7 @@ def altered(kept, random):
     for where in range(0, 20 * 8, 8):
         for number in numbers:
             new = kept.copy()
-            new[where : where + 8] = np.frombuffer(
-                np.float64(number).tobytes(), np.uint8
-            )
+            new[where : where + 8] = np.float64(number).reshape(1).view(np.uint8)
             yield new
 
 

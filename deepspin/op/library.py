@@ -18,7 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from deepspin import env
-from deepspin.op.sources import is_stale
+from deepspin.op.sources import trouble
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +42,18 @@ def _load():
             "deepspin was installed without its kernels (no C++ compiler): %s", slower
         )
         return None
+    module = None
     try:
-        if is_stale(PATH):
-            log.warning(
-                "the kernels were compiled from other sources than these: %s. "
-                "`pip install -e .` compiles them anew",
-                slower,
-            )
-            return None
-        return tf.load_op_library(str(PATH))
-    except Exception as error:  # another libc, another processor, a damaged file, ...
+        reason = trouble(PATH)
+        if reason is None:
+            module = tf.load_op_library(str(PATH))
+            if not hasattr(module, "deepspin_potential"):
+                reason, module = "another library", None
+    except Exception as error:  # another libc, another processor, no permission, ...
         reason = " ".join(str(error).split())
+    if reason is not None:
         log.warning("the kernels do not load: %s (%s)", slower, reason)
-        return None
+    return module
 
 
 def operations():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from deepspin import env
-from deepspin.op.sources import is_stale
+from deepspin.op.sources import trouble
 
 PATH = Path(__file__).with_name("libneighbors.so")
 
@@ -41,7 +41,7 @@ def library() -> ctypes.CDLL | None:
     if not (env.kernels_wanted() and PATH.is_file()):
         return None
     try:
-        if is_stale(PATH):
+        if trouble(PATH) is not None:
             return None
         compiled = ctypes.CDLL(str(PATH))
     except OSError:  # another libc, a damaged file, ...

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a compiled library was made of the sources beside it."""
+"""Whether a compiled library is whole, and made of the sources beside it."""
 
 from __future__ import annotations
 
 import hashlib
+import struct
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("src")
@@ -17,11 +18,32 @@ def fingerprint(folder: Path = FOLDER) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def is_stale(library: Path) -> bool:
-    """Whether a library was compiled of other sources than those of this package.
+def trouble(library: Path) -> str | None:
+    """Why a library must not be loaded; None where nothing speaks against it.
 
-    Never where a package came without its sources: the library came with it.
+    The sources are compared where they are there; a package without them brought the
+    library along.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
     """
-    if not FOLDER.is_dir():
+    content = library.read_bytes()
+    if _ends_early(content):  # loading it would end the process
+        return "the file is damaged"
+    if FOLDER.is_dir() and (MARK + fingerprint()).encode() not in content:
+        return "compiled of other sources than these: `pip install -e .` does it anew"
+    return None
+
+
+def _ends_early(content: bytes) -> bool:
+    """Whether a library is shorter than its header says (64-bit ELF files)."""
+    if content[:5] != b"\x7fELF\x02":
         return False
-    return (MARK + fingerprint()).encode() not in library.read_bytes()
+    if len(content) < 64:
+        return True
+    order = "<" if content[5] == 1 else ">"
+    (sections,) = struct.unpack_from(order + "Q", content, 40)
+    size, number = struct.unpack_from(order + "HH", content, 58)
+    return sections + size * number > len(content)
