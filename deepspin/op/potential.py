@@ -192,7 +192,12 @@ class Potential:
                     **given, **upstream
                 )
 
-            return (out.atom_ener, out.force, out.atom_virial, out.extrapolated), gradient
+            return (
+                out.atom_ener,
+                out.force,
+                out.atom_virial,
+                out.extrapolated,
+            ), gradient
 
         atom_ener, force, atom_virial, outside = evaluate(points, offset, box, *weights)
         atom_ener = tf.ensure_shape(atom_ener, mask.shape)

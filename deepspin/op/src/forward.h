@@ -10,21 +10,18 @@ namespace deepspin {
 namespace DEEPSPIN_ISA {
 namespace {
 
-// Pieces of all nets, from where the neighbours are.
-template <class T>
-const char* expand_all(const Problem& p, const Embedding& embedding, Series<T>& s,
-                       std::vector<std::vector<double>>& coefficients) {
-  const int nnets = p.nnets(), n = order<T>();
+// Calls visit(part, net, pairs, u) for the neighbours of every atom in every block, with the
+// argument u of empty slots, in so many parts at once.
+template <class T, class Visit>
+void for_arguments(const Problem& p, int parts, Visit visit) {
   const int64_t centres = int64_t(p.nf) * p.nloc;
-  const int parts = int(std::min<int64_t>(std::max<int64_t>(centres / 16, 1), 4 * p.threads));
-  std::vector<std::vector<Cells>> found(parts, std::vector<Cells>(nnets));
   const int width = *std::max_element(p.width.begin(), p.width.end());
   parallel(p.threads, parts, [&](int part) {
     static thread_local Scratch scratch;
     Arena measure;
-    Pairs::in(measure, width, n);
+    Pairs::in(measure, width, order<T>());
     Arena arena(scratch.at_least(measure.used()));
-    Pairs a = Pairs::in(arena, width, n);
+    Pairs a = Pairs::in(arena, width, order<T>());
     for (int64_t at = centres * part / parts; at < centres * (part + 1) / parts; ++at) {
       const int f = int(at / p.nloc), i = int(at % p.nloc);
       if (p.mask[at] == 0.0) continue;
@@ -33,11 +30,63 @@ const char* expand_all(const Problem& p, const Embedding& embedding, Series<T>& 
       for (int e = 0; e < p.nblocks; ++e) {
         if (p.excluded[t * p.nblocks + e] || p.sel[e] == 0) continue;
         gather(p, t, f, i, e, a);
-        Cells& cells = found[part][p.net(t, e)];
-        for (int k = 0; k < a.n; ++k) cells.add(a.u[k]);
-        cells.add(-p.davg[4 * t] / p.dstd[4 * t]);
+        visit(part, p.net(t, e), a, -p.davg[4 * t] / p.dstd[4 * t]);
       }
     }
+  });
+}
+
+inline int parts_of(const Problem& p) {
+  const int64_t centres = int64_t(p.nf) * p.nloc;
+  return int(std::min<int64_t>(std::max<int64_t>(centres / 16, 1), 4 * p.threads));
+}
+
+// Pieces of the tables that some pair is in; `source` are their numbers in the tables.
+template <class T>
+void choose_leaves(const Problem& p, Series<T>& s, std::vector<std::vector<int>>& source) {
+  std::vector<Leaves> all;
+  for (const Table& table : p.tables) {
+    all.emplace_back();
+    for (int l = 0; l < table.leaves; ++l) {
+      all.back().begin.push_back(table.edges[2 * l]);
+      all.back().width.push_back(table.edges[2 * l + 1]);
+    }
+    all.back().set_factors();
+  }
+  const int parts = parts_of(p);
+  std::vector<std::vector<std::vector<char>>> used(parts);
+  for (auto& nets : used)
+    for (const Leaves& leaves : all) nets.emplace_back(leaves.size(), 0);
+  for_arguments<T>(p, parts, [&](int part, int net, Pairs& a, double empty) {
+    locate(all[net], a.n, a.u, a.leaf, a.tau, a.scale, a.over);
+    for (int k = 0; k < a.n; ++k) used[part][net][a.leaf[k]] = 1;
+    for (int k = 0; k < BATCH; ++k) a.u[k] = empty;
+    locate(all[net], 1, a.u, a.leaf, a.tau, a.scale, a.over);
+    used[part][net][a.leaf[0]] = 1;
+  });
+  s.leaves.assign(all.size(), Leaves());
+  source.assign(all.size(), {});
+  for (size_t net = 0; net < all.size(); ++net)
+    for (int l = 0; l < all[net].size(); ++l) {
+      bool any = l == 0;  // a table has one at least
+      for (auto& nets : used) any |= nets[net][l] != 0;
+      if (!any) continue;
+      s.leaves[net].begin.push_back(all[net].begin[l]);
+      s.leaves[net].width.push_back(all[net].width[l]);
+      source[net].push_back(l);
+    }
+}
+
+// Pieces of all nets, from where the neighbours are.
+template <class T>
+const char* expand_all(const Problem& p, const Embedding& embedding, Series<T>& s,
+                       std::vector<std::vector<double>>& coefficients) {
+  const int nnets = p.nnets(), n = order<T>(), parts = parts_of(p);
+  std::vector<std::vector<Cells>> found(parts, std::vector<Cells>(nnets));
+  for_arguments<T>(p, parts, [&](int part, int net, Pairs& a, double empty) {
+    Cells& cells = found[part][net];
+    for (int k = 0; k < a.n; ++k) cells.add(a.u[k]);
+    cells.add(empty);
   });
   struct Piece {
     int net;
@@ -107,18 +156,13 @@ template <class T>
 const char* forward(const Problem& p, Forward& out) {
   Series<T> s;
   std::vector<std::vector<double>> made;
+  std::vector<std::vector<int>> source;
   if (p.tables.empty()) {
     Embedding embedding;
     embedding.read<T>(p.embedding);
     if (const char* error = expand_all(p, embedding, s, made)) return error;
   } else {
-    for (const Table& table : p.tables) {
-      s.leaves.emplace_back();
-      for (int l = 0; l < table.leaves; ++l) {
-        s.leaves.back().begin.push_back(table.edges[2 * l]);
-        s.leaves.back().width.push_back(table.edges[2 * l + 1]);
-      }
-    }
+    choose_leaves(p, s, source);
   }
   s.count(p);
   const std::vector<Chunk> chunks = chunks_of<T>(p);
@@ -153,11 +197,11 @@ const char* forward(const Problem& p, Forward& out) {
   if (p.tables.empty()) {
     std::vector<const double*> from;
     for (auto& c : made) from.push_back(c.data());
-    s.fill(p, from, false);
+    s.fill(p, from);
   } else {
     std::vector<const T*> from;
     for (const Table& table : p.tables) from.push_back(static_cast<const T*>(table.coefficients));
-    s.fill(p, from, true);
+    s.fill(p, from, &source);
   }
   const size_t centres = size_t(p.nf) * p.nloc;
   std::vector<Buffer> memory;

@@ -269,19 +269,22 @@ struct Series {
     }
   }
 
-  // `coefficients` of each net: (leaf, channel, order), or (leaf, order, channel) of tables
+  // `coefficients` of each net: (leaf, channel, order), or of tables (leaf, order, channel),
+  // of which the leaves are those that `source` numbers
   template <class X>
-  void fill(const Problem& p, const std::vector<const X*>& coefficients, bool tables) {
+  void fill(const Problem& p, const std::vector<const X*>& coefficients,
+            const std::vector<std::vector<int>>* source = nullptr) {
     const int n = order<T>();
     for (int t = 0; t < p.ntypes; ++t) {
       std::fill(c[t], c[t] + size_t(columns[t]) * padded_channels, T(0));
       for (int e = 0; e < p.nblocks; ++e) {
         if (p.excluded[t * p.nblocks + e] || p.sel[e] == 0) continue;
-        const X* from = coefficients[p.net(t, e)];
-        for (int l = 0; l < leaves[p.net(t, e)].size(); ++l)
+        const int net = p.net(t, e);
+        const X* from = coefficients[net];
+        for (int l = 0; l < leaves[net].size(); ++l)
           for (int k = 0; k < n; ++k)
             for (int g = 0; g < p.channels; ++g) {
-              X value = tables ? from[(size_t(l) * n + k) * p.channels + g]
+              X value = source ? from[(size_t((*source)[net][l]) * n + k) * p.channels + g]
                                : from[(size_t(l) * p.channels + g) * n + k];
               size_t column = first[t][e] + l * n + k;
               c[t][column * padded_channels + g] = T(value);
