@@ -146,6 +146,7 @@ def start_tensorflow() -> None:
     keep_freed_memory()
     keep_compiled_programs()
     intra, inter = thread_counts()
+    kernels_wanted(), instruction_set()  # a mistake in them is to be known now
     with _held_back_stderr():
         import tensorflow as tf
 

@@ -976,7 +976,7 @@ MISTAKES = {
     "cell too wide": data(
         "Write a periodic cell of a millimetre.",
         "frame 0 of 'data/set.000': the frame is 1e+07 x 4.2 x 4.2 Å "
-        "wide, too much for neighbours within 3 Å. Check that lengths "
+        "wide, too much for neighbours within 3.4 Å. Check that lengths "
         "are in Å; a direction without periodicity needs none.",
         change("box", (0, 0), 1e7),
     ),
@@ -1303,6 +1303,20 @@ MISTAKES = {
         "for TensorFlow's choice. Received: 'four'",
         environment("DP_INTRA_OP_PARALLELISM_THREADS", "four"),
     ),
+    "kernels are a word": typed(
+        "Set DEEPSPIN_KERNELS to a word.",
+        "train input.json",
+        "DEEPSPIN_KERNELS must be 1, for the compiled kernels, or 0, for plain "
+        "TensorFlow. Received: 'no'",
+        environment("DEEPSPIN_KERNELS", "no"),
+    ),
+    "no such instructions": typed(
+        "Set DEEPSPIN_INSTRUCTIONS to a name.",
+        "train input.json",
+        "DEEPSPIN_INSTRUCTIONS must be 1 (any processor), 3 (AVX2), 4 (AVX-512) or 0 "
+        "(the best there is). Received: 'avx2'",
+        environment("DEEPSPIN_INSTRUCTIONS", "avx2"),
+    ),
     # --- Model files ------------------------------------------------------------------
     "no zip": file(
         "Test a file that is no model.",
@@ -1511,7 +1525,7 @@ MISTAKES = {
         "Give lengths in fm.",
         "potential.eval(coord, box * [[1e9], [1e5], [1]], types, spin)",
         "the frame is 4.2e+09 x 4.2e+05 x 4.2 Å wide, too much for "
-        "neighbours within 3 Å. Check that lengths are in Å; a direction "
+        "neighbours within 3.9 Å. Check that lengths are in Å; a direction "
         "without periodicity needs none.",
     ),
     "position far outside": python(
