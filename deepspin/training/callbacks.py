@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -68,12 +69,14 @@ class LossGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Raise `TrainingError` on a loss of NaN or infinity."""
-        if math.isfinite(logs["loss"]):
-            return
-        step = int(self.model.failed_step.numpy())
+        if not math.isfinite(logs["loss"]):
+            self.blame(int(self.model.failed_step.numpy()), "The loss is not finite")
+
+    def blame(self, step: int, what: str) -> NoReturn:
+        """Raise `TrainingError`: what went wrong, at which step, on which frames."""
         system, frames = self.data.plan(step)
         raise TrainingError(
-            f"The loss is not finite at step {step}, on frames {frames.tolist()} "
+            f"{what} at step {step}, on frames {frames.tolist()} "
             f"of '{self.data.systems[system].path}'. Look at these frames, or lower "
             "`start_lr`: the update of the step before may have been too large. No "
             "checkpoint was written with such weights."

@@ -15,7 +15,7 @@ import tensorflow as tf
 from deepspin.interop.deepmd import load_frozen
 from deepspin.loss.ener_spin import LABELS, EnerSpinLoss
 from deepspin.model.ener import SpinEnergyModel, build_model
-from deepspin.op.library import errors_in_one_line
+from deepspin.op.library import KernelError, errors_in_one_line
 from deepspin.training.callbacks import (
     Checkpoint,
     LearningCurve,
@@ -93,9 +93,7 @@ def train(
     OutputError
         Results cannot be written, or another training is writing them.
     TrainingError
-        The loss is not finite any more.
-    KernelError
-        The weights have become such that the kernels cannot go on.
+        The loss is not finite any more, or the weights have grown too large.
     TrainingStopped
         SIGINT or SIGTERM came; the model is saved.
     """
@@ -432,7 +430,8 @@ def _fit(
         metadata,
         written=list(find_checkpoints(training["save_ckpt"]).values()),
     )
-    callbacks = [LossGuard(train_data)]
+    guard = LossGuard(train_data)
+    callbacks = [guard]
     line = ProgressLine(total, done)
     if training["disp_training"]:
         numb_btch = (training.get("validation_data") or {}).get("numb_btch", 1)
@@ -465,6 +464,8 @@ def _fit(
             path = checkpoint.save()
     except OutputError as error:
         raise OutputError(f"{error} {checkpoint.way_on}") from error
+    except KernelError as error:
+        guard.blame(step_of(model), str(error).partition(". ")[0].capitalize())
     seconds = time.perf_counter() - start
     log.info("%d steps in %.1f s, model in %s", step_of(model) - done, seconds, path)
     if stop.received is not None and step_of(model) < total:
