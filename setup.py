@@ -27,6 +27,7 @@ except ImportError:  # before setuptools 70, for `setup.py build_ext --inplace`
 
 SOURCES = Path("deepspin/op/src")
 FINGERPRINT = runpy.run_path("deepspin/op/sources.py")["fingerprint"](SOURCES)
+FRAMEWORK = "libtensorflow_framework.so.2"
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-Wno-psabi"]  # of vectors within one file
 WIDE = ["-mprefer-vector-width=512"]
@@ -99,9 +100,16 @@ class BuildKernels(build_ext):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(compile, jobs))
         target.parent.mkdir(parents=True, exist_ok=True)
-        link = ["-shared", "-pthread", "-Wl,-undefined,dynamic_lookup"]
-        if sys.platform != "darwin":
-            link = link[:2]
+        link = ["-shared", "-pthread"]
+        if sys.platform == "darwin":
+            link.append("-Wl,-undefined,dynamic_lookup")
+        elif target.stem == "libdeepspin":
+            # TensorFlow's names are sought in what has this name by then; TensorFlow
+            # itself need not be there to compile, an empty library stands in for it
+            stub = str(folder / FRAMEWORK)
+            name = f"-Wl,-soname,{FRAMEWORK}"
+            run([*compiler, "-shared", name, "-x", "c++", os.devnull, "-o", stub])
+            link += ["-Wl,--no-as-needed", stub, "-Wl,--as-needed"]
         run([*compiler, *extra, *link, *objects, "-o", str(target)])
 
 
