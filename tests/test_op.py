@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import invariants
 import numpy as np
 import pytest
@@ -249,6 +251,18 @@ def test_bits_do_not_depend_on_threads(case, precision, make_model, monkeypatch)
         found = everything(model, inputs)
         differ = [k for k in want if not np.array_equal(found[k], want[k])]
         assert not differ, number
+
+
+def test_calls_at_once(make_model):
+    """Of several threads of Python: one has the pool, the others do without."""
+    model = make_model("NiO", **SMALL)
+    inputs = [random_inputs(model, seed=k, nf=4, natoms=[20, 9]) for k in range(8)]
+    want = [model(x)["force"].numpy() for x in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            found = pool.map(lambda x: model(x)["force"].numpy(), inputs)
+            for a, b in zip(found, want, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("case", ["two sides", "odd widths", "no hidden layer"])

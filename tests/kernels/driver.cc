@@ -2,10 +2,12 @@
 // Calls the kernels on random problems, without TensorFlow, so that sanitizers see all
 // they do; run.sh compiles and runs it. Besides, it checks that forces are derivatives of
 // the energy and that numbers of threads do not change a bit.
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <random>
 #include <string>
 
@@ -230,10 +232,31 @@ void one(bool tables) {
   if (sizeof(T) == sizeof(double)) check_forces(c, alone);
 }
 
+// What is thrown in any thread comes out, and the threads go on to work.
+void check_exceptions() {
+  for (int thrower = 0; thrower < 40; ++thrower) {
+    std::atomic<int> done{0};
+    bool caught = false;
+    try {
+      parallel(3, 40, [&](int k) {
+        if (k == thrower) throw std::bad_alloc();
+        ++done;
+      });
+    } catch (const std::bad_alloc&) {
+      caught = true;
+    }
+    if (!caught || done > 39) fail("an exception was lost");
+  }
+  std::atomic<int> done{0};
+  parallel(3, 40, [&](int) { ++done; });
+  if (done != 40) fail("work was lost");
+}
+
 }  // namespace
 }  // namespace deepspin
 
 int main(int argc, char** argv) {
+  deepspin::check_exceptions();
   const int count = argc > 1 ? std::atoi(argv[1]) : 20;
   for (int k = 0; k < count; ++k)
     for (bool tables : {false, true}) {

@@ -9,7 +9,7 @@ trap 'rm -rf "$FOLDER"' EXIT
 build() { # name, flags
     local name=$1
     shift
-    ${CXX:-c++} -std=c++17 -g -Wall -Wextra -Wno-psabi -pthread -fno-math-errno -fno-trapping-math \
+    ${CXX:-c++} -std=c++17 -g1 -Wall -Wextra -Wno-psabi -pthread -fno-math-errno -fno-trapping-math \
         -DDEEPSPIN_ISA=base -I$SOURCES "$@" \
         tests/kernels/driver.cc $SOURCES/kernel.cc $SOURCES/pool.cc -o "$FOLDER/$name"
 }
