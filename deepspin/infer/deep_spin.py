@@ -113,7 +113,7 @@ class DeepSpin:
             Shapes that do not fit, types that the model does not know, a spin of
             modulus 0 on a spin type, atoms on top of each other, a singular cell, or
             values that are not finite.
-        KernelError
+        RuntimeError
             The model is too steep, or atoms are too near each other, for the kernels.
         """
         atype = self._types(atom_types)
