@@ -170,8 +170,7 @@ class Side:
     def compress(self, model: Path, folder: Path) -> Path:
         """Compress a model with default steps, for the data of `folder`/input.json."""
         out = folder / ("compressed.pb" if self.is_peer else "compressed")
-        script = ["-t", "input.json"] if self.is_peer else []
-        self.run(folder, "compress", "-i", model, "-o", out, *script)
+        self.run(folder, "compress", "-i", model, "-o", out, "-t", "input.json")
         return out
 
     @contextmanager

@@ -19,8 +19,8 @@ from deepspin.op.potential import ORDER
 FIRST = 100.0
 # and where no data tells what it does to the forces
 UNMEASURED = 0.1
-# a round of tightening that does not lower the error so much has come to rounding
-NO_BETTER = 0.7
+# so many rounds of tightening that do not lower the error so much have come to rounding
+NO_BETTER, PATIENCE = 0.7, 3
 # distance (Å) of what no data has
 UNSEEN = 1.0
 COMPARED = {"force": "mask", "force_mag": "mask_mag"}
@@ -89,14 +89,18 @@ def compress(
             "the model that it was made of."
         )
     tolerance = options.tol * (FIRST if batches else UNMEASURED)
-    best, error = np.inf, {}
+    best, idle, tables = np.inf, 0, []
     while True:
+        before = tables
         try:
             tables = _tables(model.descriptor, nearest, options, tolerance)
         except ValueError:
             if best < np.inf:
                 raise _out_of_reach(options.tol, best) from None
             raise
+        if _same(before, tables):  # pieces come in whole numbers
+            tolerance *= 0.5
+            continue
         compressed = _with_tables(model, tables, options.check_frequency)
         report = {"table_error": max(t.error for t in tables)}
         if not batches:
@@ -105,10 +109,18 @@ def compress(
         worst = max(error[name]["max"] for name in COMPARED)
         if worst <= options.tol:
             return compressed, {**report, "error": error}
-        if not worst < NO_BETTER * best:
-            raise _out_of_reach(options.tol, min(worst, best))
-        best = worst
+        idle = 0 if worst < NO_BETTER * best else idle + 1
+        best = min(worst, best)
+        if idle == PATIENCE:
+            raise _out_of_reach(options.tol, best)
         tolerance *= min(0.5, 0.5 * options.tol / worst)
+
+
+def _same(one: Sequence[Table], other: Sequence[Table]) -> bool:
+    """Whether two sets of tables have the same pieces."""
+    return len(one) == len(other) and all(
+        np.array_equal(a.edges, b.edges) for a, b in zip(one, other, strict=True)
+    )
 
 
 def _out_of_reach(tol: float, best: float) -> ValueError:
