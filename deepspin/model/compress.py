@@ -21,6 +21,8 @@ FIRST = 100.0
 UNMEASURED = 0.1
 # so many rounds of tightening that do not lower the error so much have come to rounding
 NO_BETTER, PATIENCE = 0.7, 3
+# no table's tolerance means anything below
+ROUNDING = 1e-17
 # distance (Å) of what no data has
 UNSEEN = 1.0
 COMPARED = {"force": "mask", "force_mag": "mask_mag"}
@@ -99,6 +101,8 @@ def compress(
                 raise _out_of_reach(options.tol, best) from None
             raise
         if _same(before, tables):  # pieces come in whole numbers
+            if tolerance < ROUNDING:
+                raise _out_of_reach(options.tol, best)
             tolerance *= 0.5
             continue
         compressed = _with_tables(model, tables, options.check_frequency)
