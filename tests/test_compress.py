@@ -350,6 +350,23 @@ def test_out_of_reach(make_model, make_nio, make_inputs):
         compress(model, distances(model, [frame]), Options(1e-17), [inputs])
 
 
+def test_tightening_goes_on(make_model, make_nio, make_inputs, monkeypatch):
+    """One round that does not help is no reason to give up."""
+    model, module = make_model("NiO"), sys.modules[compress.__module__]
+    frame = make_nio(model)
+    inputs, _ = make_inputs(model, [frame])
+    first = []
+
+    def just_missed(ours, theirs, batches):
+        first.append(sum(theirs.descriptor.leaves))
+        error = 1.01e-9 if len(first) < 3 else 0.5e-9
+        return {name: {"max": error} for name in module.COMPARED}
+
+    monkeypatch.setattr(module, "differences", just_missed)
+    result, _ = compress(model, distances(model, [frame]), Options(1e-9), [inputs])
+    assert sum(result.descriptor.leaves) == first[2] > first[0]
+
+
 def test_number_of_tables(make_model):
     config = make_model("NiO").descriptor.get_config()
     with pytest.raises(ValueError, match="`leaves` must have 6 entries"):

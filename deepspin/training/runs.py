@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin import __version__
+from deepspin import __version__, env
 from deepspin.op.library import operations
 from deepspin.utils.data import DataSystem
 from deepspin.utils.model_files import POINTER, find_checkpoints
@@ -147,6 +147,7 @@ def _engine(options: dict) -> dict:
         "intra_threads": threading.get_intra_op_parallelism_threads() or cores,
         "inter_threads": threading.get_inter_op_parallelism_threads() or cores,
         "kernels": operations() is not None,
+        "instructions": env.instruction_set(),
         "xla": options["training"]["jit_compile"],
         "cpu": _cpu(),
         "numpy": np.__version__,

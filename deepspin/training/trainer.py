@@ -398,7 +398,7 @@ def _report(
 def _steps_at_once(model: SpinEnergyModel, training: dict, done: int) -> int:
     """Steps that Keras makes without coming back to Python, in between of reports."""
     if model.jit_compile or not hasattr(model, "unrolled_steps_per_execution"):
-        return 1  # XLA compiles for shapes known; Keras before 3.9 copies the step
+        return 1  # XLA compiles for shapes known; an older Keras copies the step
     common = math.gcd(training["save_freq"], done)
     if training["disp_training"]:
         common = math.gcd(common, training["disp_freq"])
