@@ -31,6 +31,7 @@ ORDER = (
     ("infer",),
     ("dynamics", "analysis", "calculator"),
     ("entrypoints",),
+    ("verbs",),
     ("main",),
     ("__main__",),
 )
@@ -148,7 +149,7 @@ def test_imports_are_written_as_imports():
 
 LOADED = "sorted({'tensorflow', 'keras'} & set(sys.modules))"
 NEEDS_TENSORFLOW = {"batches", "network", "tabulate"}  # parts of utils
-QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main"] + [
+QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main", "deepspin.verbs"] + [
     module
     for module in MODULES
     if module.startswith(("deepspin.entrypoints", "deepspin.survey", "deepspin.utils"))

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepspin.main import build_parser, main
+from deepspin.main import main
+from deepspin.verbs import build_parser
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "doc"

@@ -12,7 +12,8 @@ import sys
 import pytest
 
 from deepspin import __version__
-from deepspin.main import build_parser, main
+from deepspin.main import main
+from deepspin.verbs import build_parser
 
 VERBS = (
     *("init", "check-data", "neighbor-stat", "convert-data", "train", "plot", "test"),
