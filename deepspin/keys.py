@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every array of the package: its name, shape, unit and file on disk.
 
-Letters of the shapes: ``nf`` frames, ``nloc`` real atoms, ``nnei`` neighbour slots.
+Letters of the shapes: ``nf`` frames, ``nloc`` real atoms, ``nnei`` neighbour slots,
+``numb_fparam`` frame parameters (of models that take some).
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ ATYPE = Key("atype", ("nf", "nloc"), "", "type index of each atom, -1 for no ato
 COORD = Key("coord", ("nf", "nloc", 3), "Å", "positions")
 BOX = Key("box", ("nf", 3, 3), "Å", "rows are lattice vectors")
 SPIN = Key("spin", ("nf", "nloc", 3), "μ_B", "spin vectors, 0 on non-spin types")
+FPARAM = Key(
+    "fparam",
+    ("nf", "numb_fparam"),
+    "",
+    "frame parameters, such as an electron temperature; units are the user's",
+)
 ENERGY = Key("energy", ("nf",), "eV", "total energy")
 FORCE = Key("force", ("nf", "nloc", 3), "eV/Å", "-dE/dcoord at fixed spin")
 FORCE_MAG = Key("force_mag", ("nf", "nloc", 3), "eV/μ_B", "-dE/dspin at fixed coord")
@@ -47,6 +54,6 @@ ATOM_ENER_COEFF = Key(
     "atom_ener_coeff", ("nf", "nloc"), "", "weight of each atom's energy in the sum"
 )
 
-INPUTS = (COORD, BOX, SPIN, ATYPE)
+INPUTS = (COORD, BOX, SPIN, ATYPE, FPARAM)
 LABELS = (ENERGY, FORCE, FORCE_MAG, VIRIAL, ATOM_ENER)
 OUTPUTS = (*LABELS, ATOM_VIRIAL)

@@ -336,6 +336,8 @@ def freeze(model: SpinEnergyModel, path: str | Path, metadata: dict) -> None:
 def describe(model: SpinEnergyModel, metadata: dict) -> dict:
     """Metadata of a frozen model: all that its users need to know."""
     scheme, descriptor = model.spin.scheme, model.descriptor
+    number = model.fitting.numb_fparam
+    used = [key for key in keys.INPUTS if key is not keys.FPARAM or number]
     ranges = metadata.get("spin_range") or {}
     reach = 0.0
     for t in scheme.spin_types:
@@ -349,7 +351,8 @@ def describe(model: SpinEnergyModel, metadata: dict) -> dict:
         "nlist_cutoff": descriptor.rcut + reach,
         "sel": list(descriptor.sel),
         "spin": model.spin.options,
-        "units": {key.name: key.unit for key in (*keys.INPUTS, *keys.OUTPUTS)},
+        "units": {key.name: key.unit for key in (*used, *keys.OUTPUTS)},
+        **({"numb_fparam": number} if number else {}),
     }
 
 

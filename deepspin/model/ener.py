@@ -31,7 +31,8 @@ class SpinEnergyModel(keras.Model):
     Inputs: ``coord``, ``spin`` (nf, nloc, 3) and ``box`` (nf, 3, 3); ``mask``, for each
     type whether its atoms are there (nf, natoms of the type); ``nlist`` and ``shift``,
     for each type of neighbour the neighbours (nf, nloc, width) and their lattice shifts
-    (nf, nloc, width, 3).
+    (nf, nloc, width, 3). Where `fitting` takes frame parameters also ``fparam`` (nf,
+    numb_fparam), float64.
 
     Outputs: ``energy`` (nf,), ``atom_ener`` (nf, nloc), ``force``, ``force_mag`` (nf,
     nloc, 3), ``virial`` (nf, 3, 3), ``atom_virial`` (nf, nloc, 3, 3), units and signs
@@ -93,7 +94,30 @@ class SpinEnergyModel(keras.Model):
         """Evaluate the model on tensors or numpy arrays; see the class for them."""
         # Keras 3.3 would make floats of the integers in numpy arrays
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+        self._check_parameters(inputs)
         return super().__call__(inputs, *args, **kwargs)
+
+    def _check_parameters(self, inputs: dict) -> None:
+        """Refuse frame parameters that are missing, too many, or of no use."""
+        number, given = self.fitting.numb_fparam, inputs.get("fparam")
+        if number == 0:
+            if given is not None:
+                raise ValueError(
+                    "The model takes no frame parameters. Received: `fparam` of shape "
+                    f"{tuple(given.shape)}. Leave it out."
+                )
+            return
+        nf, found = inputs["coord"].shape[0], "none"
+        if given is not None:
+            if given.shape.is_compatible_with([nf, number]) and (
+                given.dtype == tf.float64
+            ):
+                return
+            found = f"shape {tuple(given.shape)}, {given.dtype.name}"
+        raise ValueError(
+            f"The model takes {number} frame parameters: `fparam` must be float64 of "
+            f"shape ({nf}, {number}). Received: {found}"
+        )
 
     def call(self, inputs: dict, training: bool | None = None) -> dict:
         """Evaluate the model on tensors."""
@@ -183,7 +207,8 @@ class SpinEnergyModel(keras.Model):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(diff)
             descriptor = self.descriptor(diff, filled, natoms=natoms)
-            atom_ener = self.fitting(descriptor, natoms=natoms) * mask
+            fparam = inputs.get("fparam")
+            atom_ener = self.fitting(descriptor, natoms=natoms, fparam=fparam) * mask
             energy = tf.reduce_sum(atom_ener, axis=1)
         # dE/d(separation), zero where nothing is seen
         pull = tape.gradient(energy, diff, unconnected_gradients="zero")
