@@ -298,6 +298,7 @@ DEFAULTS = {
     },
     "model/fitting_net": {
         "type": "ener",
+        "numb_fparam": 0,
         "neuron": [120, 120, 120],
         "activation_function": "tanh",
         "precision": "default",
@@ -580,6 +581,7 @@ def test_atom_ener_covers_virtual_types():
         ("model/descriptor/precision", "float32"),
         ("model/fitting_net/trainable", [True, False, True]),
         ("model/fitting_net/rcond", 1e-6),
+        ("model/fitting_net/numb_fparam", 2),
         ("learning_rate/decay_rate", 0.95),
         ("learning_rate/warmup_steps", 10),
         ("learning_rate/warmup_ratio", 0.1),
@@ -740,6 +742,9 @@ MISTAKES = [
     ({"model/fitting_net/neuron": []}, "`model/fitting_net/neuron` is"),
     ({"model/fitting_net/trainable": [True]}, "trainable` is .*3 booleans"),
     ({"model/fitting_net/rcond": -1}, "`model/fitting_net/rcond` is -1"),
+    ({"model/fitting_net/numb_fparam": -1}, "numb_fparam` is -1; .*integer >= 0"),
+    ({"model/fitting_net/numb_fparam": 1.0}, "numb_fparam` is 1.0; .*Write 1"),
+    ({"model/fitting_net/numb_fparam": True}, "numb_fparam` is true; .*a number"),
     ({"model/fitting_net/atom_ener": [1.0]}, "atom_ener` is .*2 numbers or nulls.*3"),
     # spin
     ({"model/spin/use_spin": MISSING}, "`model/spin/use_spin` is missing"),

@@ -88,6 +88,7 @@ def _is_sys_probs(x):
 
 POSITIVE = (lambda x: x > 0, "a number > 0")
 NOT_NEGATIVE = (lambda x: x >= 0, "a number >= 0")
+COUNT = (lambda x: x >= 0, "an integer >= 0")
 AT_LEAST_ONE = (lambda x: x >= 1, "an integer >= 1")
 RATIO = (lambda x: 0 < x <= 1, "a number in (0, 1]")
 WARMUP_RATIO = (lambda x: 0 <= x < 1, "a number in [0, 1)")
@@ -221,6 +222,12 @@ def descriptor_se_e2_a_args() -> list[Argument]:
 def fitting_ener_args() -> list[Argument]:
     """Make the arguments of the fitting net `ener`."""
     return [
+        _optional("numb_fparam", int, 0, COUNT)(
+            "Number of frame parameters, such as an electron temperature, which the"
+            " fitting net takes besides the descriptor. If above 0, every set of every"
+            " system needs the file ``fparam.npy``, with so many numbers for each"
+            " frame."
+        ),
         _optional("neuron", list[int], [120, 120, 120], WIDTHS, alias=["n_neuron"])(
             "Widths of the hidden layers of the fitting net. A layer as wide as the one"
             " before has a skip connection."
@@ -313,8 +320,8 @@ def model_args() -> Argument:
                 "Number of batches of each system used for the statistics."
             ),
             _optional("data_stat_protect", float, 1e-2, POSITIVE)(
-                "Smallest standard deviation of frame and atomic parameters, as in"
-                " DeePMD-kit. Without such parameters it has no effect."
+                "Smallest standard deviation that a frame parameter is divided by, for"
+                " parameters that hardly vary. Without `numb_fparam` it has no effect."
             ),
             spin_args(),
         ],

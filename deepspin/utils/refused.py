@@ -27,7 +27,7 @@ NEVER = ()
 _REMOVE = "remove it"
 _MULTI_TASK = "train one model per input file; deepspin has no multi-task training"
 _TABLE = "remove it; deepspin adds no tabulated pair interaction"
-_PARAMETER = "remove it; deepspin takes no frame or atomic parameters"
+_PARAMETER = "remove it; deepspin takes no atomic parameters"
 _EPOCH = "give the number of training steps, `training/numb_steps`"
 _EMA = "remove it; deepspin saves no averaged weights"
 _DATA = "move it to `training/training_data`, where DeePMD-kit 2 and later have it"
@@ -78,8 +78,11 @@ REFUSED: dict[str, tuple[tuple, str]] = {
         (False,),
         "give every system its spins; a spin of zero has no place in this scheme",
     ),
-    "model/fitting_net/numb_fparam|numb_aparam": ((0,), _PARAMETER),
-    "model/fitting_net/default_fparam": (([],), _PARAMETER),
+    "model/fitting_net/numb_aparam": ((0,), _PARAMETER),
+    "model/fitting_net/default_fparam": (
+        ([],),
+        "remove it; give every system its frame parameters in fparam.npy",
+    ),
     "model/fitting_net/use_aparam_as_mask": ((False,), _PARAMETER),
     "model/fitting_net/dim_case_embd": ((0,), _MULTI_TASK),
     "model/fitting_net/layer_name": (
