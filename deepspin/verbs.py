@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_compress,
         _add_show,
         _add_convert_from,
+        _add_convert_to,
         _add_doc,
     ):
         add(verbs, common)
@@ -232,8 +233,46 @@ def _add_freeze(verbs, common) -> None:
         common,
         "freeze",
         "deepspin.entrypoints.freeze:freeze",
-        "Write a model as a TensorFlow SavedModel that runs without deepspin.",
+        "Write a model as a TensorFlow SavedModel that runs without deepspin, or as "
+        "DeePMD-kit's .pb.",
     )
+    _add_checkpoint(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="frozen_model",
+        help="folder to write, or for DeePMD-kit and LAMMPS a file that ends in .pb "
+        "(default: frozen_model)",
+    )
+    _add_deepmd(parser)
+    _add_force(parser)
+
+
+def _add_convert_to(verbs, common) -> None:
+    parser = _add(
+        verbs,
+        common,
+        "convert-to",
+        "deepspin.entrypoints.convert_to:convert_to",
+        "Write a model in a form of other programs.",
+    )
+    parser.add_argument(
+        "target", choices=("deepmd",), help="whose: DeePMD-kit's, which LAMMPS reads"
+    )
+    _add_checkpoint(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="model.pb",
+        help="file to write: .pb, a frozen model of the TensorFlow backend, for LAMMPS "
+        "and DeePMD-kit; .dp or .yaml, from which `dp convert-backend` makes models of "
+        "its other backends (default: model.pb)",
+    )
+    _add_deepmd(parser)
+    _add_force(parser)
+
+
+def _add_checkpoint(parser) -> None:
     parser.add_argument(
         "-c",
         "--checkpoint",
@@ -242,13 +281,24 @@ def _add_freeze(verbs, common) -> None:
         help="model file, prefix of checkpoints, or folder with the file `checkpoint` "
         "(default: .)",
     )
+
+
+def _add_deepmd(parser) -> None:
+    """Options of what is written for DeePMD-kit and LAMMPS."""
     parser.add_argument(
-        "-o",
-        "--output",
-        default="frozen_model",
-        help="folder to write (default: frozen_model)",
+        "--fold-atom-virial",
+        action="store_true",
+        help=".pb: add the virial of each virtual atom to that of its atom, so that "
+        "LAMMPS' stresses per atom sum up to the pressure; DeePMD-kit's own .pb files "
+        "keep them apart and LAMMPS leaves them out",
     )
-    _add_force(parser)
+    parser.add_argument(
+        "--pad-lammps-cutoff",
+        action="store_true",
+        help=".pb: announce a cutoff that reaches the virtual atoms of all neighbours, "
+        "so that LAMMPS is right with any `neighbor` skin; otherwise the skin must be "
+        "as long as the way to a virtual atom, or numbers are wrong without a word",
+    )
 
 
 def _add_compress(verbs, common) -> None:
@@ -431,9 +481,14 @@ def _add_convert_from(verbs, common) -> None:
         common,
         "convert-from",
         "deepspin.entrypoints.convert:convert_from",
-        "Take over a spin model that DeePMD-kit's TensorFlow backend froze.",
+        "Take over a spin model of DeePMD-kit.",
     )
-    parser.add_argument("frozen", metavar="FROZEN", help="frozen model (.pb)")
+    parser.add_argument(
+        "source",
+        metavar="MODEL",
+        help="frozen model (.pb), checkpoint of the TensorFlow backend (model.ckpt, or "
+        "its folder), or model in DeePMD-kit's own form (.dp, .yaml)",
+    )
     parser.add_argument(
         "-o",
         "--output",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dp-spin convert-from``: take over a frozen DeePMD-kit model."""
+"""``dp-spin convert-from``: take over a model of DeePMD-kit."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from pathlib import Path
 
 from deepspin import __version__
 from deepspin.env import start_tensorflow
+from deepspin.utils.model_files import find_deepmd_checkpoint, is_deepmd
 from deepspin.utils.outputs import claim
 
 log = logging.getLogger(__name__)
 
 
-def convert_from(*, frozen: str, output: str, force: bool = False) -> None:
-    """Read a frozen TensorFlow spin model and write it as a deepspin model.
+def convert_from(*, source: str, output: str, force: bool = False) -> None:
+    """Read a spin model of DeePMD-kit and write it as a deepspin model.
 
     Parameters
     ----------
-    frozen : str
-        ``.pb`` file of DeePMD-kit's TensorFlow backend, not compressed.
+    source : str
+        Frozen by its TensorFlow backend (``.pb``); a checkpoint of that backend, its
+        prefix or folder; or a model in DeePMD-kit's own form (``.dp``, ``.yaml``).
     output : str
         File to write; ``.keras`` is appended where it is missing.
     force : bool
@@ -28,22 +30,24 @@ def convert_from(*, frozen: str, output: str, force: bool = False) -> None:
     Raises
     ------
     FileNotFoundError, ValueError, OutputError
-        The output exists or cannot be written; otherwise see
-        `deepspin.interop.deepmd.FrozenGraph`.
+        There is no such model, or it cannot be taken over, see
+        `deepspin.training.serialization.load_deepmd`; the output exists or cannot be
+        written.
     """
     if not output.endswith(".keras"):
         output += ".keras"
-    if not Path(frozen).is_file():
-        raise FileNotFoundError(f"No frozen model: '{frozen}' is not a file.")
+    if not is_deepmd(source):
+        source = str(find_deepmd_checkpoint(source))
+    elif not Path(source).is_file():
+        raise FileNotFoundError(f"No frozen model: '{source}' is not a file.")
     claim(output, force=force)
     start_tensorflow()
-    from deepspin.interop.deepmd import load_frozen
-    from deepspin.training.serialization import save_model
+    from deepspin.training.serialization import load_deepmd, save_model
 
-    model, options = load_frozen(frozen)
+    model, options = load_deepmd(source)
     save_model(
         model,
         output,
-        {"deepspin": __version__, "source": frozen, "input": {"model": options}},
+        {"deepspin": __version__, "source": source, "input": {"model": options}},
     )
-    log.info("%s: %s model %s", frozen, " ".join(model.type_map), output)
+    log.info("%s: %s model %s", source, " ".join(model.type_map), output)

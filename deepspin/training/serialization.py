@@ -11,12 +11,13 @@ import keras
 
 import deepspin.loss.ener_spin
 import deepspin.training.learning_rate  # noqa: F401  registers what archives name
-from deepspin.interop.deepmd import load_frozen
+from deepspin.interop.deepmd import load_checkpoint, load_frozen
 from deepspin.interop.saved_model import load_frozen_model
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.utils.model_files import (
     FORMAT_VERSION,
     METADATA,
+    is_deepmd,
     is_frozen,
     read_config,
     read_metadata,
@@ -61,8 +62,7 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
     ----------
     path : str
         A ``.keras`` file of deepspin or the prefix of such checkpoints, a frozen model
-        of deepspin (a folder), or a spin model frozen by DeePMD-kit's TensorFlow
-        backend (``.pb``).
+        of deepspin (a folder), or a spin model of DeePMD-kit, see `load_deepmd`.
     compile : bool
         Restore loss and optimizer, if there are any.
 
@@ -72,8 +72,8 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
         There is no such file, or it is not such a model, or it is damaged.
     """
     path = resolve_checkpoint(path)
-    if path.suffix == ".pb":
-        return load_frozen(path)[0]
+    if is_deepmd(path):
+        return load_deepmd(path)[0]
     read_metadata(path)
     if is_frozen(path):
         return load_frozen_model(path)
@@ -89,6 +89,31 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
             f"'{path}' cannot be loaded: {str(error).splitlines()[0].rstrip('.')}. "
             "Use another checkpoint, or the version of deepspin that wrote it."
         ) from error
+
+
+def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
+    """Read a spin model of DeePMD-kit.
+
+    Parameters
+    ----------
+    path : str
+        A model frozen by its TensorFlow backend (``.pb``), or a checkpoint of that
+        backend (its prefix or folder).
+
+    Returns
+    -------
+    model : SpinEnergyModel
+        The same model, with the same numbers.
+    options : dict
+        Section ``model`` of an input that describes it, normalised.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such file, it is not such a model, or deepspin lacks what it needs.
+    """
+    path = Path(path)
+    return (load_frozen if path.suffix == ".pb" else load_checkpoint)(path)
 
 
 def _is_registered(name: str) -> bool:

@@ -4,11 +4,13 @@
 A model file is a ``.keras`` archive: configuration as JSON, weights as HDF5, and
 ``deepspin.json`` with the version of the format, the training input, the step and what
 the data looked like. A frozen model is a TensorFlow SavedModel, a folder, with the same
-file in ``assets.extra``. Neither holds code.
+file in ``assets.extra``. Neither holds code. Models of DeePMD-kit are files of other
+suffixes, without metadata, and checkpoints of several files.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import zipfile
@@ -22,6 +24,8 @@ FROZEN_METADATA = f"assets.extra/{METADATA}"
 # names the newest checkpoint, as DeePMD-kit's file of this name does
 POINTER = "checkpoint"
 POINTER_LINE = 'model_checkpoint_path: "{}"\n'
+# of DeePMD-kit's models: frozen by its TensorFlow backend, and its own formats
+DEEPMD_SUFFIXES = (".pb", ".dp", ".yaml", ".yml")
 # what a configuration may name beside the classes of deepspin
 _HARMLESS = {
     ("keras", "DTypePolicy"),
@@ -50,6 +54,66 @@ def is_frozen(path: str | Path) -> bool:
     return (Path(path) / FROZEN_METADATA).is_file()
 
 
+def is_deepmd(path: str | Path) -> bool:
+    """Whether a path is a model file of DeePMD-kit, by its suffix."""
+    path = Path(path)
+    return path.suffix in DEEPMD_SUFFIXES and not path.is_dir()
+
+
+def find_deepmd_checkpoint(name: str | Path) -> Path:
+    """Find a checkpoint of DeePMD-kit's TensorFlow backend.
+
+    Parameters
+    ----------
+    name : str
+        The beginning of the names of its files, ``model.ckpt-1000``; or without a
+        step, for the highest one; or a folder whose file ``checkpoint`` names it.
+
+    Returns
+    -------
+    Path
+        The beginning of the names of its files.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none, or one of its files is missing.
+    """
+    path = Path(name)
+    if path.suffix in (".index", ".meta"):
+        path = path.with_suffix("")
+    if path.is_dir():
+        pointer = path / POINTER
+        text = pointer.read_text("utf-8", "replace") if pointer.is_file() else ""
+        named = re.match(r'model_checkpoint_path: "([^"]+)"', text)
+        path = path / (named[1] if named else "model.ckpt")
+    if not _parts(path):
+        steps = {}
+        for file in path.parent.glob(f"{glob.escape(path.name)}-*.index"):
+            if file.stem.removeprefix(f"{path.name}-").isdecimal():
+                steps[int(file.stem.rpartition("-")[2])] = file.with_suffix("")
+        path = max(steps.items())[1] if steps else path
+    missing = sorted({".index", ".data-*", ".meta"} - _parts(path))
+    if len(missing) == 3:
+        raise FileNotFoundError(
+            f"No checkpoint of DeePMD-kit: there is no '{path}.index', nor any "
+            f"'{path}-STEP.index'."
+        )
+    if missing:
+        raise FileNotFoundError(
+            f"The checkpoint '{path}' is not whole: there is no '{path}{missing[0]}'. "
+            "Copy all of its files (.index, .data-*, .meta) together."
+        )
+    return path
+
+
+def _parts(prefix: Path) -> set[str]:
+    """Which files of a checkpoint of DeePMD-kit there are."""
+    suffixes = (".index", ".data-*", ".meta")
+    name = glob.escape(prefix.name)
+    return {s for s in suffixes if next(prefix.parent.glob(f"{name}{s}"), None)}
+
+
 def resolve_checkpoint(name: str | Path) -> Path:
     """Find a model by its file or folder, its name without ``.keras``, or its prefix.
 
@@ -68,16 +132,29 @@ def resolve_checkpoint(name: str | Path) -> Path:
     saved = find_checkpoints(_prefix_in(path) if path.is_dir() else path)
     if saved:
         return max(saved.items())[1]
+    _refuse_deepmd_checkpoint(name)
     if path.is_dir():
         raise FileNotFoundError(
             f"No model: the folder '{name}' is no frozen model, and has no file "
             f"'{POINTER}' that names a checkpoint in it. Name the checkpoint itself."
         )
-    if path.suffix in (".keras", ".pb"):
+    if path.suffix in (".keras", *DEEPMD_SUFFIXES):
         raise FileNotFoundError(f"No model: there is no file '{name}'.")
     raise FileNotFoundError(
         f"No checkpoint: there is neither a file '{name}' or '{name}.keras' nor any "
         f"'{name}-STEP.keras'."
+    )
+
+
+def _refuse_deepmd_checkpoint(name: str | Path) -> None:
+    """Say what to do with a checkpoint of DeePMD-kit, if that is what is there."""
+    try:
+        find_deepmd_checkpoint(name)
+    except FileNotFoundError:
+        return
+    raise FileNotFoundError(
+        f"'{name}' is a checkpoint of DeePMD-kit. `dp-spin convert-from {name} -o "
+        "model.keras` makes a model of deepspin of it; use that."
     )
 
 
@@ -94,7 +171,7 @@ def _prefix_in(folder: Path) -> Path:
 
 
 def read_metadata(path: str | Path) -> dict:
-    """Metadata of a model file; empty if it was written by `model.save`.
+    """Metadata of a model file; empty if Keras' `save` or DeePMD-kit wrote it.
 
     Raises
     ------
@@ -102,6 +179,8 @@ def read_metadata(path: str | Path) -> dict:
         It is none of ours, or from a newer version.
     """
     path = Path(path)
+    if is_deepmd(path):
+        return {}
     metadata = _read_json(path, METADATA, missing={})
     version = metadata.get("format", 0)
     if not isinstance(version, int) or version > FORMAT_VERSION:
