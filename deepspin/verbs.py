@@ -296,8 +296,9 @@ def _add_deepmd(parser) -> None:
         "--pad-lammps-cutoff",
         action="store_true",
         help=".pb: announce a cutoff that reaches the virtual atoms of all neighbours, "
-        "so that LAMMPS is right with any `neighbor` skin; otherwise the skin must be "
-        "as long as the way to a virtual atom, or numbers are wrong without a word",
+        "so that LAMMPS' lists hold all that the model sees; otherwise they must be "
+        "made in every step, with a skin as long as the way to a virtual atom, or "
+        "numbers are wrong without a word",
     )
 
 

@@ -218,11 +218,14 @@ def test_who_knows_virtual_atoms():
 
     That is the arithmetic (`utils.spin`), the Keras layer around it (`model.spin`) and
     what deals with data that hold virtual atoms: its reader (`utils.system`), its
-    writer (`survey.layout`) and what finds out about it (`survey.scheme`). The others
-    may hand a scheme on, whose class is `VirtualAtoms`, but not look inside. Options of
-    the input are strings, so `argcheck`, `inputs` and `refused` need no exception.
+    writer (`survey.layout`) and what finds out about it (`survey.scheme`), and what
+    writes models of DeePMD-kit, where they are atoms (`interop.graph`, `.script`). The
+    others may hand a scheme on, whose class is `VirtualAtoms`, but not look inside.
+    Options of the input are strings, so `argcheck`, `inputs` and `refused` need no
+    exception.
     """
     homes = {"utils.spin", "utils.system", "survey.layout", "survey.scheme"}
+    homes |= {"interop.graph", "interop.script"}
     homes = {f"deepspin.{home}" for home in (*homes, "model.spin")}
     for module in set(MODULES) - homes:
         names = {n for n in identifiers(TREES[module]) if "virtual" in n.lower()}

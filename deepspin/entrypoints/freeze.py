@@ -7,8 +7,10 @@ import logging
 from pathlib import Path
 
 from deepspin import __version__
+from deepspin.entrypoints.convert_to import GRAPH, check_options, convert_to
 from deepspin.env import start_tensorflow
 from deepspin.utils.model_files import (
+    is_deepmd,
     is_frozen,
     read_config,
     read_metadata,
@@ -19,7 +21,9 @@ from deepspin.utils.outputs import OutputError, claim
 log = logging.getLogger(__name__)
 
 
-def freeze(*, checkpoint: str, output: str, force: bool = False) -> None:
+def freeze(
+    *, checkpoint: str, output: str, force: bool = False, **options: bool
+) -> None:
     """Write a frozen model, see `deepspin.interop.saved_model.FrozenModel`.
 
     Parameters
@@ -27,19 +31,30 @@ def freeze(*, checkpoint: str, output: str, force: bool = False) -> None:
     checkpoint : str
         Model file, prefix of checkpoints, or a folder with the file ``checkpoint``.
     output : str
-        Folder to write.
+        Folder to write; or a file ending in ``.pb``, for DeePMD-kit and LAMMPS.
     force : bool
         Whether it may replace what is there.
+    **options
+        Of a ``.pb``, see `deepspin.entrypoints.convert_to.convert_to`.
 
     Raises
     ------
     FileNotFoundError, ValueError, OutputError
         There is no such model, or the output exists or cannot be written.
     """
+    if Path(output).suffix == GRAPH:
+        convert_to(
+            target="deepmd",
+            checkpoint=checkpoint,
+            output=output,
+            force=force,
+            **options,
+        )
+        return
+    check_options(output, **options)
     source = resolve_checkpoint(checkpoint)
-    imported = source.suffix == ".pb"
-    metadata = {} if imported else read_metadata(source)
-    if not imported:
+    metadata = read_metadata(source)
+    if not is_deepmd(source):
         read_config(source)
     claim_frozen(output, force)
     start_tensorflow()

@@ -72,6 +72,27 @@ def multiply(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [n_out]], axis=0))
 
 
+def dense(
+    x: tf.Tensor,
+    matrix: tf.Tensor,
+    bias: tf.Tensor,
+    idt: tf.Tensor | None,
+    *,
+    phi: Callable[[tf.Tensor], tf.Tensor],
+    residual: bool,
+) -> tf.Tensor:
+    """What `ResidualDense` does with its weights: (..., n_in) to (..., n_out)."""
+    y = phi(multiply(x, matrix) + bias)
+    if idt is not None:
+        y = y * idt
+    n_in, n_out = matrix.shape
+    if residual and n_out == n_in:
+        y = y + x
+    elif residual and n_out == 2 * n_in:
+        y = y + tf.concat([x, x], axis=-1)
+    return y
+
+
 @keras.saving.register_keras_serializable(package="deepspin")
 class ResidualDense(keras.layers.Layer):
     r"""Dense layer, with the identity added where the caller asks for it.
@@ -112,7 +133,7 @@ class ResidualDense(keras.layers.Layer):
         self.residual = residual
         self.use_timestep = use_timestep
         self.seed = seed
-        self._phi = activation(activation_function)
+        self.phi = activation(activation_function)
         random = np.random.default_rng(seed)
         self.matrix = self._normal(
             "matrix", random.normal(0.0, 1.0 / math.sqrt(n_in + n_out), (n_in, n_out))
@@ -133,14 +154,8 @@ class ResidualDense(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Map x of shape (..., n_in) to (..., n_out)."""
-        y = self._phi(multiply(x, self.matrix) + self.bias)
-        if self.idt is not None:
-            y = y * self.idt
-        if self.residual and self.n_out == self.n_in:
-            y = y + x
-        elif self.residual and self.n_out == 2 * self.n_in:
-            y = y + tf.concat([x, x], axis=-1)
-        return y
+        weights = self.matrix, self.bias, self.idt
+        return dense(x, *weights, phi=self.phi, residual=self.residual)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
