@@ -190,7 +190,11 @@ def _load_data(potential, paths: Sequence[str], atomic: bool) -> list:
     """Read all systems; refuse those with nothing to compare."""
     spec = potential.model.data_spec
     systems = load_systems(
-        paths, spec["type_map"], spec["spin"], spec["allow_zero_spin"]
+        paths,
+        spec["type_map"],
+        spec["spin"],
+        spec["allow_zero_spin"],
+        spec["numb_fparam"],
     )
     for data in systems:
         if not any(name in data.labels for name in _arrays(atomic)):
@@ -242,6 +246,7 @@ def _evaluate(potential, data, chosen: Sequence[int], atomic: bool) -> Pairs:
             data.box[frames] if data.pbc else None,
             atype[here],
             data.spin[frames][:, here],
+            fparam=data.fparam[frames] if data.fparam.size else None,
         )
         for name in names:
             label, pred = data.labels[name][frames], result[name]

@@ -85,6 +85,7 @@ class DeepSpin:
         spins: np.ndarray,
         *,
         pbc: bool | Sequence[bool] | None = None,
+        fparam: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Energies, forces, magnetic forces and virials of frames of the same atoms.
 
@@ -99,6 +100,9 @@ class DeepSpin:
             Type of each atom.
         pbc : bool or sequence of 3 bool, optional
             Periodic directions; all if there is a cell.
+        fparam : np.ndarray, shape (nf, numb_fparam) or (numb_fparam,), or flat
+            Frame parameters, of each frame or of all; for a model that takes some, and
+            only then.
 
         Returns
         -------
@@ -111,8 +115,9 @@ class DeepSpin:
         ------
         ValueError
             Shapes that do not fit, types that the model does not know, a spin of
-            modulus 0 on a spin type, atoms on top of each other, a singular cell, or
-            values that are not finite.
+            modulus 0 on a spin type, atoms on top of each other, a singular cell,
+            frame parameters that are missing or of no use, or values that are not
+            finite.
         RuntimeError
             The model is too steep, or atoms are too near each other, for the kernels.
         """
@@ -120,6 +125,7 @@ class DeepSpin:
         coord = _array("coords", coords, (atype.size, 3))
         spin = _array("spins", spins, (atype.size, 3))
         nf = len(coord)
+        fparam = self._parameters(fparam, nf)
         if pbc is None:
             pbc = cells is not None
         if np.shape(pbc) not in ((), (3,)) or not np.isin(pbc, (0, 1)).all():
@@ -155,7 +161,7 @@ class DeepSpin:
         natoms = np.bincount(atype, minlength=scheme.ntypes)
         shape = Shape(nf, tuple(map(int, natoms)), tuple(map(int, widths)))
         types = np.broadcast_to(atype, (nf, atype.size))
-        inputs, slots = collate(coord, spin, box, types, neighbors, shape)
+        inputs, slots = collate(coord, spin, box, types, neighbors, shape, fparam)
         with errors_in_one_line():
             outputs = self._call(tf.nest.map_structure(tf.constant, inputs))
         self._check_tables(outputs)
@@ -179,6 +185,28 @@ class DeepSpin:
                 f"{np.array2string(atype, threshold=8, edgeitems=3, separator=', ')}"
             )
         return atype.astype(int)
+
+    def _parameters(self, fparam: np.ndarray | None, nf: int) -> np.ndarray | None:
+        """Frame parameters (nf, numb_fparam), checked; None for a model without."""
+        number = self.model.fitting.numb_fparam
+        if number == 0:
+            if fparam is not None:
+                raise ValueError(
+                    "The model takes no frame parameters. Received: `fparam` of shape "
+                    f"{np.shape(fparam)}. Leave it out."
+                )
+            return None
+        array = _numbers("fparam", [] if fparam is None else fparam)
+        fits = array.ndim < 2 or array.shape[1:] == (number,)
+        if not fits or array.size not in (number, nf * number):
+            raise ValueError(
+                f"The model takes {number} frame parameters: `fparam` must have the "
+                f"shape ({nf}, {number}), or ({number},) for all frames, or be flat. "
+                f"Received: {'none' if fparam is None else array.shape}"
+            )
+        rows = array.reshape(-1, number)
+        _refuse_huge("fparam", rows)
+        return np.broadcast_to(rows, (nf, number))
 
     def _check(
         self,
@@ -263,7 +291,7 @@ def _any_size(model: SpinEnergyModel) -> dict:
     def spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:
         return tf.TensorSpec([None, *shape], dtype)
 
-    scheme = model.spin.scheme
+    scheme, number = model.spin.scheme, model.fitting.numb_fparam
     blocks = range(scheme.ntypes_extended)
     return {
         "coord": spec(tf.float64, None, 3),
@@ -272,11 +300,12 @@ def _any_size(model: SpinEnergyModel) -> dict:
         "mask": tuple(spec(tf.bool, None) for _ in range(scheme.ntypes)),
         "nlist": tuple(spec(tf.int32, None, None) for _ in blocks),
         "shift": tuple(spec(tf.int32, None, None, 3) for _ in blocks),
+        **({"fparam": spec(tf.float64, number)} if number else {}),
     }
 
 
-def _array(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Finite numbers of shape (nf, *shape), from that, one frame's, or flat ones."""
+def _numbers(name: str, values: np.ndarray) -> np.ndarray:
+    """Take real numbers as float64."""
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "fiu":
@@ -286,6 +315,21 @@ def _array(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
             f"`{name}` must hold real numbers. Received: {type(values).__name__} "
             f"({' '.join(str(error).split())})"
         ) from error
+    return array.astype(np.float64)
+
+
+def _refuse_huge(name: str, rows: np.ndarray) -> None:
+    """Refuse rows, one for each frame, with numbers that are none of physics."""
+    for frame in np.flatnonzero(~(np.abs(rows) < LARGEST).all(axis=1))[:1]:
+        raise ValueError(
+            f"`{name}` of frame {frame} has values that are NaN, infinite or beyond "
+            f"{LARGEST:g}."
+        )
+
+
+def _array(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Finite numbers of shape (nf, *shape), from that, one frame's, or flat ones."""
+    array = _numbers(name, values)
     size = shape[0] * shape[1]
     fits = {
         1: array.size % size == 0,
@@ -297,10 +341,5 @@ def _array(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
             f"`{name}` must have the shape (frames, {shape[0]}, {shape[1]}), or that "
             f"of one frame, or be flat. Received: {array.shape}"
         )
-    array = array.astype(np.float64).reshape(-1, *shape)
-    for frame in np.flatnonzero(~(np.abs(array) < LARGEST).all(axis=(1, 2)))[:1]:
-        raise ValueError(
-            f"`{name}` of frame {frame} has values that are NaN, infinite or beyond "
-            f"{LARGEST:g}."
-        )
-    return array
+    _refuse_huge(name, array.reshape(-1, size))
+    return array.reshape(-1, *shape)

@@ -55,7 +55,9 @@ class FrozenModel(tf.Module):
     return a dict of ``energy``, ``atom_ener``, ``force``, ``force_mag``, ``virial``,
     ``atom_virial``, and ``dropped`` (nf,), the number of neighbours beyond ``sel``
     that were left out. Those of a compressed model also return ``extrapolated`` (), the
-    number of pairs, of all frames, that are nearer than its tables reach.
+    number of pairs, of all frames, that are nearer than its tables reach. Both take
+    ``fparam`` (nf, numb_fparam) as a last argument if the model takes frame parameters;
+    ``numb_fparam`` of the metadata is their number then.
 
     Parameters
     ----------
@@ -72,12 +74,15 @@ class FrozenModel(tf.Module):
         self._reach = metadata["nlist_cutoff"] - model.descriptor.rcut
         self.weights = [weight.value for weight in model.weights]
         text = json.dumps(metadata, indent=2)
+        number = model.fitting.numb_fparam
+        more = [tf.TensorSpec([None, number], tf.float64)] if number else []
         self.metadata = _function(lambda: tf.constant(text), [])
-        self.eval = _function(self._eval, list(SPECS.values()))
-        self.eval_small = _function(self._eval_small, [SPECS[name] for name in FRAME])
+        self.eval = _function(self._eval, [*SPECS.values(), *more])
+        frame = [SPECS[name] for name in FRAME]
+        self.eval_small = _function(self._eval_small, [*frame, *more])
 
-    def _eval(self, coord, box, atype, spin, nlist, shift):
-        checks = self._checks(coord, box, atype, spin)
+    def _eval(self, coord, box, atype, spin, nlist, shift, fparam=None):
+        checks = self._checks(coord, box, atype, spin, fparam)
         listed = tf.reduce_all(nlist < tf.shape(atype)[1])
         near = tf.reduce_all(self._offset(atype, spin) <= self._reach)
         checks += [
@@ -89,21 +94,26 @@ class FrozenModel(tf.Module):
             ),
         ]
         with tf.control_dependencies(checks):
-            return self._evaluate(coord, box, atype, spin, nlist, shift)
+            return self._evaluate(coord, box, atype, spin, nlist, shift, fparam)
 
-    def _eval_small(self, coord, box, atype, spin):
-        with tf.control_dependencies(self._checks(coord, box, atype, spin)):
+    def _eval_small(self, coord, box, atype, spin, fparam=None):
+        with tf.control_dependencies(self._checks(coord, box, atype, spin, fparam)):
             longest = tf.reduce_max(self._offset(atype, spin))
             cutoff = self._descriptor.rcut + longest
             nlist, shift = all_pairs(coord, box, atype, cutoff)
-            return self._evaluate(coord, box, atype, spin, nlist, shift)
+            return self._evaluate(coord, box, atype, spin, nlist, shift, fparam)
 
-    def _checks(self, coord, box, atype, spin) -> list[tf.Operation]:
+    def _checks(self, coord, box, atype, spin, fparam) -> list[tf.Operation]:
         """Refuse what would give wrong numbers or NaN."""
         ntypes = self._spin.scheme.ntypes
         message = f"`atype` must be below {ntypes}, and -1 for no atom"
         checks = [_demand(tf.reduce_all((atype < ntypes) & (atype >= -1)), message)]
-        for name, array in (("coord", coord), ("box", box), ("spin", spin)):
+        given = {"coord": coord, "box": box, "spin": spin}
+        if fparam is not None:
+            given["fparam"] = fparam
+            same = tf.equal(tf.shape(fparam)[0], tf.shape(coord)[0])
+            checks.append(_demand(same, "`fparam` needs one row for each frame"))
+        for name, array in given.items():
             finite = tf.reduce_all(tf.math.is_finite(array))
             checks.append(_demand(finite, f"`{name}` is NaN or infinite somewhere"))
         if not self._descriptor.env_protection:
@@ -122,7 +132,7 @@ class FrozenModel(tf.Module):
         scale = tf.gather(table, _row(atype, self._spin.scheme.ntypes))
         return scale * tf.linalg.norm(spin, axis=-1)
 
-    def _evaluate(self, coord, box, atype, spin, nlist, shift):
+    def _evaluate(self, coord, box, atype, spin, nlist, shift, fparam):
         slots, owner, masks = sort_by_type(atype, self._spin.scheme.ntypes)
         spin = tf.where(self._magnetic(atype)[..., None], spin, 0.0)
         inputs = {
@@ -130,6 +140,7 @@ class FrozenModel(tf.Module):
             "spin": _take(spin, owner, 0.0),
             "box": box,
             "mask": tuple(masks),
+            **({} if fparam is None else {"fparam": fparam}),
         }
         nlist = tf.where(nlist >= 0, _take(slots, nlist, -1), -1)
         inputs["nlist"], inputs["shift"], dropped = self._neighbors(

@@ -86,6 +86,7 @@ class SpinEnergyModel(keras.Model):
             "rcut": self.descriptor.rcut,
             "sel": self.descriptor.sel,
             "allow_zero_spin": self.descriptor.env_protection > 0,
+            "numb_fparam": self.fitting.numb_fparam,
         }
 
     # -- physics -----------------------------------------------------------------------
@@ -292,8 +293,9 @@ class SpinEnergyModel(keras.Model):
         batches: Iterable[tuple[dict, dict]],
         atom_ener: Sequence[float | None] | None = None,
         rcond: float | None = None,
+        protection: float = 1e-2,
     ) -> None:
-        """Set `davg`, `dstd` and `bias_atom_e` from a sample of the data.
+        """Set `davg`, `dstd`, `bias_atom_e`, `fparam_avg` and `fparam_inv_std`.
 
         Energies are those of extended types, virtual ones folded onto their owners.
 
@@ -306,8 +308,10 @@ class SpinEnergyModel(keras.Model):
             virtual atoms; None where they are to be found.
         rcond : float, optional
             Cutoff of small singular values in the least squares for the bias.
+        protection : float
+            Smallest standard deviation that a frame parameter is divided by.
         """
-        energies, counts = [], []
+        energies, counts, fparam = [], [], []
         scheme = self.spin.scheme
 
         def environments():
@@ -316,6 +320,10 @@ class SpinEnergyModel(keras.Model):
                 natoms = _lengths(inputs["mask"])
                 points, _ = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
                 masks = [np.asarray(m) for m in inputs["mask"]]
+                self._check_parameters(inputs)
+                if "fparam" in inputs:
+                    there = np.concatenate(masks, axis=1).any(axis=1)
+                    fparam.append(np.asarray(inputs["fparam"])[there])
                 if "energy" in labels:
                     real = np.stack([m.sum(axis=1) for m in masks], axis=1)
                     found = np.asarray(labels["find_energy"]) > 0
@@ -325,6 +333,11 @@ class SpinEnergyModel(keras.Model):
                 yield (*self._separations(points, inputs), masks)
 
         self.descriptor.compute_stats(environments())
+        if self.fitting.numb_fparam:
+            rows = np.concatenate(fparam)
+            self.fitting.fparam_avg.assign(rows.mean(axis=0))
+            std = np.maximum(rows.std(axis=0), protection)
+            self.fitting.fparam_inv_std.assign(1.0 / std)
         if not energies or not sum(map(len, energies)):
             return
         given = list(atom_ener) if atom_ener is not None else None

@@ -31,7 +31,7 @@ import numpy as np
 
 from deepspin.utils.files import FIELDS, DataError, Set, numbers, read_system
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import System, load_system
+from deepspin.utils.system import System, load_system, read_fparam
 
 # positions closer than this (Å) differ by rounding only
 SAME_PLACE = 1e-9
@@ -259,6 +259,7 @@ def difference(
     here = system.atype >= 0
     same = np.array_equal(np.array([*order, -1])[written.atype], system.atype)
     same &= np.array_equal(written.coord[here], system.coord[here])
+    same &= np.array_equal(written.fparam, system.fparam)
     same &= written.labels.keys() == system.labels.keys()
     for name, label in written.labels.items():
         same = same and np.array_equal(label, system.labels[name])
@@ -289,9 +290,10 @@ def _name(part: Set) -> str:
 
 
 def _others(part: Set) -> _Arrays:
-    """Arrays of a set that the package does not read."""
+    """Arrays of a set that are copied as they are; of text only frame parameters."""
     if part.suffix != ".npy":
-        return {}
+        fparam = read_fparam(part)
+        return {} if fparam is None else {"fparam": np.asarray(fparam)}
 
     def wanted(file: str) -> bool:
         stem = file.removesuffix(".npy").replace("atomic_", "atom_")

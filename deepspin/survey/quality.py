@@ -332,12 +332,12 @@ def nearest(
 def fingerprints(system: System, seed: int = 0) -> np.ndarray:
     """Numbers of each frame that agree only for frames that are the same.
 
-    Random sums over spins and over waves of the cell at atoms, so that lattice vectors
-    do not matter; the order of atoms does.
+    Random sums over spins, over frame parameters and over waves of the cell at atoms,
+    so that lattice vectors do not matter; the order of atoms does.
 
     Returns
     -------
-    np.ndarray, shape (nf, 14)
+    np.ndarray, shape (nf, 15)
         They change by about as much as atoms move (Å) and spins change (μ_B).
     """
     random = np.random.default_rng(seed)
@@ -356,7 +356,8 @@ def fingerprints(system: System, seed: int = 0) -> np.ndarray:
     spins = np.einsum("fia,iak->fk", system.spin, weight[..., 4:]) / size
     types = (system.atype * weight[:, 0, 0]).sum(axis=1, keepdims=True)
     edges = system.box.reshape(-1, 9) @ random.normal(size=(9, 1))
-    return np.concatenate([sites.real, sites.imag, spins, types, edges], axis=1)
+    fparam = system.fparam @ random.normal(size=(system.fparam.shape[1], 1))
+    return np.concatenate([sites.real, sites.imag, spins, types, edges, fparam], axis=1)
 
 
 def twins(prints: np.ndarray) -> list[tuple[int, int]]:

@@ -168,7 +168,8 @@ def fingerprint(data: DataSystem) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for system in data.systems:
         labels = [system.labels[name] for name in sorted(system.labels)]
-        for array in (system.atype, system.coord, system.box, system.spin, *labels):
+        given = (system.atype, system.coord, system.box, system.spin, system.fparam)
+        for array in (*given, *labels):
             digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(repr((data.batch_sizes, data.probabilities.tolist())).encode())
     return digest.hexdigest()

@@ -207,6 +207,7 @@ def _load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
         "rcut": descriptor["rcut"],
         "sel": None if isinstance(sel, str) else scheme.extend_sel(sel),
         "allow_zero_spin": descriptor["env_protection"] > 0,
+        "numb_fparam": model["fitting_net"]["numb_fparam"],
     }
     names = ("systems", "batch_size", "auto_prob", "sys_probs", "rglob_patterns")
     seed = training["seed"]
@@ -257,6 +258,7 @@ def _initial_model(
             data.sample(section["data_stat_nbatch"]),
             atom_ener=section["fitting_net"]["atom_ener"] or None,
             rcond=section["fitting_net"]["rcond"],
+            protection=section["data_stat_protect"],
         )
     return model
 

@@ -166,6 +166,7 @@ def collate(
     atype: np.ndarray,
     neighbors: Sequence[nlist.Neighbors],
     shape: Shape,
+    fparam: np.ndarray | None = None,
 ) -> tuple[dict, np.ndarray]:
     """Inputs of `SpinEnergyModel` for frames of one system, padded to `shape`.
 
@@ -181,6 +182,8 @@ def collate(
         Neighbour lists.
     shape : Shape
         Sizes of the result; at least those of the frames.
+    fparam : np.ndarray, shape (nf, numb_fparam), optional
+        Frame parameters, for a model that takes some.
 
     Returns
     -------
@@ -201,6 +204,7 @@ def collate(
         "mask": tuple(np.split(filled, np.cumsum(shape.natoms)[:-1], axis=1)),
         "nlist": lists,
         "shift": shifts,
+        **({} if fparam is None else {"fparam": fparam}),
     }
     extra = shape.nframes - len(coord)
     return _pad_frames(inputs, extra), slots
@@ -305,6 +309,8 @@ class DataSystem:
         Most shapes that batches are padded to.
     allow_zero_spin : bool
         Accept a spin of modulus 0 (needs `env_protection`).
+    numb_fparam : int
+        Number of frame parameters, which each set then needs in ``fparam``.
 
     Raises
     ------
@@ -329,13 +335,16 @@ class DataSystem:
         seed: int | None = None,
         max_shapes: int = MAX_SHAPES,
         allow_zero_spin: bool = False,
+        numb_fparam: int = 0,
     ):
         _check_arguments(spin, rcut, sel, seed)
         self.type_map, self.spin = list(type_map), spin
         self.rcut, self.sel = rcut, None if sel is None else tuple(sel)
         self.seed = 0 if seed is None else int(seed)
         paths = find_systems(systems, rglob_patterns)
-        self.systems = load_systems(paths, self.type_map, spin, allow_zero_spin)
+        self.systems = load_systems(
+            paths, self.type_map, spin, allow_zero_spin, numb_fparam
+        )
         # labels that some system has
         self.labels = [
             key.name
@@ -449,12 +458,8 @@ class DataSystem:
             natoms = [
                 (system.atype == t).sum(axis=1).max() for t in range(self.spin.ntypes)
             ]
-            widths = np.max([n.count.max(axis=0, initial=0) for n in lists], axis=0)
-            own.append(
-                Shape(
-                    nf, tuple(map(int, natoms)), tuple(int(max(w, 1)) for w in widths)
-                )
-            )
+            widths = np.max([n.count.max(axis=0, initial=1) for n in lists], axis=0)
+            own.append(Shape(nf, tuple(map(int, natoms)), tuple(map(int, widths))))
         return merge_shapes(own, self.probabilities, self.max_shapes)
 
     # -- batches -----------------------------------------------------------------------
@@ -490,6 +495,7 @@ class DataSystem:
     def _arrays(self, system: int, frames: np.ndarray, size: int) -> tuple[dict, dict]:
         """The same, with empty frames to make up `size`."""
         data, shape = self.systems[system], replace(self.shapes[system], nframes=size)
+        fparam = data.fparam[frames] if data.fparam.size else None
         inputs, slots = collate(
             data.coord[frames],
             data.spin[frames],
@@ -497,6 +503,7 @@ class DataSystem:
             data.atype[frames],
             [self._neighbors[system][f] for f in frames],
             shape,
+            fparam,
         )
         nslots, nf = sum(shape.natoms), len(frames)
         labels = {"natoms": data.natoms_loss[frames]}

@@ -14,7 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.utils.files import LABELS, DataError, concatenate, numbers, read_system
+from deepspin.utils.files import (
+    LABELS,
+    LARGEST,
+    DataError,
+    Set,
+    _files,
+    _opened,
+    _read,
+    concatenate,
+    numbers,
+    read_system,
+)
 from deepspin.utils.spin import LENGTH_TOLERANCE, MAX_STRETCH, VirtualAtoms
 
 log = logging.getLogger(__name__)
@@ -52,6 +63,8 @@ class System:
         Cells, zeros if not periodic.
     pbc : bool
         Whether the system is periodic.
+    fparam : np.ndarray, shape (nf, numb_fparam)
+        Frame parameters; numb_fparam is 0 where none are read.
     labels : dict of str to np.ndarray
         Those of energy, force, force_mag, virial, atom_ener and atom_ener_coeff that
         the data has; force_mag is exactly 0 on types without spin.
@@ -74,6 +87,7 @@ class System:
     spin: np.ndarray
     box: np.ndarray
     pbc: bool
+    fparam: np.ndarray
     labels: dict[str, np.ndarray]
     layout: str
     natoms_loss: np.ndarray
@@ -102,6 +116,7 @@ def load_systems(
     type_map: Sequence[str],
     spin: VirtualAtoms,
     allow_zero_spin: bool = False,
+    numb_fparam: int | None = None,
 ) -> list[System]:
     """Read and check systems; what is odd in several of them is told once.
 
@@ -115,6 +130,9 @@ def load_systems(
         The model's spin scheme.
     allow_zero_spin : bool, optional
         Accept zero spins on spin types (models with `env_protection` only).
+    numb_fparam : int, optional
+        Number of frame parameters to read, which every set then has to have. Without
+        it, those that there are.
 
     Returns
     -------
@@ -135,7 +153,7 @@ def load_systems(
     notes: dict[str, list[str]] = {}
     for path in paths:
         found: _Notes = {}
-        system = _convert(path, type_map, spin, found)
+        system = _convert(path, type_map, spin, numb_fparam, found)
         _check_spins(system, type_map, spin, allow_zero_spin, found)
         _check_overlaps(system, spin)
         systems.append(system)
@@ -152,9 +170,17 @@ def load_system(
     type_map: Sequence[str],
     spin: VirtualAtoms,
     allow_zero_spin: bool = False,
+    numb_fparam: int | None = None,
 ) -> System:
     """Read and check one system, see `load_systems`."""
-    return load_systems([path], type_map, spin, allow_zero_spin)[0]
+    return load_systems([path], type_map, spin, allow_zero_spin, numb_fparam)[0]
+
+
+def read_fparam(part: Set) -> Any | None:
+    """Content of the file of frame parameters of a set, None without one."""
+    with _opened(part.place) as (node, _):
+        file = _files(node).get(f"fparam{part.suffix}")
+        return None if file is None else _read(file)
 
 
 # To the internal form -----------------------------------------------------------------
@@ -208,7 +234,39 @@ def _map_types(
     return types
 
 
-def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, _Table]:
+def _frame_parameters(sets: Sequence[Set], number: int | None) -> np.ndarray:
+    """Frame parameters (nf, number) of all sets; None for as many as there are."""
+    given = [read_fparam(part) if number != 0 else None for part in sets]
+    if not number and all(values is None for values in given):
+        return np.zeros((sum(part.nframes for part in sets), 0))
+    rows = []
+    for part, values in zip(sets, given, strict=True):
+        file, nframes = part.file("fparam"), part.nframes
+        if values is None:
+            why = f"the model takes {number} frame parameters (`numb_fparam`)"
+            why = why if number else "other sets have it"
+            raise DataError(f"{file} is missing: {why}. Add it or remove this set.")
+        own = numbers(values, file)
+        number = number or max(own.size // nframes, 1)
+        fits = own.ndim <= 1 or len(own) == nframes
+        if not fits or own.size != nframes * number:
+            raise DataError(
+                f"{file} must have {nframes} rows (frames of coord) of {number} "
+                f"numbers (`numb_fparam`). Received: shape {own.shape}. Correct this "
+                "file, or `numb_fparam`."
+            )
+        own = own.reshape(nframes, number)
+        for frame, column in np.argwhere(~(np.abs(own) < LARGEST))[:1]:
+            raise DataError(
+                f"{file}: {own[frame, column]} in frame {frame}. Remove the frame."
+            )
+        rows.append(own)
+    return np.concatenate(rows)
+
+
+def _read_frames(
+    path: str, model: tuple, numb_fparam: int | None
+) -> tuple[np.ndarray, _Table, _Places, _Table]:
     """Model's types (nf, natoms), arrays (nf, columns), sets, and `type_map.raw`..."""
     head, sets = read_system(path)
     names, listed = head.get("type_map.raw"), head["type.raw"]
@@ -219,6 +277,7 @@ def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, 
         types = _map_types(np.ravel(listed), names, file, model, 0)[None]
         nreal = np.count_nonzero(types < model[1].ntypes)
     frames = concatenate(sets, natoms, nreal)
+    frames["fparam"] = _frame_parameters(sets, numb_fparam)
     places = tuple((part.place, part.nframes) for part in sets)
     if mixed:
         given, file = frames.pop("real_atom_types"), f"real_atom_types of '{path}'"
@@ -230,10 +289,14 @@ def _read_frames(path: str, model: tuple) -> tuple[np.ndarray, _Table, _Places, 
 
 
 def _convert(
-    path: str, type_map: Sequence[str], spin: VirtualAtoms, notes: _Notes
+    path: str,
+    type_map: Sequence[str],
+    spin: VirtualAtoms,
+    numb_fparam: int | None,
+    notes: _Notes,
 ) -> System:
     """Read a system and bring it into the internal form."""
-    types, frames, places, head = _read_frames(path, (type_map, spin))
+    types, frames, places, head = _read_frames(path, (type_map, spin), numb_fparam)
     natoms, layout = types.shape[1], _detect_layout(path, frames, types, spin)
     named = "type_map.raw" in head
     hint = "" if named else _order(type_map)
@@ -267,6 +330,7 @@ def _convert(
         spin=spins,
         box=np.zeros((len(types), 3, 3)) if box is None else box,
         pbc=box is not None,
+        fparam=frames["fparam"],
         labels=labels,
         layout=layout,
         natoms_loss=np.count_nonzero(types >= 0, axis=1).astype(np.float64),
