@@ -69,12 +69,20 @@ def models():
     return get
 
 
+def evaluate(models, case):
+    return models(str(case["model"])).eval(
+        case["coord"],
+        case.get("box"),
+        case["atype"],
+        case["spin"],
+        fparam=case.get("fparam"),
+    )
+
+
 @pytest.mark.parametrize("path", EVALUATED, ids=names(EVALUATED))
 def test_same_weights_same_numbers(path, models):
     case = load(path)
-    result = models(str(case["model"])).eval(
-        case["coord"], case.get("box"), case["atype"], case["spin"]
-    )
+    result = evaluate(models, case)
     tolerance = 1e-5 if path.stem == "float32" else 1e-10
     for theirs, ours in OUTPUTS.items():
         assert_close(result[ours], case[theirs], tolerance, theirs)
@@ -93,7 +101,8 @@ def write_system(folder: Path, case: dict, k: int) -> None:
     (folder / "set.000").mkdir(parents=True)
     atype = case[f"train_{k}_atype"]
     np.savetxt(folder / "type.raw", atype, fmt="%d")
-    for name in ("coord", "box", "spin", "force", "force_mag", "virial", "energy"):
+    arrays = ["coord", "box", "spin", "force", "force_mag", "virial", "energy"]
+    for name in [*arrays, *(["fparam"] if "fparam" in case else [])]:
         array = case[f"train_{k}_{name}"]
         np.save(folder / "set.000" / f"{name}.npy", array.reshape(len(array), -1))
 
@@ -113,6 +122,7 @@ def test_statistics(path, tmp_path):
         sample,
         atom_ener=options["model"]["fitting_net"]["atom_ener"] or None,
         rcond=options["model"]["fitting_net"]["rcond"],
+        protection=options["model"]["data_stat_protect"],
     )
     ntypes = model.descriptor.ntypes
     for name in ("davg", "dstd"):
@@ -121,6 +131,9 @@ def test_statistics(path, tmp_path):
     np.testing.assert_allclose(
         model.fitting.bias_atom_e.numpy(), case["bias_atom_e"], rtol=1e-10, atol=1e-12
     )
+    for name in ("fparam_avg", "fparam_inv_std") if "fparam" in case else ():
+        ours = getattr(model.fitting, name).numpy()
+        np.testing.assert_allclose(ours, case[name], rtol=1e-10)
 
 
 @pytest.mark.parametrize("path", LOSSES, ids=names(LOSSES))
@@ -128,9 +141,7 @@ def test_statistics(path, tmp_path):
 def test_loss(path, batch, models):
     case = load(path)
     options = options_of(case)
-    pred = models(str(case["model"])).eval(
-        case["coord"], case.get("box"), case["atype"], case["spin"]
-    )
+    pred = evaluate(models, case)
     frames = slice(0, 1) if batch == "one" else slice(None)
     scheme = VirtualAtoms.from_options(
         **{k: v for k, v in options["model"]["spin"].items() if k != "type"}

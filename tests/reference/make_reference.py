@@ -169,6 +169,8 @@ def write_system(folder, frames, spin):
         "energy": frames["energy"],
         "virial": frames["virial"],
     }
+    if "fparam" in frames:
+        arrays["fparam"] = frames["fparam"]
     for name, array in arrays.items():
         np.save(folder / "set.000" / f"{name}.npy", array.reshape(nframes, -1))
 
@@ -251,6 +253,16 @@ def two_crystals():
     return [crystal(101), crystal(102, repeat=(2, 1, 1), drop_oxygen=1)]
 
 
+def with_parameters(systems):
+    """Add two frame parameters to systems; the second hardly varies."""
+    rng = np.random.default_rng(151)
+    for frames in systems:
+        first = rng.uniform(0.1, 0.9, len(frames["coord"]))
+        second = 300.0 + 1e-4 * rng.normal(size=len(first))
+        frames["fparam"] = np.stack([first, second], axis=1)
+    return systems
+
+
 def two_spin_crystals():
     """Make two one-frame systems of Ni, Fe and O."""
     return [
@@ -310,6 +322,14 @@ MODELS = {
     "atom_ener": lambda: (
         make_input({"set_davg_zero": True}, {"atom_ener": [-3.0, None, 0.5]}),
         two_crystals(),
+    ),
+    # Two frame parameters, the second the same everywhere; Ni shifted to its energy.
+    "fparam": lambda: (
+        make_input(
+            {"set_davg_zero": True},
+            {"numb_fparam": 2, "atom_ener": [-3.0, None, 0.5]},
+        ),
+        with_parameters(two_crystals()),
     ),
     "two_spin_types": lambda: (
         make_input(
@@ -455,7 +475,10 @@ EVALUATE = {
 
 def default_frames(inputs):
     """Make the two frames on which a model is evaluated."""
-    return crystal(200, nframes=2, spin_norm=inputs["model"]["spin"]["spin_norm"])
+    frames = crystal(200, nframes=2, spin_norm=inputs["model"]["spin"]["spin_norm"])
+    if inputs["model"]["fitting_net"].get("numb_fparam"):
+        return with_parameters([frames])[0]
+    return frames
 
 
 # DeePMD-kit --------------------------------------------------------------------
@@ -587,16 +610,20 @@ def read_constants(pb, names):
     }
 
 
-def read_statistics(pb):
-    """Return davg, dstd (ntypes extended, nnei, 4) and the folded bias_atom_e."""
-    stats = read_constants(
-        pb,
-        {
-            "davg": "descrpt_attr/t_avg",
-            "dstd": "descrpt_attr/t_std",
-            "bias_atom_e": "fitting_attr/t_bias_atom_e",
-        },
-    )
+def read_statistics(pb, numb_fparam=0):
+    """Return davg, dstd (ntypes extended, nnei, 4), the folded bias_atom_e...
+
+    With frame parameters also their means and inverse standard deviations.
+    """
+    names = {
+        "davg": "descrpt_attr/t_avg",
+        "dstd": "descrpt_attr/t_std",
+        "bias_atom_e": "fitting_attr/t_bias_atom_e",
+    }
+    if numb_fparam:
+        names["fparam_avg"] = "fitting_attr/t_fparam_avg"
+        names["fparam_inv_std"] = "fitting_attr/t_fparam_istd"
+    stats = read_constants(pb, names)
     for key in "davg", "dstd":
         ntypes = len(stats[key])
         rows = stats[key].reshape(ntypes, -1, 4)
@@ -625,6 +652,7 @@ def evaluate(pb, frames, spin):
         None if box is None else box.reshape(nframes, 9),
         extended["atype"],
         atomic=True,
+        fparam=frames.get("fparam"),
     )
     force_mag = np.zeros((nframes, nloc, 3))
     force_mag[:, owner] = force[:, nloc:]
@@ -645,6 +673,8 @@ def evaluate(pb, frames, spin):
     }
     if box is not None:
         result["box"] = box
+    if "fparam" in frames:
+        result["fparam"] = frames["fparam"]
     np.testing.assert_allclose(
         result["atom_energy"].sum(1), result["energy"], rtol=1e-10
     )
@@ -700,7 +730,8 @@ def make_model(name, out):
         run["training"]["numb_steps"] = 20 if keep else 1
         frozen = folder / "frozen.pb"
         train(run, frozen)
-        arrays = read_statistics(frozen) | training_arrays(systems)
+        numb_fparam = inputs["model"]["fitting_net"].get("numb_fparam", 0)
+        arrays = read_statistics(frozen, numb_fparam) | training_arrays(systems)
         if keep:
             arrays |= keep_model(name, frozen, out / f"{name}.pb", inputs)
     save(out / f"{name}.npz", inputs, arrays | {"model": name})
@@ -755,7 +786,8 @@ def loss_frames(name):
     """Make three labelled frames for a model."""
     if name == "two_spin_types":
         return crystal(302, nframes=3, spin_norm=(1.2737, 2.1))
-    return crystal(301, nframes=3)
+    frames = crystal(301, nframes=3)
+    return with_parameters([frames])[0] if name == "fparam" else frames
 
 
 def build_trainer(inputs, pb):
@@ -994,7 +1026,7 @@ CASES = (
     dict.fromkeys(MODELS, make_model)
     | dict.fromkeys(STATISTICS, make_model)
     | dict.fromkeys(EVALUATE, make_evaluation)
-    | dict.fromkeys(["loss_base", "loss_two_spin_types"], make_loss)
+    | dict.fromkeys(["loss_base", "loss_two_spin_types", "loss_fparam"], make_loss)
     | {"lr_reference": make_learning_rate}
 )
 
