@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from deepspin.descriptor.env_mat import environment_matrix
+from deepspin.descriptor.env_mat import cutoff_range, environment_matrix
 from deepspin.interop.saved_model import describe
 from deepspin.interop.script import SpinTypesFirst, training_script
 from deepspin.interop.spline import quintic_table
@@ -143,13 +143,32 @@ class _Writer:
         self.nspin = len(order.extended) - self.ntypes
         self.sel = [self.descriptor.sel[e] for e in order.extended]
         self.nnei = sum(self.sel)
+        # types of neighbours that never come, of which DeePMD-kit knows nothing
+        self.absent = sorted({*range(len(self.descriptor.sel))} - {*order.extended})
+        descriptor = self.descriptor
+        cutoffs = descriptor.rcut, descriptor.rcut_smth
+        own = cutoff_range(*cutoffs, descriptor.float32_cutoff)
+        self.rounded = own == cutoff_range(*cutoffs, True)
+        # DeePMD-kit's own environment matrix has neither
+        self.own_matrix = bool(descriptor.env_protection) or not self.rounded
         self.script = training_script(model, metadata, order)
         self._arrays = {id(w): np.asarray(w) for w in model.weights}
         # as DeePMD-kit has them; neither these nor weights can be read within a graph
         reach = metadata.get("compressed", {}).get("extrapolate", 1.0)
         tables = self.descriptor.tables
+        self._empty = np.array([self._empty_slots(t) for t in order.types])
         self._splines = [quintic_table(table, reach, STEP) for table in tables]
         self._tables: list[tuple] = []  # what the gradient of each table needs
+
+    def _empty_slots(self, t: int) -> np.ndarray:
+        """Row 0 of the sum of R~^T G over the slots of `absent` types, (g)."""
+        descriptor, total = self.descriptor, np.zeros(self.descriptor.neuron[-1])
+        u = -np.asarray(descriptor.davg)[t, :1] / np.asarray(descriptor.dstd)[t, :1]
+        for e in self.absent:
+            if descriptor.sel[e] and not descriptor.excludes(t, e):
+                embedding = np.asarray(descriptor.embed(t, e, tf.constant(u)))
+                total += descriptor.sel[e] * u * embedding[0]
+        return total
 
     def _constant(self, weight, name: str) -> tf.Tensor:
         return tf.constant(self._arrays[id(weight)], name=name)
@@ -174,7 +193,6 @@ class _Writer:
         spin = self.script["model"]["spin"]
         compressed = self.model.compressed
         constants = {
-            "train_attr/training_script": script,
             "model_type": "compressed_model" if compressed else "original_model",
             "model_attr/tmap": " ".join(self.order.type_map),
             "model_attr/model_type": "ener",
@@ -191,12 +209,18 @@ class _Writer:
             # not DeePMD-kit's: number of each type in the model this was made of
             "deepspin/types": np.array(self.order.types, np.int32),
         }
+        if self.rounded and not self.absent:  # others would build another model from it
+            constants["train_attr/training_script"] = script
         if "min_nbor_dist" in self.metadata:
             distance = np.float64(self.metadata["min_nbor_dist"])
             constants["train_attr/min_nbor_dist"] = distance
         for name, value in constants.items():
             tf.constant(value, name=name)
-        rows = [*self.order.types, *self.order.types[: self.nspin]]  # the latter unused
+        if not (compressed or self.descriptor.type_one_side):
+            for t in range(self.ntypes, len(self.sel)):
+                for e in range(len(self.sel)):
+                    self._net(t, e)
+        rows = [*self.order.types, *self.order.types[: self.nspin]]  # of virtual atoms
         davg = np.tile(self._arrays[id(self.descriptor.davg)][rows], self.nnei)
         dstd = np.tile(self._arrays[id(self.descriptor.dstd)][rows], self.nnei)
         bias = self._arrays[id(self.fitting.bias_atom_e)][self.order.types]
@@ -296,16 +320,20 @@ class _Writer:
 
     def _environment(self) -> tf.Tensor:
         """Normalised environment matrix of atoms, (f i 4j)."""
-        if not self.descriptor.env_protection:
+        if not self.own_matrix:
             em = tf.reshape(self.em, [-1, self.nloc, 4 * self.nnei])
             return em[:, : self.nreal]
-        # not DeePMD-kit's own
         slots = [-1, self.nloc, self.nnei]
         self.apart = tf.reshape(self.rij, [*slots, 3])[:, : self.nreal]
         filled = tf.reshape(self.nlist, slots)[:, : self.nreal] >= 0
-        cutoffs = self.descriptor.rcut, self.descriptor.rcut_smth
+        descriptor = self.descriptor
         radial, angular = environment_matrix(
-            self.apart, filled, *cutoffs, self.descriptor.env_protection
+            self.apart,
+            filled,
+            descriptor.rcut,
+            descriptor.rcut_smth,
+            descriptor.env_protection,
+            descriptor.float32_cutoff,
         )
         em = tf.concat([radial[..., None], angular], axis=-1)
         em = tf.reshape(em, [-1, self.nreal, 4 * self.nnei])
@@ -335,8 +363,14 @@ class _Writer:
             total = tf.zeros([], self.descriptor.compute_dtype)
             for e, block in enumerate(row):
                 total += self._moments(types, e, block)
-            count = tf.add_n([self.counts[t] for t in types])
-            groups.append(tf.reshape(total, [-1, count, 4, channels]))
+            counts = [self.counts[t] for t in types]
+            total = tf.reshape(total, [-1, tf.add_n(counts), 4, channels])
+            if self.absent:
+                empty = tf.repeat(
+                    tf.constant(self._empty[types], total.dtype), counts, 0
+                )
+                total += tf.pad(empty[:, None], [[0, 0], [0, 3], [0, 0]])
+            groups.append(total)
         moments = tf.concat(groups, axis=1) / float(sum(self.descriptor.sel))  # f i d g
         axis = moments[..., : self.descriptor.axis_neuron]
         product = tf.matmul(moments, axis, transpose_a=True)
@@ -346,10 +380,10 @@ class _Writer:
         """Sum of R~^T G over the slots of one type of neighbour, (fi d g)."""
         old, old_e = [self.order.types[t] for t in types], self.order.extended[e]
         visible = [not self.descriptor.excludes(t, old_e) for t in old]
-        if self.sel[e] == 0 or not any(visible):
-            self._net(types[0], e)  # others look for it by name
-            return tf.zeros([], self.descriptor.compute_dtype)
         dtype = self.descriptor.compute_dtype
+        net = [] if self.model.compressed else self._net(types[0], e)
+        if self.sel[e] == 0 or not any(visible):
+            return tf.zeros([], dtype)
         u = tf.cast(tf.reshape(block, [-1, 4])[:, :1], dtype)
         if not all(visible):
             seen = tf.repeat(np.array(visible, float), [self.counts[t] for t in types])
@@ -357,17 +391,20 @@ class _Writer:
         matrix = tf.cast(tf.reshape(block, [-1, self.sel[e], 4]), dtype)
         if self.model.compressed:
             return self._tabulated(types[0], e, u, matrix)
-        embedding = _run(self._net(types[0], e), u)
+        embedding = _run(net, u)
         embedding = tf.reshape(embedding, [-1, self.sel[e], embedding.shape[-1]])
         return tf.matmul(matrix, embedding, transpose_a=True)
 
     def _net(self, t: int, e: int) -> list[tuple]:
-        """Layers and constants of an embedding net, see `_run`."""
-        if self.model.compressed:
-            return []
+        """Layers and constants of an embedding net, see `_run`.
+
+        Virtual atoms are no centres here, but DeePMD-kit looks for nets of theirs:
+        they have those of their owners.
+        """
         one_side = self.descriptor.type_one_side
         scope = "filter_type_all" if one_side else f"filter_type_{t}"
-        layers = self.descriptor.net(self.order.types[t], self.order.extended[e])
+        owner = t if t < self.ntypes else t - self.ntypes
+        layers = self.descriptor.net(self.order.types[owner], self.order.extended[e])
         return [
             self._constants(layer, f"{scope}/{{}}_{k}_{e}", [1, -1])
             for k, layer in enumerate(layers, start=1)
@@ -429,7 +466,7 @@ class _Writer:
         width = len(self.sel)
         rows = [pull[k : k + width] for k in range(0, len(pull), width)]
         pull = tf.concat([tf.concat(row, axis=2) for row in rows], axis=1)
-        if not self.descriptor.env_protection:
+        if not self.own_matrix:
             return pull
         (pull,) = tf.gradients(environment, self.apart, pull)
         pull = tf.pad(pull, [[0, 0], [0, 0], [0, 0], [0, 1]])
@@ -456,7 +493,7 @@ class _Writer:
         pull = tf.pad(pull, [[0, 0], [0, self.nloc - self.nreal], [0, 0]])
         pull = tf.reshape(pull, [-1, 4 * self.nnei * self.nloc])
         deriv = self.em_deriv
-        if self.descriptor.env_protection:  # the pull is that in separations
+        if self.own_matrix:  # the pull is that in separations
             rows = tf.reshape(tf.zeros_like(deriv), [-1, 12]) + (-np.eye(4, 3)).ravel()
             deriv = tf.reshape(rows, tf.shape(deriv))
         points, slots = [None, None], {"n_a_sel": self.nnei, "n_r_sel": 0}
