@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Spin-lattice dynamics with spins of fixed modulus.
+
+.. math::
+
+    \dot R = P/m, \quad \dot P = F, \quad
+    \dot S = -\frac{2}{\hbar} S \times F_\mathrm{mag}
+
+with :math:`F = -\partial E/\partial R`, :math:`F_\mathrm{mag} = -\partial E/\partial S`
+(S in μ_B, g = 2), and baths for the lattice and for the spins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepspin.dynamics import units
+from deepspin.dynamics.fields import Fields
+from deepspin.dynamics.state import State, thermal_width, without_drift
+
+# fields of so many steps are kept, to guess those of the next one
+KEPT = 8
+# iterations for the spins of one step, at most
+MAX_ITERATIONS = 30
+# largest error of the spins of one step, relative to their moduli: without and with
+# random forces on the spins
+TOLERANCE = 1e-10
+TOLERANCE_NOISE = 1e-7
+# largest rotation of a spin in a step, in radians
+MAX_TURN = 1.0
+# the rate of convergence is measured where a step takes two iterations or more; else it
+# is taken to worsen by this in each step, until it is measured anew
+FORGET = 1.05
+
+
+class DynamicsError(RuntimeError):
+    """A step that cannot be made; the state is as it was before."""
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Heat bath of positions, or of spins of free moduli.
+
+    Parameters
+    ----------
+    temperature : float or np.ndarray, shape (nrep,)
+        In K.
+    friction : float
+        In 1/fs: 1/friction is the time in which velocities are forgotten.
+    """
+
+    temperature: float | np.ndarray
+    friction: float
+
+    def __post_init__(self) -> None:
+        _check_bath(self.temperature, "friction", self.friction)
+
+    def forget(
+        self,
+        velocity: np.ndarray,
+        inertia: np.ndarray,
+        normals: np.ndarray,
+        time: float,
+    ) -> np.ndarray:
+        """Velocities after `time` (fs) in the bath alone, which is solved exactly."""
+        kept = np.exp(-self.friction * time)
+        width = thermal_width(self.temperature, inertia)
+        return kept * velocity + np.sqrt(1 - kept**2) * width * normals
+
+
+@dataclass(frozen=True)
+class Gilbert:
+    """Heat bath of directions of spins.
+
+    Parameters
+    ----------
+    temperature : float or np.ndarray, shape (nrep,)
+        In K; 0 damps only.
+    damping : float
+        Gilbert's α, without dimension.
+    """
+
+    temperature: float | np.ndarray
+    damping: float
+
+    def __post_init__(self) -> None:
+        _check_bath(self.temperature, "damping", self.damping)
+
+    @property
+    def noisy(self) -> bool:
+        """There are random forces."""
+        return self.damping > 0 and bool(np.any(np.asarray(self.temperature) > 0))
+
+
+def _check_bath(temperature: float | np.ndarray, name: str, value: float) -> None:
+    kelvin = np.asarray(temperature, dtype=float)
+    if not (np.isfinite(kelvin).all() and (kelvin >= 0).all()):
+        raise ValueError(
+            f"`temperature` must be at least 0 K. Received: {kelvin.tolist()}"
+        )
+    if not 0 <= value < np.inf:
+        raise ValueError(f"`{name}` must be at least 0. Received: {value}")
+
+
+class Integrator:
+    r"""Moves positions, velocities and spins together.
+
+    One step, for a Hamiltonian :math:`\sum P^2/2m + V(R, S)`: half a drift of R, then
+    the exact R fixed, P and S move in V alone by the midpoint rule, then the other half
+    of the drift. For S that is the spherical midpoint rule [1]_
+
+    .. math::
+
+        S' - S = \Delta t\, \Omega(w) \times w, \quad
+        w = |S| \frac{S + S'}{|S + S'|}, \quad
+        \Omega = \frac{2}{\hbar} F_\mathrm{mag}(R, w)
+
+    and P takes its force from the same (R, w). The map is symplectic, its own inverse
+    when time runs backwards, of second order, and keeps moduli of spins, momentum and
+    angular momentum :math:`\sum R \times P - (\hbar/2) S`. The rule is implicit in the
+    spins alone; it is iterated from magnetic forces extrapolated from the last steps:
+    one to three evaluations a step, whatever the number of spins.
+
+    A lattice bath acts in the middle of the kick [2]_. A spin bath adds Gilbert's
+    damping to Ω, :math:`\Omega \to (\Omega + \alpha\, \hat w \times \Omega)/(1 +
+    \alpha^2)`, and random rotations before and after, whose strength follows from
+    fluctuation and dissipation [3]_: :math:`D = \alpha k_B T (2/\hbar) / ((1 +
+    \alpha^2) |S|)`.
+
+    Parameters
+    ----------
+    fields : Fields
+        The Hamiltonian.
+    timestep : float
+        In fs; negative runs back in time, without baths.
+    lattice, spins : bool
+        Whether positions and spins move.
+    lattice_bath : Langevin, optional
+        Heat bath of the positions.
+    spin_bath : Gilbert, optional
+        Heat bath of the spins.
+    tolerance : float, optional
+        Largest error of the spins of a step relative to their moduli; 1e-10, with
+        random forces on spins 1e-7.
+
+    Attributes
+    ----------
+    evaluations : int
+        Calls of `fields` so far.
+
+    References
+    ----------
+    .. [1] R. I. McLachlan, K. Modin, O. Verdier, Phys. Rev. E 89, 061301 (2014).
+    .. [2] B. Leimkuhler, C. Matthews, Appl. Math. Res. eXpress 2013, 34 (2013).
+    .. [3] J. L. García-Palacios, F. J. Lázaro, Phys. Rev. B 58, 14937 (1998).
+    """
+
+    def __init__(
+        self,
+        fields: Fields,
+        timestep: float,
+        *,
+        lattice: bool = True,
+        spins: bool = True,
+        lattice_bath: Langevin | None = None,
+        spin_bath: Gilbert | None = None,
+        tolerance: float | None = None,
+    ):
+        check_timestep(timestep, lattice_bath or spin_bath)
+        if (lattice_bath and not lattice) or (spin_bath and not spins):
+            raise ValueError(
+                "A bath needs something that moves. Received: "
+                f"lattice={lattice}, lattice_bath={lattice_bath}, spins={spins}, "
+                f"spin_bath={spin_bath}"
+            )
+        noisy = spin_bath is not None and spin_bath.noisy
+        self.fields = fields
+        self.timestep = timestep
+        self.lattice = lattice
+        self.spins = spins
+        self.lattice_bath = lattice_bath
+        self.spin_bath = spin_bath
+        self.tolerance = tolerance or (TOLERANCE_NOISE if noisy else TOLERANCE)
+        self.evaluations = 0
+
+    def step(self, state: State) -> None:
+        """Make one step.
+
+        Raises
+        ------
+        DynamicsError
+            The spins did not converge or numbers ceased to be finite. The state is as
+            it was before.
+        """
+        half = self.timestep / 2
+        coord, velocity, spin = state.coord, state.velocity, state.spin
+        if self.lattice:
+            coord = coord + half * velocity
+        if self.spins:
+            spin = self._shake(state, spin, "spin")
+            spin, force, history, rate = self._turn(state, coord, spin)
+            spin = self._shake(state, spin, "spin again")
+        else:
+            force = self._respond(state, coord, spin)[0]
+            history, rate = state.history, state.rate
+        if self.lattice:
+            velocity = kick(state, velocity, force, self.timestep, self.lattice_bath)
+            coord = coord + half * velocity
+        check_finite(state, self.timestep, velocity=velocity, spin=spin, coord=coord)
+        state.coord, state.velocity, state.spin = coord, velocity, spin
+        state.history, state.rate = history, rate
+        state.step += 1
+        state.time += self.timestep
+
+    def _respond(
+        self, state: State, coord: np.ndarray, spin: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Force and magnetic force in the middle of the step."""
+        self.evaluations += 1
+        found = self.fields(coord, spin, state.time + self.timestep / 2)
+        return found.force, found.force_mag
+
+    def _turn(
+        self, state: State, coord: np.ndarray, spin: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Turn spins by the midpoint rule.
+
+        Returns new spins, forces, history and rate. A replica that has converged does
+        not change any more, so that it does not matter which others there are.
+        """
+        if len(state.history):
+            guess = extrapolate(state.history)
+        else:
+            guess = self._respond(state, coord, spin)[1]
+        modulus = np.sqrt(_dot(spin, spin))
+        modulus = np.where(modulus > 0, modulus, 1.0)
+        turned, middle = rotate(spin, self._rotation(guess, spin, modulus))
+        best = (np.zeros_like(spin), guess, turned, middle)
+        rate = np.minimum(1.0, FORGET * state.rate)
+        change = np.zeros(state.nrep)
+        active = np.ones(state.nrep, dtype=bool)
+        for iteration in range(MAX_ITERATIONS):
+            middle = best[3]
+            found = self._respond(state, coord, middle)
+            new = rotate(spin, self._rotation(found[1], middle, modulus))
+            moved = (np.abs(new[1] - middle) / modulus).max(axis=(1, 2))
+            if iteration:
+                np.divide(moved, change, out=rate, where=active)
+                rate = np.minimum(1.0, rate)
+            change = np.where(active, moved, change)
+            best = tuple(
+                np.where(active[:, None, None], ours, old)
+                for ours, old in zip((*found, *new), best, strict=True)
+            )
+            active &= ~(change * rate <= self.tolerance)
+            if not active.any():
+                force, force_mag, turned, _ = best
+                self._check_turn(
+                    state, np.where(spin.any(axis=2, keepdims=True), force_mag, 0.0)
+                )
+                history = np.concatenate([force_mag[None], state.history[: KEPT - 1]])
+                return turned, force, history, rate
+            if not np.isfinite(change).all():
+                break
+        raise self._diverged(state, active, change)
+
+    def _rotation(
+        self, force_mag: np.ndarray, middle: np.ndarray, modulus: np.ndarray
+    ) -> np.ndarray:
+        """Angular velocity of the spins times the timestep."""
+        turn = self.timestep * units.PRECESSION * force_mag
+        if self.spin_bath is None:
+            return turn
+        damping = self.spin_bath.damping
+        drag = damping / modulus * _cross(middle, turn)
+        return (turn + drag) / (1 + damping**2)
+
+    def _shake(self, state: State, spin: np.ndarray, purpose: str) -> np.ndarray:
+        r"""Turn spins at random for half a timestep.
+
+        The variance s of a component of the rotation is that of Brownian motion on the
+        sphere to second order: a Gaussian rotation of variance s diffuses like one of
+        :math:`s + s^2/12` in time.
+        """
+        if self.spin_bath is None or not self.spin_bath.noisy:
+            return spin
+        damping = self.spin_bath.damping
+        energy = units.K_B * np.reshape(self.spin_bath.temperature, (-1, 1, 1))
+        modulus = np.sqrt(_dot(spin, spin))
+        modulus = np.where(modulus > 0, modulus, np.inf)
+        strength = damping * units.PRECESSION / (1 + damping**2) * energy / modulus
+        variance = 6 * (np.sqrt(1 + strength * self.timestep / 3) - 1)
+        return _turn_by(spin, np.sqrt(variance) * state.normals(purpose))
+
+    def _check_turn(self, state: State, force_mag: np.ndarray) -> None:
+        """Refuse steps in which a spin turns too far to be followed."""
+        rate = units.PRECESSION * np.sqrt(_dot(force_mag, force_mag))[..., 0]
+        replica, atom = np.unravel_index(np.argmax(rate), rate.shape)
+        turn = abs(self.timestep) * rate[replica, atom]
+        if turn > MAX_TURN:
+            raise DynamicsError(
+                f"Step {state.step}: the spin of atom {atom} of replica {replica} "
+                f"turns by {turn:.2g} radians in a step. Received: a timestep of "
+                f"{self.timestep:g} fs. Use {0.2 / rate[replica, atom]:.1g} fs."
+            )
+
+    def _diverged(
+        self, state: State, active: np.ndarray, change: np.ndarray
+    ) -> DynamicsError:
+        replica = int(np.flatnonzero(active)[0])
+        return DynamicsError(
+            f"Step {state.step}: the spins of replica {replica} did not converge in "
+            f"{MAX_ITERATIONS} iterations (last change: {change[replica]:.1e} of their "
+            f"moduli). Received: a timestep of {self.timestep:g} fs. Use a smaller "
+            f"one, such as {self.timestep / 2:g} fs; if that does not help, magnetic "
+            "forces are too large here: look at the last frame."
+        )
+
+
+def check_timestep(timestep: float, bath: object) -> None:
+    """Refuse timesteps that are none, and backward ones with a bath."""
+    if not np.isfinite(timestep) or timestep == 0 or (bath and timestep < 0):
+        raise ValueError(
+            "`timestep` must be a positive number of fs (negative, to run back in "
+            f"time, only without baths). Received: {timestep}"
+        )
+
+
+def check_finite(state: State, timestep: float, **arrays: np.ndarray) -> None:
+    """Refuse results of a step, (nrep, nloc, 3) each, that are NaN or infinite."""
+    for name, array in arrays.items():
+        bad = ~np.isfinite(array).all(axis=2)
+        if bad.any():
+            replica, atom = np.argwhere(bad)[0]
+            raise DynamicsError(
+                f"Step {state.step}: `{name}` of atom {atom} of replica {replica} is "
+                f"no longer finite. Received: a timestep of {timestep:g} fs. Use a "
+                "smaller one, or a better start: look at the last frame."
+            )
+
+
+def kick(
+    state: State,
+    velocity: np.ndarray,
+    force: np.ndarray,
+    time: float,
+    bath: Langevin | None,
+) -> np.ndarray:
+    """Velocities after `time` (fs) with these forces, a bath acting half-way."""
+    inertia = state.mass * units.AMU
+    gain = np.where(state.fixed[:, None], 0.0, time / 2 * force / inertia[:, None])
+    velocity = velocity + gain
+    if bath is not None:
+        velocity = bath.forget(velocity, inertia, state.normals("lattice"), time)
+        velocity = np.where(state.fixed[:, None], 0.0, velocity)
+        if state.still:
+            velocity = without_drift(velocity, state.mass)
+    return velocity + gain
+
+
+def extrapolate(history: np.ndarray) -> np.ndarray:
+    r"""Guess the next of some arrays that change smoothly.
+
+    The polynomial through the last k is :math:`\sum_{j<k} \nabla^j h`, with backward
+    differences; it would have missed the newest one by :math:`\nabla^k h`. The order k
+    for which this is smallest is taken, for each replica.
+
+    Parameters
+    ----------
+    history : np.ndarray, shape (n, nrep, nloc, 3)
+        The newest first.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (nrep, nloc, 3).
+    """
+    best = guess = history[0]
+    smallest = np.full(len(guess), np.inf)
+    differences = history[:-1] - history[1:]
+    while len(differences):
+        missed = np.abs(differences[0]).max(axis=(1, 2))
+        best = np.where((missed < smallest)[:, None, None], guess, best)
+        smallest = np.minimum(smallest, missed)
+        guess = guess + differences[0]
+        differences = differences[:-1] - differences[1:]
+    return best
+
+
+def rotate(spin: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Spherical midpoint rule for a given rotation.
+
+    Solves :math:`S' - S = u 	imes w` with :math:`w = |S| (S + S')/|S + S'|`: Cayley's
+    rotation by :math:`	au = u |S + w...|`.
+
+    Parameters
+    ----------
+    spin, turn : np.ndarray, shape (..., 3)
+        S and u (radians).
+
+    Returns
+    -------
+    tuple of np.ndarray, shape (..., 3)
+        S' and w.
+    """
+    square = _dot(spin, spin)
+    turn = np.where(square > 0, turn, 0.0)
+    along = _dot(turn, spin) ** 2 / np.where(square > 0, square, 1.0)
+    rest = 1 - _dot(turn, turn) / 4
+    # no solution beyond 2 radians if perpendicular: `Integrator` refuses far less
+    stretch = 2 / np.maximum(rest + np.sqrt(rest**2 + along), 1e-3)
+    tau = np.sqrt(stretch) * turn
+    first = _cross(tau, spin)
+    change = (first + _cross(tau, first) / 2) / (1 + _dot(tau, tau) / 4)
+    return spin + change, np.sqrt(stretch) * (spin + change / 2)
+
+
+def _turn_by(spin: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Turn spins by a rotation vector (radians), both (..., 3)."""
+    angle = np.sqrt(_dot(turn, turn))
+    axis = turn / np.where(angle > 0, angle, 1.0)
+    first = _cross(axis, spin)
+    return spin + np.sin(angle) * first + (1 - np.cos(angle)) * _cross(axis, first)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products (..., 1) of vectors (..., 3)."""
+    return (a * b).sum(axis=-1, keepdims=True)
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Vector products (..., 3), some times as fast as numpy's."""
+    (ax, ay, az), (bx, by, bz) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured on the way: energies, temperatures, order of the spins.
+
+All are per replica and of one instant.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deepspin.dynamics import units
+from deepspin.dynamics.state import State
+
+
+def kinetic_energy(state: State) -> np.ndarray:
+    """Kinetic energy of the atoms in eV, shape (nrep,)."""
+    square = (state.velocity**2).sum(axis=2)
+    return units.AMU / 2 * (square * state.mass).sum(axis=1)
+
+
+def lattice_temperature(state: State) -> np.ndarray:
+    """Temperature in K, shape (nrep,), from the kinetic energy of what may move.
+
+    0 where nothing may.
+    """
+    return 2 * kinetic_energy(state) / (units.K_B * max(state.dof, 1))
+
+
+def spin_temperature(spin: np.ndarray, force_mag: np.ndarray) -> np.ndarray:
+    r"""Temperature of the spins from their directions and magnetic forces.
+
+    .. math::
+
+        k_B T = \frac{\sum |S \times F_\mathrm{mag}|^2}{2 \sum S \cdot F_\mathrm{mag}}
+
+    For energies linear in each spin (exchange, fields) the canonical averages of both
+    sums give the temperature exactly; anisotropies of one site and more-spin terms
+    beyond that add to it. One instant of a small system scatters widely: average
+    numerator and denominator.
+
+    Parameters
+    ----------
+    spin, force_mag : np.ndarray, shape (nrep, nloc, 3)
+        In μ_B and eV/μ_B, both of the same instant.
+
+    Returns
+    -------
+    np.ndarray
+        In K, shape (nrep,); infinite or negative for spins against their fields, NaN
+        without any.
+
+    References
+    ----------
+    .. [1] W. B. Nurdin, K.-D. Schotte, Phys. Rev. E 61, 3579 (2000).
+    """
+    torque = np.cross(spin, force_mag)
+    above, below = (torque**2).sum(axis=(1, 2)), 2 * (spin * force_mag).sum(axis=(1, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return above / below / units.K_B
+
+
+def magnetisation(state: State, ntypes: int) -> np.ndarray:
+    """Mean spin of the atoms of each type in μ_B, shape (nrep, ntypes, 3).
+
+    Its modulus is the type's magnetisation; 0 for types without atoms.
+    """
+    members = np.eye(ntypes)[state.atype]
+    number = np.maximum(members.sum(axis=0), 1.0)
+    return np.einsum("rix,it->rtx", state.spin, members) / number[:, None]
+
+
+def mean_modulus(state: State, ntypes: int) -> np.ndarray:
+    """Mean modulus of the spins of each type in μ_B, shape (nrep, ntypes)."""
+    members = np.eye(ntypes)[state.atype]
+    modulus = np.linalg.norm(state.spin, axis=2)
+    return modulus @ members / np.maximum(members.sum(axis=0), 1.0)
+
+
+def order_parameter(spin: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Staggered order: mean of signed directions, without dimension.
+
+    Parameters
+    ----------
+    spin : np.ndarray, shape (nrep, nloc, 3)
+        Spins.
+    signs : np.ndarray, shape (nloc,)
+        +1 and -1 on the two sublattices, 0 on atoms that do not count. All +1: the
+        ferromagnet's order.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (nrep, 3), of modulus 1 in full order.
+
+    Raises
+    ------
+    ValueError
+        An atom that counts has no spin, or none counts.
+    """
+    signs = np.asarray(signs, dtype=float)
+    counted = signs != 0
+    modulus = np.linalg.norm(spin, axis=2)
+    if not counted.any() or not modulus[:, counted].all():
+        raise ValueError(
+            "`signs` must be 0 on atoms without spin and +1 or -1 on some others. "
+            f"Received: {np.array2string(signs, threshold=8)}"
+        )
+    directions = spin[:, counted] / modulus[:, counted, None]
+    return (directions * signs[counted, None]).mean(axis=1)
+
+
+def momentum(state: State) -> np.ndarray:
+    """Momentum in eV fs/Å, shape (nrep, 3)."""
+    return units.AMU * (state.velocity * state.mass[:, None]).sum(axis=1)
+
+
+def angular_momentum(state: State) -> np.ndarray:
+    r"""Angular momentum of atoms and spins in eV fs, shape (nrep, 3).
+
+    :math:`\sum R \times P - (\hbar/2) S`: an electron's spin is opposite to its moment.
+    Kept by a cluster without field and anisotropy.
+    """
+    orbital = np.cross(state.coord, state.velocity) * state.mass[:, None]
+    return (units.AMU * orbital - state.spin / units.PRECESSION).sum(axis=1)
