@@ -332,5 +332,34 @@ def test_dynamics_keep_candidates(make_model, make_nio):
         found = potential.eval(*given)
         for name, array in DeepSpin(model).eval(*given).items():
             np.testing.assert_array_equal(found[name], array, err_msg=name)
-        used.append(potential._search._last)
+        (search,) = potential._searches
+        used.append(search._last)
     assert len(set(map(id, used))) == 1
+
+
+def test_replicas_keep_candidates(make_model, make_nio):
+    """Frames of a batch that are far from each other: one search for each."""
+    model = make_model("ONi", type_one_side=True)
+    potential, frame, used = DeepSpin(model), make_nio(model), []
+    rng = np.random.default_rng(0)
+    coord = np.stack([frame.coord, frame.coord[::-1], frame.coord + 0.4])
+    spin, box = (np.stack([x] * 3) for x in (frame.spin, frame.box))
+    for _ in range(4):
+        coord += 0.02 * (rng.random(coord.shape) - 0.5)
+        found = potential.eval(coord, box, frame.atype, spin)
+        for k in range(3):
+            alone = DeepSpin(model).eval(coord[k], box[k], frame.atype, spin[k])
+            np.testing.assert_allclose(
+                found["force"][k], alone["force"][0], rtol=0, atol=1e-12
+            )
+        used.append([search._last for search in potential._searches])
+    assert [len(set(map(id, own))) for own in zip(*used, strict=True)] == [1, 1, 1]
+
+
+def test_few_candidates_of_large_frames_are_kept(make_model, make_nio, monkeypatch):
+    monkeypatch.setattr("deepspin.infer.deep_spin.KEPT_ATOMS", 17)
+    model = make_model("ONi", type_one_side=True)
+    potential, frame = DeepSpin(model), make_nio(model)
+    coord, box, spin = (np.stack([x] * 5) for x in (frame.coord, frame.box, frame.spin))
+    potential.eval(coord, box, frame.atype, spin)
+    assert len(potential._searches) == 2

@@ -3,31 +3,44 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from deepspin import keys
+from deepspin.infer.frames import Frames, numbers
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.op.library import errors_in_one_line
 from deepspin.training.serialization import load_model
-from deepspin.utils.data import Shape, collate, neighbors_of_frame
-from deepspin.utils.files import LARGEST
+from deepspin.utils.data import Shape, collate, neighbors_of_frame, scatter
+from deepspin.utils.model_files import read_metadata, resolve_checkpoint
 from deepspin.utils.nlist import Neighbors, Search
-from deepspin.utils.system import ZERO_SPIN
 
 log = logging.getLogger(__name__)
 
 # how far beyond the cutoff neighbours are sought (Å); not again while no atom has moved
 # half of it
 SKIN = 0.5
+# candidates are kept from call to call for frames of so many atoms together
+KEPT_ATOMS = 2**15
+# what an evaluation may take, in bytes, and what a neighbour slot then does: measured
+# with the kernels, and without them for each channel of the embedding net too
+MEMORY = 2**29
+NATIVE, PLAIN, CHANNEL = 128, 1024, 24
+# so many times that for second derivatives
+SECOND_NATIVE, SECOND_PLAIN = 8, 3
+# spins so much longer, or atoms so much nearer, than in training are told of
+MARGIN = 1.01
 
 
 class DeepSpin:
     """A model, ready to be asked.
+
+    It can be pickled and copied, the model's weights with it.
 
     Parameters
     ----------
@@ -37,6 +50,14 @@ class DeepSpin:
         Compile with XLA where the compiled kernels are not used: faster from the second
         call with the same numbers of atoms and neighbours on; without, a first call
         takes less.
+
+    Attributes
+    ----------
+    model : SpinEnergyModel
+        The model.
+    metadata : dict
+        What the model file tells beside the model, such as the nearest distances and
+        the moduli of spins in its training; empty where it tells nothing.
 
     Examples
     --------
@@ -49,23 +70,48 @@ class DeepSpin:
     def __init__(
         self, model: str | Path | SpinEnergyModel, *, jit_compile: bool = False
     ):
+        metadata = {}
         if not isinstance(model, SpinEnergyModel):
-            model = load_model(model, compile=False)
-        self.model = model
-        self._warned = False  # of neighbours beyond `sel`
-        self._warned_of_spins = False  # on types without spin
-        self._warned_of_tables = False  # of pairs beyond a compressed model's
+            path = resolve_checkpoint(model)
+            model, metadata = load_model(path, compile=False), read_metadata(path)
+        self._set_up(model, metadata, jit_compile)
+
+    def _set_up(
+        self, model: SpinEnergyModel, metadata: dict, jit_compile: bool
+    ) -> None:
+        self.model, self.metadata = model, metadata
+        self._jit_compile = jit_compile and not model.native
+        self._warned: set[str] = set()
         self._evaluations = 0
-        self._search = Search(SKIN)
-        jit_compile = jit_compile and not model.native
-        self._call = tf.function(
-            lambda inputs: model(inputs),
-            # XLA compiles for each size anew; else one graph serves all
-            input_signature=None if jit_compile else [_any_size(model)],
+        self._searches: list[Search] = []
+        # XLA compiles for each size anew; else one graph serves all
+        sizes = None if self._jit_compile else _any_size(model)
+        self._call = self._function(model, sizes and [sizes])
+        self._descriptors = self._function(model.descriptors, sizes and [sizes])
+        pair = [tf.TensorSpec([None, None, 3], tf.float64)] * 2
+        self._products = self._function(self._along, sizes and [sizes, *pair])
+
+    def _function(self, body, signature: list | None):
+        return tf.function(
+            lambda *args: body(*args),
+            input_signature=signature,
             autograph=False,
-            jit_compile=jit_compile,
+            jit_compile=self._jit_compile,
             reduce_retracing=True,
         )
+
+    def __getstate__(self) -> dict:
+        return {
+            "config": json.dumps(self.model.get_config()),
+            "weights": self.model.get_weights(),
+            "metadata": self.metadata,
+            "jit_compile": self._jit_compile,
+        }
+
+    def __setstate__(self, state: dict) -> None:
+        model = SpinEnergyModel.from_config(json.loads(state["config"]))
+        model.set_weights(state["weights"])
+        self._set_up(model, state["metadata"], state["jit_compile"])
 
     @property
     def type_map(self) -> list[str]:
@@ -81,11 +127,12 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int],
+        atom_types: Sequence[int] | Sequence[str],
         spins: np.ndarray,
         *,
         pbc: bool | Sequence[bool] | None = None,
         fparam: np.ndarray | None = None,
+        batch_size: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Energies, forces, magnetic forces and virials of frames of the same atoms.
 
@@ -96,13 +143,16 @@ class DeepSpin:
             a warning the first time).
         cells : np.ndarray, shape (nf, 3, 3) or (3, 3), or flat; or None
             Lattice vectors in Å; None for open boundaries.
-        atom_types : sequence of int, shape (nloc,)
-            Type of each atom.
+        atom_types : sequence of int or of str, shape (nloc,)
+            Type of each atom, or its name.
         pbc : bool or sequence of 3 bool, optional
             Periodic directions; all if there is a cell.
         fparam : np.ndarray, shape (nf, numb_fparam) or (numb_fparam,), or flat
             Frame parameters, of each frame or of all; for a model that takes some, and
             only then.
+        batch_size : int, optional
+            Most frames to evaluate at once; otherwise as many as memory (0.5 GB of it)
+            allows. The numbers stay the same.
 
         Returns
         -------
@@ -121,168 +171,360 @@ class DeepSpin:
         RuntimeError
             The model is too steep, or atoms are too near each other, for the kernels.
         """
-        atype = self._types(atom_types)
-        coord = _array("coords", coords, (atype.size, 3))
-        spin = _array("spins", spins, (atype.size, 3))
-        nf = len(coord)
-        fparam = self._parameters(fparam, nf)
-        if pbc is None:
-            pbc = cells is not None
-        if np.shape(pbc) not in ((), (3,)) or not np.isin(pbc, (0, 1)).all():
-            raise ValueError(f"`pbc` must be a bool or 3 of them. Received: {pbc}")
-        if cells is None:
-            if np.any(pbc):
-                raise ValueError(
-                    "Periodic boundaries need `cells`. Received: None. Give lattice "
-                    "vectors, or pbc=False."
-                )
-            cells = np.zeros((nf, 3, 3))
-        box = _array("cells", cells, (3, 3))
-        self._check(coord, spin, box, atype, np.broadcast_to(pbc, (3,)) != 0)
-        scheme = self.model.spin.scheme
-        spin = np.where(scheme.is_magnetic(atype)[:, None], spin, 0.0)
-        sel = self.model.descriptor.sel
-        neighbors = [
-            neighbors_of_frame(
-                coord[f],
-                spin[f],
-                atype,
-                box[f],
-                pbc,
-                scheme,
-                self.rcut,
-                sel,
-                self._search,
+        frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
+        parts = []
+        for inputs, slots in self._batches(frames, range(frames.nf), batch_size):
+            with errors_in_one_line():
+                outputs = self._call(inputs)
+            self._check_tables(outputs)
+            rows = np.arange(len(slots))[:, None]
+            parts.append(
+                {
+                    key.name: outputs[key.name].numpy()[rows, slots]
+                    if "nloc" in key.shape
+                    else outputs[key.name].numpy()
+                    for key in keys.OUTPUTS
+                }
             )
-            for f in range(nf)
-        ]
-        self._check_neighbors(neighbors)
-        widths = np.max([n.count.max(axis=0, initial=1) for n in neighbors], axis=0)
-        natoms = np.bincount(atype, minlength=scheme.ntypes)
-        shape = Shape(nf, tuple(map(int, natoms)), tuple(map(int, widths)))
-        types = np.broadcast_to(atype, (nf, atype.size))
-        inputs, slots = collate(coord, spin, box, types, neighbors, shape, fparam)
-        with errors_in_one_line():
-            outputs = self._call(tf.nest.map_structure(tf.constant, inputs))
-        self._check_tables(outputs)
-        rows = np.arange(nf)[:, None]
-        return {
-            key.name: outputs[key.name].numpy()[rows, slots]
-            if "nloc" in key.shape
-            else outputs[key.name].numpy()
-            for key in keys.OUTPUTS
-        }
+        return {name: _join([part[name] for part in parts]) for name in parts[0]}
 
-    def _types(self, atom_types: Sequence[int]) -> np.ndarray:
-        """Types, checked."""
-        atype = np.asarray(atom_types)
-        ntypes = len(self.type_map)
-        known = atype.ndim == 1 and atype.size > 0 and atype.dtype.kind in "iu"
-        if not known or atype.min() < 0 or atype.max() >= ntypes:
-            names = ", ".join(f"{t} for {name}" for t, name in enumerate(self.type_map))
-            raise ValueError(
-                f"`atom_types` must be indices, one for each atom: {names}. Received: "
-                f"{np.array2string(atype, threshold=8, edgeitems=3, separator=', ')}"
-            )
-        return atype.astype(int)
-
-    def _parameters(self, fparam: np.ndarray | None, nf: int) -> np.ndarray | None:
-        """Frame parameters (nf, numb_fparam), checked; None for a model without."""
-        number = self.model.fitting.numb_fparam
-        if number == 0:
-            if fparam is not None:
-                raise ValueError(
-                    "The model takes no frame parameters. Received: `fparam` of shape "
-                    f"{np.shape(fparam)}. Leave it out."
-                )
-            return None
-        array = _numbers("fparam", [] if fparam is None else fparam)
-        fits = array.ndim < 2 or array.shape[1:] == (number,)
-        if not fits or array.size not in (number, nf * number):
-            raise ValueError(
-                f"The model takes {number} frame parameters: `fparam` must have the "
-                f"shape ({nf}, {number}), or ({number},) for all frames, or be flat. "
-                f"Received: {'none' if fparam is None else array.shape}"
-            )
-        rows = array.reshape(-1, number)
-        _refuse_huge("fparam", rows)
-        return np.broadcast_to(rows, (nf, number))
-
-    def _check(
+    def descriptor(
         self,
-        coord: np.ndarray,
-        spin: np.ndarray,
-        box: np.ndarray,
-        atype: np.ndarray,
-        pbc: np.ndarray,
-    ) -> None:
-        if not len(coord) == len(spin) == len(box):
-            raise ValueError(
-                f"Numbers of frames differ. Received: {len(coord)} of `coords`, "
-                f"{len(spin)} of `spins`, {len(box)} of `cells`. Give one of each for "
-                "every frame."
+        coords: np.ndarray,
+        cells: np.ndarray | None,
+        atom_types: Sequence[int] | Sequence[str],
+        spins: np.ndarray,
+        *,
+        pbc: bool | Sequence[bool] | None = None,
+        fparam: np.ndarray | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Descriptors of the atoms; takes and raises what `eval` does.
+
+        Returns
+        -------
+        np.ndarray, shape (nf, nloc, neuron[-1] * axis_neuron)
+            What the fitting net is given of each atom.
+        """
+        frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
+        parts = [
+            self._descriptors(inputs).numpy()[np.arange(len(slots))[:, None], slots]
+            for inputs, slots in self._batches(
+                frames, range(frames.nf), batch_size, plain=True
             )
-        nperiodic = np.count_nonzero(pbc)
-        rank = np.linalg.matrix_rank(box[:, pbc]) if nperiodic else np.zeros(len(box))
-        for frame in np.flatnonzero(rank < nperiodic)[:1]:
+        ]
+        return _join(parts)
+
+    def hvp(
+        self,
+        coords: np.ndarray,
+        cells: np.ndarray | None,
+        atom_types: Sequence[int] | Sequence[str],
+        spins: np.ndarray,
+        dcoords: np.ndarray,
+        dspins: np.ndarray,
+        *,
+        pbc: bool | Sequence[bool] | None = None,
+        fparam: np.ndarray | None = None,
+        batch_size: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        r"""Hessian of the energy times directions, without the Hessian.
+
+        .. math:: (H v)_R = -\partial_v F, \quad (H v)_S = -\partial_v F^{mag}
+
+        along the direction v = (dcoords, dspins): exact, at the cost of some
+        evaluations of the frame for each direction.
+
+        Parameters
+        ----------
+        coords, cells, atom_types, spins, pbc, fparam, batch_size
+            As in `eval`; one frame serves all directions.
+        dcoords, dspins : np.ndarray, shape (n, nloc, 3) or (nloc, 3), or flat
+            Directions, one for each frame, or any number for a single one. `dspins` is
+            ignored on types without spin.
+
+        Returns
+        -------
+        of_coord, of_spin : np.ndarray, shape (n, nloc, 3)
+            Products. They are in eV/Å and eV/μ_B if `dcoords` is in Å and `dspins` in
+            μ_B. 0 on spins of types without spin.
+
+        Raises
+        ------
+        ValueError
+            As `eval`; or the number of directions does not fit.
+        """
+        frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
+        dcoord = numbers("dcoords", dcoords, (frames.nloc, 3))
+        dspin = numbers("dspins", dspins, (frames.nloc, 3))
+        n = len(dcoord)
+        if len(dspin) != n or frames.nf not in (1, n):
             raise ValueError(
-                f"`cells` of frame {frame} is singular: {box[frame].tolist()}. Rows "
-                "must be lattice vectors in Å; without periodicity pass None."
+                f"Numbers of directions differ. Received: {n} of `dcoords`, "
+                f"{len(dspin)} of `dspins` for {frames.nf} frames. Give one of each "
+                "for every frame, or any number for one frame."
             )
+        which = range(n) if frames.nf == n else [0] * n
+        return self._multiply(frames, which, dcoord, dspin, batch_size)
+
+    def hessian(
+        self,
+        coords: np.ndarray,
+        cells: np.ndarray | None,
+        atom_types: Sequence[int] | Sequence[str],
+        spins: np.ndarray,
+        *,
+        pbc: bool | Sequence[bool] | None = None,
+        fparam: np.ndarray | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Second derivatives of the energy in positions and spins, exact.
+
+        Takes and raises what `eval` does; costs as much as some 6 nloc evaluations.
+
+        Returns
+        -------
+        np.ndarray, shape (nf, 6 nloc, 6 nloc)
+            Rows and columns are the 3 nloc positions, then the 3 nloc spins; of types
+            without spin those are 0. As (nf, 2, nloc, 3, 2, nloc, 3) it has the blocks
+            in positions (eV/Å²), in positions and spins (eV/(Å μ_B)) and in spins
+            (eV/μ_B²).
+        """
+        frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
+        nloc = frames.nloc
+        free = np.repeat(self.model.spin.scheme.is_magnetic(frames.atype), 3)
+        columns = np.flatnonzero(np.concatenate([np.ones(3 * nloc, bool), free]))
+        unit = np.eye(6 * nloc)[columns].reshape(-1, 2, nloc, 3)
+        result = np.zeros((frames.nf, 6 * nloc, 6 * nloc))
+        for frame in range(frames.nf):
+            which = [frame] * len(columns)
+            product = self._multiply(frames, which, unit[:, 0], unit[:, 1], batch_size)
+            result[frame, columns] = np.stack(product, axis=1).reshape(-1, 6 * nloc)
+        return result
+
+    def _multiply(
+        self,
+        frames: Frames,
+        which: Sequence[int],
+        dcoord: np.ndarray,
+        dspin: np.ndarray,
+        batch_size: int | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Hessians of some of the frames times directions (n, nloc, 3)."""
+        magnetic = self.model.spin.scheme.is_magnetic(frames.atype)
+        dspin = np.where(magnetic[:, None], dspin, 0.0)
+        parts, done = [], 0
+        for inputs, slots in self._batches(frames, which, batch_size, second=True):
+            here = slice(done, done + len(slots))
+            along = (scatter(d[here], slots, frames.nloc) for d in (dcoord, dspin))
+            with errors_in_one_line():
+                outputs = self._products(inputs, *map(tf.constant, along))
+            self._check_tables(outputs)
+            rows, done = np.arange(len(slots))[:, None], here.stop
+            parts.append(
+                [outputs[name].numpy()[rows, slots] for name in ("coord", "spin")]
+            )
+        of_coord, of_spin = map(_join, zip(*parts, strict=True))
+        return of_coord, np.where(magnetic[:, None], of_spin, 0.0)
+
+    def _along(self, inputs: dict, dcoord: tf.Tensor, dspin: tf.Tensor) -> dict:
+        """Minus the derivatives of forces and magnetic forces along a direction.
+
+        The Hessian is symmetric, so they are the gradient of minus the forces' work.
+        """
+        coord, spin = inputs["coord"], inputs["spin"]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([coord, spin])
+            # `training`: keep what the gradient needs rather than compute it again
+            outputs = self.model(inputs, training=True)
+            loss = -tf.reduce_sum(outputs["force"] * dcoord)
+            loss -= tf.reduce_sum(outputs["force_mag"] * dspin)
+        of_coord, of_spin = tape.gradient(
+            loss, [coord, spin], unconnected_gradients="zero"
+        )
+        extrapolated = {k: v for k, v in outputs.items() if k == "extrapolated"}
+        return {"coord": of_coord, "spin": of_spin, **extrapolated}
+
+    def _batches(
+        self,
+        frames: Frames,
+        which: Sequence[int],
+        batch_size: int | None,
+        *,
+        second: bool = False,
+        plain: bool = False,
+    ) -> Iterator[tuple[dict, np.ndarray]]:
+        """Inputs of the model for some of the frames, as many at once as there may be.
+
+        And the slot of each atom.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}")
         scheme = self.model.spin.scheme
-        idle = spin.any(axis=(0, 2)) & ~scheme.is_magnetic(atype)
-        if idle.any() and not self._warned_of_spins:
-            self._warned_of_spins = True
-            names = sorted({self.type_map[t] for t in atype[idle]})
-            log.warning(
+        self._check_spins(frames)
+        spin = np.where(scheme.is_magnetic(frames.atype)[:, None], frames.spin, 0.0)
+        natoms = np.bincount(frames.atype, minlength=scheme.ntypes)
+        natoms = tuple(map(int, natoms))
+        room = MEMORY / _bytes_per_slot(self.model, second=second, plain=plain)
+        for batch in self._grouped(frames, spin, which, natoms, batch_size, room):
+            index, neighbors = map(list, zip(*batch, strict=True))
+            shape = Shape(len(batch), natoms, _widths(neighbors))
+            inputs, slots = collate(
+                frames.coord[index],
+                spin[index],
+                frames.box[index],
+                np.broadcast_to(frames.atype, (len(batch), frames.nloc)),
+                neighbors,
+                shape,
+                None if frames.fparam is None else frames.fparam[index],
+            )
+            yield tf.nest.map_structure(tf.constant, inputs), slots
+
+    def _grouped(
+        self,
+        frames: Frames,
+        spin: np.ndarray,
+        which: Sequence[int],
+        natoms: tuple[int, ...],
+        batch_size: int | None,
+        room: float,
+    ) -> Iterator[list[tuple[int, Neighbors]]]:
+        """Frames and their neighbours, in batches of so many slots together."""
+        batch: list[tuple[int, Neighbors]] = []
+        last, widths = None, ()
+        for frame in which:
+            if frame != last:
+                neighbors = self._neighbors(frames, spin, frame)
+                last, own = frame, _widths([neighbors])
+            wider = tuple(map(max, widths, own)) if batch else own
+            full = Shape(len(batch) + 1, natoms, wider).cost > room
+            if batch and (full or len(batch) == batch_size):
+                yield batch
+                batch, wider = [], own
+            batch.append((frame, neighbors))
+            widths = wider
+        yield batch
+
+    def _neighbors(self, frames: Frames, spin: np.ndarray, frame: int) -> Neighbors:
+        """Neighbours in one frame, checked."""
+        number = frame % max(1, KEPT_ATOMS // frames.nloc)
+        while len(self._searches) <= number:
+            self._searches.append(Search(SKIN))
+        found = neighbors_of_frame(
+            frames.coord[frame],
+            spin[frame],
+            frames.atype,
+            frames.box[frame],
+            frames.pbc,
+            self.model.spin.scheme,
+            self.rcut,
+            self.model.descriptor.sel,
+            self._searches[number],
+        )
+        self._check_neighbors(frame, found)
+        return found
+
+    def _warn(self, text: str, *args) -> None:
+        """Say something once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning(text, *args)
+
+    def _check_spins(self, frames: Frames) -> None:
+        """Warn of spins that the model ignores or has not seen."""
+        idle = frames.spin.any(axis=(0, 2))
+        idle &= ~self.model.spin.scheme.is_magnetic(frames.atype)
+        if idle.any():
+            names = sorted({self.type_map[t] for t in frames.atype[idle]})
+            self._warn(
                 "spins on atoms of %s are ignored: no spin types", ", ".join(names)
             )
-        modulus = np.linalg.norm(spin, axis=2)
-        bare = (modulus < ZERO_SPIN) & scheme.is_magnetic(atype)
-        if bare.any() and not self.model.descriptor.env_protection:
-            frame, atom = np.argwhere(bare)[0]
+        for name, (low, high) in self.metadata.get("spin_range", {}).items():
+            here = frames.atype == self.type_map.index(name)
+            modulus = np.linalg.norm(frames.spin[:, here], axis=2)
+            odd = (modulus < low / MARGIN) | (modulus > high * MARGIN)
+            if odd.any():
+                self._warn(
+                    "|spin| of %s is %.4f μ_B, in training it was %.4f to %.4f: what "
+                    "the model says of such spins is a guess",
+                    name,
+                    modulus[odd][0],
+                    low,
+                    high,
+                )
+
+    def _check_neighbors(self, frame: int, found: Neighbors) -> None:
+        """Refuse or warn of atoms too near each other, and too many neighbours."""
+        if found.nearest == 0 and not self.model.descriptor.env_protection:
             raise ValueError(
-                f"Atom {atom} of frame {frame} has |spin| = "
-                f"{modulus[frame, atom]:.3g}, but type "
-                f"'{self.type_map[atype[atom]]}' is a spin type; its virtual atom "
-                "would coincide with it. Give it a spin (1e-6 μ_B will do) or use "
-                "a model with `env_protection`."
+                f"Two atoms of frame {frame}, or an atom and a virtual atom, are "
+                "at the same place. Separate them."
+            )
+        if found.nearest_centres < self._nearest / MARGIN:
+            self._warn(
+                "two atoms of frame %d are %.4f Å apart, nearer than any in training "
+                "(%.4f Å): what the model says of them is a guess",
+                frame,
+                found.nearest_centres,
+                self._nearest,
+            )
+        if found.dropped:
+            self._warn(
+                "%d neighbours of frame %d exceed `sel` %s (found: %s) and are "
+                "left out, as in training; energies jump as atoms cross",
+                found.dropped,
+                frame,
+                list(self.model.descriptor.sel),
+                found.found.tolist(),
             )
 
-    def _check_neighbors(self, neighbors: Sequence[Neighbors]) -> None:
-        for frame, found in enumerate(neighbors):
-            if found.nearest == 0 and not self.model.descriptor.env_protection:
-                raise ValueError(
-                    f"Two atoms of frame {frame}, or an atom and a virtual atom, are "
-                    "at the same place. Separate them."
-                )
-            if found.dropped and not self._warned:
-                self._warned = True
-                log.warning(
-                    "%d neighbours of frame %d exceed `sel` %s (found: %s) and are "
-                    "left out, as in training; energies jump as atoms cross",
-                    found.dropped,
-                    frame,
-                    list(self.model.descriptor.sel),
-                    found.found.tolist(),
-                )
+    @property
+    def _nearest(self) -> float:
+        """Nearest distance in Å of two atoms in training, 0 if that is not known."""
+        pairs = self.metadata.get("nearest", {}).values()
+        known = [r for row in pairs for n, r in row.items() if n in self.type_map]
+        return min(known, default=0.0)
 
     def _check_tables(self, outputs: dict) -> None:
         """Warn, once, of pairs that a compressed model does not know."""
         every = self.model.descriptor.check_frequency
         due = every > 0 and self._evaluations % every == 0
         self._evaluations += 1
-        if "extrapolated" not in outputs or not due or self._warned_of_tables:
+        if "extrapolated" not in outputs or not due:
             return
         outside = int(outputs["extrapolated"])
         if outside:
-            self._warned_of_tables = True
-            log.warning(
+            self._warn(
                 "%d pairs are nearer than the tables of the compressed model reach; "
                 "there they go on as straight lines. Compress again with these frames "
                 "among the data (-t) or with a larger -e, or use the model as it was",
                 outside,
             )
+
+
+def _widths(neighbors: Sequence[Neighbors]) -> tuple[int, ...]:
+    """Slots that hold the neighbours of each type, at least one."""
+    return tuple(
+        max(max(own), 1)
+        for own in zip(*(n.count.max(axis=0).tolist() for n in neighbors), strict=True)
+    )
+
+
+def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _bytes_per_slot(
+    model: SpinEnergyModel, *, second: bool = False, plain: bool = False
+) -> int:
+    """Memory that a neighbour slot takes in an evaluation, roughly."""
+    if model.native and not plain:
+        return NATIVE * (SECOND_NATIVE if second else 1)
+    descriptor = model.descriptor
+    channels = sum(descriptor.neuron)
+    if descriptor.tables:
+        channels = max(table.leaves * table.order for table in descriptor.tables)
+    return (PLAIN + CHANNEL * channels) * (SECOND_PLAIN if second else 1)
 
 
 def _any_size(model: SpinEnergyModel) -> dict:
@@ -302,44 +544,3 @@ def _any_size(model: SpinEnergyModel) -> dict:
         "shift": tuple(spec(tf.int32, None, None, 3) for _ in blocks),
         **({"fparam": spec(tf.float64, number)} if number else {}),
     }
-
-
-def _numbers(name: str, values: np.ndarray) -> np.ndarray:
-    """Take real numbers as float64."""
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind not in "fiu":
-            raise TypeError("no real numbers")
-    except (TypeError, ValueError) as error:  # ragged, words, complex, ...
-        raise ValueError(
-            f"`{name}` must hold real numbers. Received: {type(values).__name__} "
-            f"({' '.join(str(error).split())})"
-        ) from error
-    return array.astype(np.float64)
-
-
-def _refuse_huge(name: str, rows: np.ndarray) -> None:
-    """Refuse rows, one for each frame, with numbers that are none of physics."""
-    for frame in np.flatnonzero(~(np.abs(rows) < LARGEST).all(axis=1))[:1]:
-        raise ValueError(
-            f"`{name}` of frame {frame} has values that are NaN, infinite or beyond "
-            f"{LARGEST:g}."
-        )
-
-
-def _array(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Finite numbers of shape (nf, *shape), from that, one frame's, or flat ones."""
-    array = _numbers(name, values)
-    size = shape[0] * shape[1]
-    fits = {
-        1: array.size % size == 0,
-        2: array.shape in (shape, (len(array) if array.ndim else 0, size)),
-        3: array.shape[1:] == shape,
-    }
-    if not fits.get(array.ndim, False) or array.size == 0:
-        raise ValueError(
-            f"`{name}` must have the shape (frames, {shape[0]}, {shape[1]}), or that "
-            f"of one frame, or be flat. Received: {array.shape}"
-        )
-    _refuse_huge(name, array.reshape(-1, size))
-    return array.reshape(-1, *shape)
