@@ -26,6 +26,21 @@ def lattice_temperature(state: State) -> np.ndarray:
     return 2 * kinetic_energy(state) / (units.K_B * max(state.dof, 1))
 
 
+def spin_kinetic_energy(state: State, spin_mass: np.ndarray) -> np.ndarray:
+    """Kinetic energy in eV, shape (nrep,), of spins whose moduli move.
+
+    `spin_mass`, shape (nloc,), is in eV fs²/μ_B².
+    """
+    square = (state.spin_velocity**2).sum(axis=2)
+    return (square * spin_mass).sum(axis=1) / 2
+
+
+def spin_kinetic_temperature(state: State, spin_mass: np.ndarray) -> np.ndarray:
+    """Temperature in K, shape (nrep,), from the kinetic energy of the spins."""
+    dof = 3 * max(np.count_nonzero(spin_mass), 1)
+    return 2 * spin_kinetic_energy(state, spin_mass) / (units.K_B * dof)
+
+
 def spin_temperature(spin: np.ndarray, force_mag: np.ndarray) -> np.ndarray:
     r"""Temperature of the spins from their directions and magnetic forces.
 

@@ -13,7 +13,7 @@ import numpy as np
 from deepspin.dynamics import units
 
 # what random numbers are for, each with its own; the order is part of a restart
-PURPOSES = ("velocity", "lattice", "spin", "spin again")
+PURPOSES = ("velocity", "spin velocity", "lattice", "spin", "spin again")
 
 
 @dataclass(kw_only=True)
@@ -201,7 +201,7 @@ def without_drift(velocity: np.ndarray, mass: np.ndarray) -> np.ndarray:
 
 
 def thermal_velocity(state: State, temperature: float | np.ndarray) -> np.ndarray:
-    """Draw velocities from the Maxwell distribution.
+    """Draw velocities of the atoms from the Maxwell distribution.
 
     Parameters
     ----------
@@ -216,26 +216,36 @@ def thermal_velocity(state: State, temperature: float | np.ndarray) -> np.ndarra
     np.ndarray
         Velocities in Å/fs, shape (nrep, nloc, 3).
     """
-    width = thermal_width(temperature, state.mass * units.AMU)
+    width = thermal_width(temperature, state.nrep, state.mass * units.AMU)
     velocity = width * state.normals("velocity")
     velocity[:, state.fixed] = 0.0
     return without_drift(velocity, state.mass) if state.still else velocity
 
 
-def thermal_width(temperature: float | np.ndarray, inertia: np.ndarray) -> np.ndarray:
-    """Width of a component of the velocity, sqrt(k_B T/m).
+def thermal_width(
+    temperature: float | np.ndarray, nrep: int, inertia: np.ndarray
+) -> np.ndarray:
+    """Width sqrt(k_B T/m) of a component of velocities, shape (nrep or 1, nloc, 1).
 
     Parameters
     ----------
     temperature : float or np.ndarray, shape (nrep,)
         Temperature in K.
+    nrep : int
+        Number of replicas.
     inertia : np.ndarray, shape (nloc,)
-        Masses, in eV over the square of the velocities' unit.
-
-    Returns
-    -------
-    np.ndarray
-        Shape (nrep or 1, nloc, 1).
+        Masses, in eV over the square of the velocities' unit; infinite ones do not
+        move.
     """
-    energy = units.K_B * np.reshape(temperature, (-1, 1, 1))
-    return np.sqrt(energy / inertia[:, None])
+    return np.sqrt(thermal_energy(temperature, nrep) / inertia[:, None])
+
+
+def thermal_energy(temperature: float | np.ndarray, nrep: int) -> np.ndarray:
+    """k_B T in eV, shape (nrep or 1, 1, 1)."""
+    kelvin = np.reshape(temperature, (-1, 1, 1))
+    if len(kelvin) not in (1, nrep):
+        raise ValueError(
+            f"`temperature` must be one number, or one for each of {nrep} replicas. "
+            f"Received: {len(kelvin)}"
+        )
+    return units.K_B * kelvin
