@@ -24,9 +24,11 @@ _HOMES = {
     "ExpDecay": "deepspin.training.learning_rate",
     "DataSystem": "deepspin.utils.data",
     "DeepSpin": "deepspin.infer.deep_spin",
+    "DeepSpinCalculator": "deepspin.calculator",
 }
 
-__all__ = ["__version__", *_HOMES]
+# `import *` must not ask for ASE
+__all__ = ["__version__", *(name for name in _HOMES if name != "DeepSpinCalculator")]
 
 
 def __getattr__(name: str) -> Any:
@@ -41,4 +43,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(["__version__", *_HOMES])
