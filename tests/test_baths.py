@@ -176,6 +176,15 @@ def test_equipartition():
             assert_mean(found[:, part, r], kelvin[r], at_most=0.01)
 
 
+def test_friction():
+    """At 0 K velocities fall as exp(-friction t)."""
+    state = spins(np.zeros((1, 3)))
+    state.velocity = np.full((1, 1, 3), 0.01)
+    integrator = Integrator(free, 2.0, lattice_bath=Langevin(0.0, 0.03))
+    sample(integrator, state, lambda now: 0, 10, 0, 1)
+    np.testing.assert_allclose(state.velocity, 0.01 * np.exp(-0.6), rtol=1e-12)
+
+
 def test_spin_lattice():
     """Both in baths of one temperature: both thermometers show it.
 

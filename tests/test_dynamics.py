@@ -113,6 +113,22 @@ def test_resonance():
     assert state.spin[0, 0, 2] < -0.98
 
 
+def test_alternating_field():
+    """Along z: the angle is the integral of the frequency, to second order."""
+    tesla, terahertz, fs = 500.0, 5.0, 40.0
+    circular = 2 * np.pi * 1e-3 * terahertz
+    want = units.PRECESSION * units.MU_B * tesla * np.sin(circular * fs) / circular
+    errors = []
+    for dt in (1.0, 0.5):
+        state = spins([[1.0, 0, 0]])
+        integrator = Integrator(in_field([0, 0, tesla], terahertz), dt)
+        run(integrator, state, round(fs / dt))
+        errors.append(np.arctan2(state.spin[0, 0, 1], state.spin[0, 0, 0]) - want)
+    assert abs(want) > 2
+    assert abs(errors[1]) < 1e-3
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.05)
+
+
 def test_second_order():
     """Halving the step divides errors by 4, of all parts."""
     cluster = Cluster(anisotropy=1e-3)
