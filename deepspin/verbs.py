@@ -474,6 +474,17 @@ def _add_test(verbs, common) -> None:
         metavar="PICTURE",
         help="draw predictions against labels to this file (.png, .pdf or .svg)",
     )
+    parser.add_argument(
+        "--spin-rotation",
+        nargs="?",
+        type=int,
+        const=8,
+        default=0,
+        metavar="N",
+        help="also tell how much the energy changes when all spins of a frame are "
+        "turned, by N rotations drawn at random (8 without N; seed -r), and when they "
+        "are reversed: mean, rms and largest of |dE| in meV per atom",
+    )
 
 
 def _add_convert_from(verbs, common) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from deepspin.entrypoints import test as verb
+from deepspin.entrypoints.spin_rotation import random_rotations
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.training.serialization import save_model
@@ -237,6 +238,93 @@ def test_atom_energies(run):
     assert "Atomic ener" not in text
 
 
+# --- Spins turned ---------------------------------------------------------------------
+
+
+def energy_changes(potential, frame, turns):
+    """Changes in meV per atom, one evaluation each."""
+    coord, box, atype, spin = frame
+    energies = [
+        potential.eval(coord, box, atype, spin @ turn.T)["energy"][0]
+        for turn in (np.eye(3), *turns)
+    ]
+    return 1e3 * (np.array(energies[1:]) - energies[0]) / len(atype)
+
+
+def test_spins_turned(run, potential, model_file):
+    """Mean, rms and largest, of each system and in all, of what they say."""
+    Path("both").mkdir()
+    copy_system("both/a")
+    copy_system("both/b", source=OTHER)
+    text = run("-s", "both", "-n", 2, "--spin-rotation", 3, "-r", 4)
+    random, changes = np.random.default_rng(4), []
+    for data in verb._load_data(potential, ["both/a", "both/b"], False):
+        for k in range(2):
+            frame = data.coord[k], data.box[k], data.atype[k], data.spin[k]
+            turns = [*random_rotations(3, random), -np.eye(3)]
+            changes.append(energy_changes(potential, frame, turns))
+    changes = np.abs(changes)
+    blocks = text.split("# |dE| when all spins turn")[1:]
+    heads = ["(2 frames, 3 rotations of each)"] * 2 + [
+        "(4 frames, 3 rotations of each)"
+    ]
+    assert [block.split(" or ")[0].strip() for block in blocks] == heads
+    for block, rows in zip(blocks, (changes[:2], changes[2:], changes), strict=True):
+        for name, values in (("rotation", rows[:, :3]), ("flip", rows[:, 3:])):
+            rms = np.sqrt(np.mean(values**2))
+            for kind, want in zip(
+                ("mean", "rms", "max"), (values.mean(), rms, values.max()), strict=True
+            ):
+                pattern = rf"{f'Spin {name} {kind}':<20}: (\S+) meV/atom\n"
+                (shown,) = re.findall(pattern, block)
+                assert float(shown) == pytest.approx(want, rel=2e-6)
+    assert changes.min() > 1e-7
+    result = verb.test(
+        model=model_file, system="both", numb_test=2, rand_seed=4, spin_rotation=3
+    )
+    assert result["max_flip"] == pytest.approx(changes[:, 3].max(), rel=1e-9)
+    assert result["mean_rotation"] == pytest.approx(changes[:, :3].mean(), rel=1e-9)
+
+
+def test_seed_of_turned_spins(run):
+    """The same without a seed each time; with another, others; 8 by default."""
+    one, same, other = (
+        run("-s", SYSTEM, "-n", 1, *args, "--spin-rotation")
+        for args in ([], [], ["-r", 5])
+    )
+    assert one == same
+    assert "1 frames, 8 rotations of each" in other
+    lines = [re.findall("Spin rotation rms.*", text) for text in (one, other)]
+    assert lines[0] != lines[1]
+    lines = [re.findall("Spin flip rms.*", text) for text in (one, other)]
+    assert lines[0] == lines[1]
+    assert "Spin" not in run("-s", SYSTEM, "-n", 1).replace("Force spin", "")
+
+
+def test_rotations():
+    """Proper, and none preferred."""
+    turns = random_rotations(4000, np.random.default_rng(0))
+    unit = np.einsum("nij,nkj->nik", turns, turns)
+    np.testing.assert_allclose(unit, np.broadcast_to(np.eye(3), unit.shape), atol=1e-14)
+    np.testing.assert_allclose(np.linalg.det(turns), 1.0, rtol=1e-14)
+    assert np.abs(turns.mean(axis=0)).max() < 4 / np.sqrt(3 * 4000)
+    # the angle of a random rotation has the density (1 - cos a) / pi
+    cosines = (np.trace(turns, axis1=1, axis2=2) - 1) / 2
+    assert abs(cosines.mean() + 0.5) < 4 * cosines.std() / np.sqrt(4000)
+
+
+def test_everything_turned(potential):
+    """Spins, positions and cell turned together: nothing happens."""
+    (data,) = verb._load_data(potential, [str(SYSTEM)], False)
+    coord, box, spin = data.coord[0], data.box[0], data.spin[0]
+    turns = [np.eye(3), *random_rotations(5, np.random.default_rng(1)), -np.eye(3)]
+    energy = [
+        potential.eval(coord @ q.T, box @ q.T, data.atype[0], spin @ q.T)["energy"][0]
+        for q in turns
+    ]
+    np.testing.assert_allclose(energy, energy[0], rtol=0, atol=1e-10)
+
+
 # --- Data -----------------------------------------------------------------------------
 
 
@@ -266,6 +354,10 @@ S = ["-s", str(SYSTEM)]
 CASES = {
     "frames": ([*S, "-n", "-1"], "-n must be 0 .all. or more frames. Received: -1"),
     "seed": ([*S, "-r", "-1"], "-r must be 0 or more. Received: -1"),
+    "turns": (
+        [*S, "--spin-rotation", "-2"],
+        "--spin-rotation must be 0 .none. or more rotations. Received: -2",
+    ),
     "suffix": ([*S, "--plot", "p.jpg"], "A picture must end in .*Got 'p.jpg'."),
     "picture": ([*S, "--plot", "d.png"], "'d.png' is a folder. Give a file .*"),
     "taken": ([*S, "--plot", "list.txt/p.png"], "'list.txt/p.png' cannot be .*"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deepspin.entrypoints import spin_rotation as rotations
 from deepspin.env import start_tensorflow
 from deepspin.utils.files import DataError, find_systems
 from deepspin.utils.inputs import load_input, normalize
@@ -54,6 +55,7 @@ def test(
     detail_file: str | None = None,
     atomic: bool = False,
     plot: str | None = None,
+    spin_rotation: int = 0,
 ) -> dict[str, float]:
     """Compare a model with labels.
 
@@ -81,17 +83,26 @@ def test(
         Compare atom energies too.
     plot : str, optional
         Picture of predictions against labels, all systems together.
+    spin_rotation : int
+        Turn all spins of each frame by so many random rotations, and reverse them.
 
     Returns
     -------
     dict
         Mean absolute and root-mean-square errors over all systems: ``mae_e``,
-        ``rmse_e``, ``mae_ea`` (per real atom), ...
+        ``rmse_e``, ``mae_ea`` (per real atom), ... With `spin_rotation` also what it
+        does to the energy, in meV per atom: ``mean_rotation``, ``rms_rotation``,
+        ``max_rotation`` and the like of ``flip``.
     """
     if numb_test < 0:
         raise InputError(f"-n must be 0 (all) or more frames. Received: {numb_test}")
     if rand_seed is not None and rand_seed < 0:
         raise InputError(f"-r must be 0 or more. Received: {rand_seed}")
+    if spin_rotation < 0:
+        raise InputError(
+            "--spin-rotation must be 0 (none) or more rotations. Received: "
+            f"{spin_rotation}"
+        )
     file = resolve_checkpoint(model)
     paths = _systems(system, datafile, train_data, valid_data)
     if detail_file is not None:
@@ -104,17 +115,24 @@ def test(
     potential = DeepSpin(file)
     systems = _load_data(potential, paths, atomic)
     random = np.random.default_rng(rand_seed)
-    total = []
+    turns = np.random.default_rng(rand_seed or 0)
+    total, changes = [], []
     for data in systems:
         chosen = np.arange(data.nframes)
         if shuffle_test:
             chosen = random.permutation(chosen)
-        total.append(_test_system(potential, data, chosen[: numb_test or None], atomic))
+        chosen = chosen[: numb_test or None]
+        total.append(_test_system(potential, data, chosen, atomic))
+        if spin_rotation:
+            given = potential, data, chosen, spin_rotation
+            changes.append(rotations.energy_changes(*given, turns))
+            rotations.tell(changes[-1:])
     merged = _merge(total)
     if not merged:
         raise DataError("Nothing to compare: no label of an atom with spin.")
     errors = _errors(merged)
     _print_total(errors, len(systems))
+    turned = rotations.tell(changes) if spin_rotation else {}
     if detail_file is not None:
         _write_details(detail_file, [data.path for data in systems], total)
     if plot is not None:
@@ -124,7 +142,7 @@ def test(
         f"{kind}_{LINES[suffix][-1]}": value
         for suffix, kinds in errors.items()
         for kind, value in kinds.items()
-    }
+    } | turned
 
 
 def _systems(
