@@ -2,6 +2,7 @@
 """Spin-lattice dynamics without baths: equations of motion and conservation laws."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,23 +32,25 @@ def assert_same_state(one, other):
 
 
 def test_units():
-    constants = pytest.importorskip("scipy.constants", exc_type=ImportError)
-    want = constants.physical_constants
-    np.testing.assert_allclose(
-        [units.K_B, units.HBAR * 1e-15, units.MU_B],
-        [
-            want["Boltzmann constant in eV/K"][0],
-            want["reduced Planck constant in eV s"][0],
-            want["Bohr magneton in eV/T"][0],
-        ],
-        rtol=1e-8,
-    )
+    """From the constants in SI units."""
+    charge = 1.602176634e-19
+    found = [units.K_B, units.HBAR, units.MU_B, units.AMU, units.PRECESSION]
+    hbar = 1.054571817e-34 / charge * 1e15
+    want = [
+        1.380649e-23 / charge,
+        hbar,
+        9.2740100783e-24 / charge,
+        1.66053906660e-27 * (1e-10 / 1e-15) ** 2 / charge,
+        2 / hbar,
+    ]
+    np.testing.assert_allclose(found, want, rtol=1e-9)
 
 
 def test_masses():
-    data = pytest.importorskip("ase.data")
+    from ase.data import atomic_masses, atomic_numbers
+
     for name, mass in units.MASSES.items():
-        known = data.atomic_masses[data.atomic_numbers[name]]
+        known = atomic_masses[atomic_numbers[name]]
         assert mass == pytest.approx(known, rel=1e-3), name
 
 
@@ -422,6 +425,20 @@ def test_bad_state(changes, message):
 def test_bad_field(field, frequency, message):
     with pytest.raises(ValueError, match=message):
         Zeeman(free, field, frequency)
+
+
+def test_single_precision():
+    """Magnetic forces with errors: the message names the way out, which works."""
+    cluster = Cluster()
+
+    def rough(coord, spin, time=0.0):
+        found = cluster(coord, spin)
+        error = 1e-7 * np.sin(1e9 * spin) * np.abs(found.force_mag).max()
+        return replace(found, force_mag=found.force_mag + error)
+
+    with pytest.raises(DynamicsError, match="1e-7 suits models of single precision"):
+        run(Integrator(rough, 2.0), cluster.state(), 50)
+    run(Integrator(rough, 2.0, tolerance=1e-7), cluster.state(), 50)
 
 
 # --- A model --------------------------------------------------------------------------

@@ -149,7 +149,8 @@ class Integrator:
         Heat bath of the spins.
     tolerance : float, optional
         Largest error of the spins of a step relative to their moduli, from 1e-15 to
-        0.1; by default 1e-10, and 1e-6 in baths.
+        0.1; by default 1e-10, and 1e-6 in baths. Models of single precision cannot do
+        better than 1e-7.
 
     Attributes
     ----------
@@ -324,8 +325,9 @@ class Integrator:
             f"Step {state.step}: the spins of replica {replica} did not converge in "
             f"{MAX_ITERATIONS} iterations (last change: {change[replica]:.1e} of their "
             f"moduli). Received: a timestep of {self.timestep:g} fs. Use a smaller "
-            f"one, such as {self.timestep / 2:g} fs; if that does not help, magnetic "
-            "forces are too large here: look at the last frame."
+            f"one, such as {self.timestep / 2:g} fs, or, if the last change is small, "
+            f"a `tolerance` above {self.tolerance:g}: 1e-7 suits models of single "
+            "precision."
         )
 
 
