@@ -12,6 +12,7 @@ import deepspin
 from deepspin.dynamics import observables, units
 from deepspin.dynamics.fields import ModelFields, Zeeman
 from deepspin.dynamics.integrators import DynamicsError, Integrator, extrapolate
+from deepspin.dynamics.sphere import midpoint, rotate_by
 from deepspin.dynamics.state import State
 
 
@@ -346,6 +347,22 @@ def test_arrays_are_not_written_into():
     before = coord.copy(), spin.copy()
     run(Integrator(cluster, 0.5), state, 3)
     np.testing.assert_array_equal((coord, spin), before)
+
+
+def test_spherical_midpoint():
+    """S' - S = u x w, with w midway on the sphere; exact rotations for small u."""
+    rng = np.random.default_rng(0)
+    spin, turn = rng.normal(size=(2, 50, 3))
+    turn *= rng.uniform(0, 1, (50, 1)) / np.linalg.norm(turn, axis=1, keepdims=True)
+    spin[0] = turn[1] = 0.0
+    turned, middle = midpoint(spin, turn)
+    np.testing.assert_allclose(turned - spin, np.cross(turn, middle), atol=1e-14)
+    for array in (turned, middle):
+        np.testing.assert_allclose((array**2).sum(1), (spin**2).sum(1), rtol=1e-14)
+    np.testing.assert_allclose(np.cross(spin + turned, middle), 0, atol=1e-13)
+    np.testing.assert_allclose(
+        midpoint(spin, 1e-3 * turn)[0], rotate_by(spin, 1e-3 * turn), atol=1e-9
+    )
 
 
 def test_extrapolation():

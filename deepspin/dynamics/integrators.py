@@ -18,6 +18,7 @@ import numpy as np
 
 from deepspin.dynamics import units
 from deepspin.dynamics.fields import Fields
+from deepspin.dynamics.sphere import cross, dot, midpoint, modulus_of, rotate_by
 from deepspin.dynamics.state import (
     State,
     thermal_energy,
@@ -242,14 +243,9 @@ class Integrator:
         Returns new spins, forces, history and rate. A replica that has converged does
         not change any more, so that it does not matter which others there are.
         """
-        known = len(state.history) > 0
-        guess = (
-            extrapolate(state.history)
-            if known
-            else (self._respond(state, coord, spin)[1])
-        )
-        modulus = _modulus(spin)
-        turned, middle = rotate(spin, self._rotation(guess, spin, modulus))
+        guess = self._guess(state, coord, spin)
+        modulus = modulus_of(spin)
+        turned, middle = midpoint(spin, self._rotation(guess, spin, modulus))
         best = (np.zeros_like(spin), guess, turned, middle)
         rate = np.minimum(1.0, FORGET * state.rate)
         change = np.zeros(state.nrep)
@@ -257,7 +253,7 @@ class Integrator:
         for iteration in range(MAX_ITERATIONS):
             middle = best[3]
             found = self._respond(state, coord, middle)
-            new = rotate(spin, self._rotation(found[1], middle, modulus))
+            new = midpoint(spin, self._rotation(found[1], middle, modulus))
             moved = (np.abs(new[1] - middle) / modulus).max(axis=(1, 2))
             if iteration:
                 np.divide(moved, change, out=rate, where=active)
@@ -277,6 +273,12 @@ class Integrator:
                 break
         raise self._diverged(state, active, change)
 
+    def _guess(self, state: State, coord: np.ndarray, spin: np.ndarray) -> np.ndarray:
+        """Magnetic force in the middle of the step, as far as can be told before."""
+        if len(state.history):
+            return extrapolate(state.history)
+        return self._respond(state, coord, spin)[1]
+
     def _rotation(
         self, force_mag: np.ndarray, middle: np.ndarray, modulus: np.ndarray
     ) -> np.ndarray:
@@ -285,7 +287,7 @@ class Integrator:
         if self.spin_bath is None:
             return turn
         damping = self.spin_bath.damping
-        drag = damping / modulus * _cross(middle, turn)
+        drag = damping / modulus * cross(middle, turn)
         return (turn + drag) / (1 + damping**2)
 
     def _shake(self, state: State, spin: np.ndarray, purpose: str) -> np.ndarray:
@@ -300,13 +302,13 @@ class Integrator:
         damping = self.spin_bath.damping
         energy = thermal_energy(self.spin_bath.temperature, state.nrep)
         strength = damping * units.PRECESSION / (1 + damping**2) * energy
-        strength = strength / _modulus(spin)
+        strength = strength / modulus_of(spin)
         variance = 6 * (np.sqrt(1 + strength * self.timestep / 3) - 1)
-        return _turn_by(spin, np.sqrt(variance) * state.normals(purpose))
+        return rotate_by(spin, np.sqrt(variance) * state.normals(purpose))
 
     def _check_turn(self, state: State, force_mag: np.ndarray) -> None:
         """Refuse steps in which a spin turns too far to be followed."""
-        rate = units.PRECESSION * np.sqrt(_dot(force_mag, force_mag))[..., 0]
+        rate = units.PRECESSION * np.sqrt(dot(force_mag, force_mag))[..., 0]
         rate = np.where(state.spin.any(axis=2), rate, 0.0)
         replica, atom = np.unravel_index(np.argmax(rate), rate.shape)
         turn = abs(self.timestep) * rate[replica, atom]
@@ -399,56 +401,3 @@ def extrapolate(history: np.ndarray) -> np.ndarray:
         guess = guess + differences[0]
         differences = differences[:-1] - differences[1:]
     return best
-
-
-def rotate(spin: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""Spherical midpoint rule for a given rotation.
-
-    Solves :math:`S' - S = u 	imes w` with :math:`w = |S| (S + S')/|S + S'|`: Cayley's
-    rotation by :math:`	au = u |S + w...|`.
-
-    Parameters
-    ----------
-    spin, turn : np.ndarray, shape (..., 3)
-        S and u (radians).
-
-    Returns
-    -------
-    tuple of np.ndarray, shape (..., 3)
-        S' and w.
-    """
-    square = _dot(spin, spin)
-    turn = np.where(square > 0, turn, 0.0)
-    along = _dot(turn, spin) ** 2 / np.where(square > 0, square, 1.0)
-    rest = 1 - _dot(turn, turn) / 4
-    # no solution beyond 2 radians if perpendicular: `Integrator` refuses far less
-    stretch = 2 / np.maximum(rest + np.sqrt(rest**2 + along), 1e-3)
-    tau = np.sqrt(stretch) * turn
-    first = _cross(tau, spin)
-    change = (first + _cross(tau, first) / 2) / (1 + _dot(tau, tau) / 4)
-    return spin + change, np.sqrt(stretch) * (spin + change / 2)
-
-
-def _turn_by(spin: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Turn spins by a rotation vector (radians), both (..., 3)."""
-    angle = np.sqrt(_dot(turn, turn))
-    axis = turn / np.where(angle > 0, angle, 1.0)
-    first = _cross(axis, spin)
-    return spin + np.sin(angle) * first + (1 - np.cos(angle)) * _cross(axis, first)
-
-
-def _modulus(spin: np.ndarray) -> np.ndarray:
-    """Moduli (..., 1) of spins, 1 instead of 0."""
-    modulus = np.sqrt(_dot(spin, spin))
-    return np.where(modulus > 0, modulus, 1.0)
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Products (..., 1) of vectors (..., 3)."""
-    return (a * b).sum(axis=-1, keepdims=True)
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Vector products (..., 3), some times as fast as numpy's."""
-    (ax, ay, az), (bx, by, bz) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
