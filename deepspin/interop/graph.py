@@ -234,7 +234,8 @@ class _Writer:
         environment = self._environment()
         blocks = self._blocks(environment)
         descriptor = self._descriptor(blocks)
-        tf.cast(descriptor, tf.float64, name="o_descriptor")
+        virtual = [[0, 0], [0, self.nloc - self.nreal], [0, 0]]  # no centres here
+        tf.pad(tf.cast(descriptor, tf.float64), virtual, name="o_descriptor")
         energy = self._energies(descriptor)
         tf.identity(energy, name="o_atom_energy")
         total = tf.reduce_sum(energy, axis=1, name="o_energy")
