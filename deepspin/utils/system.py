@@ -209,7 +209,7 @@ def _map_types(
             f"Received: {given[wrong].flat[0]:g}"
         )
     given = given.astype(np.int64)
-    table = list(range(spin.ntypes_extended))
+    table = list(range(spin.ntypes + len(spin.spin_types)))
     if names is not None:
         virtual = spin.virtual_type(np.arange(spin.ntypes))
         known = {f"{type_map[t]}_spin": virtual[t] for t in spin.spin_types}
