@@ -60,6 +60,28 @@ def run_peer(*command: str | Path, folder: Path) -> str:
     return run_program([Path(PEER) / command[0], *command[1:]], folder)
 
 
+def run_dp(commands: list[list], folder: Path) -> str:
+    """Run commands of `dp`, one after the other in one process."""
+    code = (
+        "import json, sys\n"
+        "import tensorflow as tf\n"
+        "from deepmd.main import main\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    tf.compat.v1.reset_default_graph()\n"
+        "    main(['--tf', *command])\n"
+    )
+    words = [[str(word) for word in command] for command in commands]
+    return run_peer("python", "-c", code, json.dumps(words), folder=folder)
+
+
+def one_frame(source: Path, target: Path) -> None:
+    """Copy the first frame of a system."""
+    (target / "set.000").mkdir(parents=True)
+    (target / "type.raw").write_text((source / "type.raw").read_text())
+    for path in (source / "set.000").glob("*.npy"):
+        np.save(target / "set.000" / path.name, np.load(path)[:1])
+
+
 # --- DeepPot --------------------------------------------------------------------------
 
 
