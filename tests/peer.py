@@ -74,6 +74,17 @@ def run_dp(commands: list[list], folder: Path) -> str:
     return run_peer("python", "-c", code, json.dumps(words), folder=folder)
 
 
+FPARAM = [0.7, -1.2]  # frame parameters, for models that take them
+
+
+def with_tables(model):
+    """The model compressed, for atoms 1.5 Å apart and more."""
+    from deepspin.model.compress import Options, compress
+
+    nearest = np.full((model.spin.scheme.ntypes, len(model.descriptor.sel)), 1.5)
+    return compress(model, nearest, Options(1e-9, extrapolate=5.0))[0]
+
+
 def one_frame(source: Path, target: Path) -> None:
     """Copy the first frame of a system."""
     (target / "set.000").mkdir(parents=True)

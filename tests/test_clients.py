@@ -11,13 +11,12 @@ import pytest
 import tiny
 from invariants import FIELDS, Frame, assert_close
 from invariants import run as evaluate
-from peer import deep_pot, needs_peer, one_frame, run_dp
+from peer import FPARAM, deep_pot, needs_peer, one_frame, run_dp, with_tables
 from tiny import DATA
 
 import deepspin
 from deepspin.interop.deepmd import load_frozen
 from deepspin.interop.graph import write_graph
-from deepspin.model.compress import Options, compress
 
 REFERENCE = Path(__file__).parent / "reference"
 NOT_EVALUATED = ("stat_", "loss_", "left_handed")  # these DeePMD-kit gets wrong
@@ -51,7 +50,6 @@ MODELS = {
 # DeePMD-kit's tables are quintic at a fixed step, others than ours
 TOLERANCES = {"single precision": 1e-5, "compressed": 1e-8}
 TOLERANCES["compressed, two sides"] = TOLERANCES["compressed"]
-FPARAM = [0.7, -1.2]
 FIELDS_OF_REFERENCES = {field: field for field in FIELDS} | {"atom_ener": "atom_energy"}
 
 
@@ -70,12 +68,6 @@ def frames_of(case: dict, model) -> list[Frame]:
         Frame(coord, box, case["atype"], spin, scale)
         for coord, box, spin in zip(case["coord"], boxes, case["spin"], strict=True)
     ]
-
-
-def with_tables(model):
-    """The model compressed, for atoms 1.5 Å apart and more."""
-    nearest = np.full((model.spin.scheme.ntypes, len(model.descriptor.sel)), 1.5)
-    return compress(model, nearest, Options(1e-9, extrapolate=5.0))[0]
 
 
 def compare(found: list[dict], wanted: dict[str, tuple[dict, float]]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from invariants import Frame, assert_close
 from peer import (
+    FPARAM,
     SIDES,
     as_lammps_wants,
     deep_pot,
@@ -19,6 +20,7 @@ from peer import (
     read_state,
     run_lammps,
     start,
+    with_tables,
     write_lammps_data,
     write_state,
 )
@@ -52,6 +54,8 @@ CASES = {
     "two-sides": ("ONi", {"type_one_side": False}, ["O", "Ni"], {}, 1.0),
     "three-types": ("NiOFe", {"type_one_side": True}, ["O", "Fe", "Ni"], {}, 1.0),
     "protected": ("NiO", {"env_protection": 0.01}, ["Ni", "O"], {}, 1.0),
+    "compressed": ("ONi", {"type_one_side": False}, ["O", "Ni"], {}, 1.0),
+    "parameters": ("NiO", {"numb_fparam": 2}, ["Ni", "O"], {}, 1.0),
     "no-skin": ("NiO", {"type_one_side": True}, ["Ni", "O"], {}, 0.0),
     "padded": (
         "NiO",
@@ -76,6 +80,8 @@ def cases(make_model, make_nio, tmp_path):
     found = {}
     for name, (system, options, types, writing, _) in CASES.items():
         model = make_model(system, **options)
+        if name == "compressed":
+            model = with_tables(model)
         frame = doubled(make_nio(model))
         write_graph(model, tmp_path / f"{name}.pb", {}, **writing)
         write_lammps_data(tmp_path / f"{name}.data", frame, types, model.type_map)
@@ -87,7 +93,10 @@ def states(suffix: str) -> str:
     """Input that evaluates all cases."""
     lines = ""
     for name, (_, _, types, _, skin) in CASES.items():
-        lines += start(f"{name}.data", f"{name}.pb", types, skin)
+        pair = f"{name}.pb"
+        if name == "parameters":
+            pair += " fparam " + " ".join(map(str, FPARAM))
+        lines += start(f"{name}.data", pair, types, skin)
         lines += "run 0 post no\n" + write_state(name + suffix)
     return lines
 
@@ -97,11 +106,9 @@ def test_same_numbers_as_deep_pot(cases, tmp_path):
     """Also in parallel, with types in another order, and the traps that we guard."""
     run_lammps(states(""), tmp_path)
     run_lammps(states("-2"), tmp_path, ranks=2)
-    paths = {name: tmp_path / f"{name}.pb" for name in cases}
-    answers = deep_pot(
-        [(paths[name], type_map, [f]) for name, (type_map, f) in cases.items()],
-        tmp_path,
-    )
+    jobs = {k: [tmp_path / f"{k}.pb", names, [f]] for k, (names, f) in cases.items()}
+    jobs["parameters"].append(FPARAM)
+    answers = deep_pot(list(jobs.values()), tmp_path)
     for (name, (_, frame)), answer in zip(cases.items(), answers, strict=True):
         virial = answer["virial"][0]
         wanted = {field: answer[field][0] for field in ("energy", "force", "force_mag")}
