@@ -70,10 +70,12 @@ def assert_same_model(a, b) -> None:
 @pytest.mark.parametrize("name", ["base", "two_side", "resnet_dt", "float32"])
 def test_checkpoint_is_the_frozen_model(tmp_path, name):
     write_checkpoint(name, tmp_path / "model.ckpt-20")
-    ours, options = load_deepmd(tmp_path / "model.ckpt-20")
-    frozen, same_options = load_frozen(REFERENCE / f"{name}.pb")
+    ours, metadata = load_deepmd(tmp_path / "model.ckpt-20")
+    frozen, same_metadata = load_frozen(REFERENCE / f"{name}.pb")
     assert_same_model(ours, frozen)
-    assert options == same_options
+    assert metadata == same_metadata
+    assert set(metadata) == {"input", "min_nbor_dist"}
+    assert metadata["input"]["training"]["numb_steps"] == 20
 
 
 def test_convert_checkpoint(run):

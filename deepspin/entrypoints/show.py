@@ -53,8 +53,8 @@ def _read(path: Path) -> tuple[dict, dict]:
     start_tensorflow()
     from deepspin.training.serialization import load_deepmd
 
-    loaded, options = load_deepmd(path)
-    return {"config": loaded.get_config()}, {"input": {"model": options}}
+    loaded, metadata = load_deepmd(path)
+    return {"config": loaded.get_config()}, metadata
 
 
 def _as_json(content: dict) -> str:

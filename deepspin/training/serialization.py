@@ -106,8 +106,9 @@ def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     -------
     model : SpinEnergyModel
         The same model, with the same numbers.
-    options : dict
-        Section ``model`` of an input that describes it, normalised.
+    metadata : dict
+        What tells of it and its training, see `read_metadata`: ``input``, normalised,
+        of which the section ``model`` is always there; ``min_nbor_dist`` if known.
 
     Raises
     ------
@@ -116,7 +117,10 @@ def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     """
     if not is_deepmd(path):
         return load_checkpoint(path)
-    return (load_frozen if Path(path).suffix == ".pb" else load_dpmodel)(path)
+    if Path(path).suffix == ".pb":
+        return load_frozen(path)
+    model, options = load_dpmodel(path)
+    return model, {"input": {"model": options}}
 
 
 def _is_registered(name: str) -> bool:
