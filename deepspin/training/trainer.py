@@ -395,6 +395,14 @@ def _report(
                 data.dropped,
                 data.suggest_sel(),
             )
+    fitting = model.fitting
+    if fitting.numb_fparam:
+        log.info(
+            "%d frame parameters: less %s, divided by %s",
+            fitting.numb_fparam,
+            ", ".join(f"{x:.6g}" for x in fitting.fparam_avg.numpy()),
+            ", ".join(f"{1 / x:.6g}" for x in fitting.fparam_inv_std.numpy()),
+        )
     if model.jit_compile:
         shapes = len(set(train_data.shapes))
         log.info("shapes to compile: %d of at most %d", shapes, train_data.max_shapes)

@@ -244,7 +244,7 @@ def _frame_parameters(sets: Sequence[Set], number: int | None) -> np.ndarray:
         file, nframes = part.file("fparam"), part.nframes
         if values is None:
             why = f"the model takes {number} frame parameters (`numb_fparam`)"
-            why = why if number else "other sets have it"
+            why = "other sets have it" if any(v is not None for v in given) else why
             raise DataError(f"{file} is missing: {why}. Add it or remove this set.")
         own = numbers(values, file)
         number = number or max(own.size // nframes, 1)
