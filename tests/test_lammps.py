@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,49 @@ def test_what_deepmd_kit_froze_runs_the_same(name, tmp_path):
     run_lammps(script, tmp_path)
     ours, theirs = (read_state(tmp_path, k, len(atype)) for k in ("ours", "theirs"))
     assert_close(ours, theirs, 1e-12)
+
+
+@needs_lammps
+def test_atoms_that_come_nearer(make_model, tmp_path):
+    """No skin replaces the padded cutoff, if lists are kept until an atom has moved.
+
+    Two atoms beyond cutoff and skin approach, each by less than half the skin, until
+    one is within reach of the other's virtual atom.
+    """
+    model, skin, way = make_model("NiO", type_one_side=True), 1.0, 0.48
+    apart = model.descriptor.rcut + skin + 0.03
+    atype = np.array([0, 1])
+    frame = Frame(
+        coord=np.array([[10.0 + apart, 10.0, 10.0], [10.0, 10.0, 10.0]]),
+        box=25.0 * np.eye(3),
+        atype=atype,
+        spin=np.array([[-1.2737, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        scale=model.spin.scheme.scale_of(atype),
+    )
+    names, script = ["Ni", "O"], ""
+    write_lammps_data(tmp_path / "a.data", frame, names, model.type_map)
+    for name, padded in (("plain", False), ("padded", True)):
+        write_graph(model, tmp_path / f"{name}.pb", {}, pad_lammps_cutoff=padded)
+        script += (
+            start("a.data", f"{name}.pb", names, skin)
+            + f"""
+group left type 2
+group right type 1
+fix left left move linear 100.0 0.0 0.0
+fix right right move linear -100.0 0.0 0.0
+timestep 0.0001
+run {round(way / 0.01)}
+"""
+            + write_state(name)
+        )
+    said = run_lammps(script, tmp_path)
+    assert said.count("Neighbor list builds = 0") == 2
+    end = replace(frame, coord=frame.coord + np.array([[-way, 0, 0], [way, 0, 0]]))
+    (wanted,) = deep_pot([(tmp_path / "plain.pb", model.type_map, [end])], tmp_path)
+    plain, padded = (read_state(tmp_path, k, 2) for k in ("plain", "padded"))
+    fields = {k: wanted[k][0] for k in ("energy", "force", "force_mag")}
+    assert_close(padded, fields, 1e-10)
+    assert abs(plain["energy"] - fields["energy"]) > 1e-3, "lists were complete"
 
 
 @needs_lammps
