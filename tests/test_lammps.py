@@ -57,6 +57,7 @@ CASES = {
     "protected": ("NiO", {"env_protection": 0.01}, ["Ni", "O"], {}, 1.0),
     "compressed": ("ONi", {"type_one_side": False}, ["O", "Ni"], {}, 1.0),
     "parameters": ("NiO", {"numb_fparam": 2}, ["Ni", "O"], {}, 1.0),
+    "vacuum": ("NiO", {"type_one_side": False}, ["Ni", "O"], {}, 1.0),
     "no-skin": ("NiO", {"type_one_side": True}, ["Ni", "O"], {}, 0.0),
     "padded": (
         "NiO",
@@ -76,7 +77,7 @@ CASES = {
 
 
 @pytest.fixture
-def cases(make_model, make_nio, tmp_path):
+def cases(make_model, make_nio, make_cluster, tmp_path):
     """Type map and frame of each case, its model and data written."""
     found = {}
     for name, (system, options, types, writing, _) in CASES.items():
@@ -84,6 +85,10 @@ def cases(make_model, make_nio, tmp_path):
         if name == "compressed":
             model = with_tables(model)
         frame = doubled(make_nio(model))
+        if name == "vacuum":  # one of two processes has no atoms
+            cluster, box = make_cluster(model), np.diag([40.0, 20.0, 20.0])
+            coord = cluster.coord + np.array([5.0, 8.0, 8.0])
+            frame = replace(cluster, coord=coord, box=box)
         write_graph(model, tmp_path / f"{name}.pb", {}, **writing)
         write_lammps_data(tmp_path / f"{name}.data", frame, types, model.type_map)
         found[name] = model.type_map, frame
