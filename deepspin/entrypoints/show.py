@@ -83,6 +83,8 @@ def _rows(path: Path, model: dict, metadata: dict):
         yield "nearest in training", f"{metadata['min_nbor_dist']:.4f} Å"
     yield "descriptor", _net(descriptor) + f", axis_neuron {descriptor['axis_neuron']}"
     yield "fitting net", _net(fitting)
+    if fitting.get("numb_fparam"):
+        yield "frame parameters", f"{fitting['numb_fparam']} (`fparam`)"
     if "compressed" in metadata:
         yield "compressed", _tables(metadata["compressed"])
     yield "weights", f"{_count(descriptor, fitting, len(names)):,} to train"
@@ -158,7 +160,8 @@ def _count(descriptor: dict, fitting: dict, nblocks: int) -> int:
     total = nets * dense(embedding)
     if descriptor["resnet_dt"]:
         total += nets * steps(embedding, True)
-    widths = [fitting["dim_descrpt"], *fitting["neuron"]]
+    inputs = fitting["dim_descrpt"] + fitting.get("numb_fparam", 0)
+    widths = [inputs, *fitting["neuron"]]
     each = dense([*widths, 1])
     if fitting["resnet_dt"]:
         each += steps(widths[1:], False)

@@ -19,11 +19,9 @@ from deepspin.utils.files import (
     LARGEST,
     DataError,
     Set,
-    _files,
-    _opened,
-    _read,
     concatenate,
     numbers,
+    read_fparam,
     read_system,
 )
 from deepspin.utils.spin import LENGTH_TOLERANCE, MAX_STRETCH, VirtualAtoms
@@ -174,13 +172,6 @@ def load_system(
 ) -> System:
     """Read and check one system, see `load_systems`."""
     return load_systems([path], type_map, spin, allow_zero_spin, numb_fparam)[0]
-
-
-def read_fparam(part: Set) -> Any | None:
-    """Content of the file of frame parameters of a set, None without one."""
-    with _opened(part.place) as (node, _):
-        file = _files(node).get(f"fparam{part.suffix}")
-        return None if file is None else _read(file)
 
 
 # To the internal form -----------------------------------------------------------------
