@@ -36,10 +36,11 @@ def load_dpmodel(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     -------
     model : SpinEnergyModel
         The same model, with the same numbers.
-    options : dict
-        Section ``model`` of an input that describes it, normalised. What models of
-        DeePMD-kit's other backends have beyond that (`placeholders` of `Spin`,
-        `float32_cutoff` of `DescrptSeA`) is in the model alone.
+    metadata : dict
+        What tells of it, see `read_metadata`: of ``input`` the section ``model``,
+        normalised, and ``min_nbor_dist`` if known. What models of DeePMD-kit's other
+        backends have beyond an input (`placeholders` of `Spin`, `float32_cutoff` of
+        `DescrptSeA`) is in the model alone.
 
     Raises
     ------
@@ -50,7 +51,8 @@ def load_dpmodel(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     """
     content = read_tree(path)
     try:
-        return _Reader(content["model"]).load()
+        model, options = _Reader(content["model"]).load()
+        nearest = content.get("@variables", {}).get("min_nbor_dist")
     except ValueError as error:
         raise ValueError(f"'{path}' cannot be taken over: {error}") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -59,6 +61,10 @@ def load_dpmodel(path: str | Path) -> tuple[SpinEnergyModel, dict]:
             f"({type(error).__name__}: {error}). Write it again, as with `dp "
             "convert-backend`."
         ) from error
+    metadata = {"input": {"model": options}}
+    if nearest is not None:
+        metadata["min_nbor_dist"] = float(nearest)
+    return model, metadata
 
 
 class _Reader:
@@ -261,11 +267,11 @@ class _Reader:
     def _copy_statistics(self, model: SpinEnergyModel) -> None:
         davg, dstd = np.zeros((self.ntypes, 4)), np.ones((self.ntypes, 4))
         for i in range(self.ntypes):
-            rows = []
+            rows = [np.zeros((0, 2, 4))]  # slot, mean and width, component
             for j in self.numbers:
                 pair = self.davg[i, self.slots[j]], self.dstd[i, self.slots[j]]
                 if (i, j) not in self.excluded or j in self.unpaired:
-                    rows.append(np.stack(pair, axis=1))  # slot, which, 4
+                    rows.append(np.stack(pair, axis=1))
                 elif pair[0].any():
                     raise _Unknown(
                         f"types {i} and {j} do not see each other "

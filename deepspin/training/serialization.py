@@ -117,10 +117,7 @@ def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     """
     if not is_deepmd(path):
         return load_checkpoint(path)
-    if Path(path).suffix == ".pb":
-        return load_frozen(path)
-    model, options = load_dpmodel(path)
-    return model, {"input": {"model": options}}
+    return (load_frozen if Path(path).suffix == ".pb" else load_dpmodel)(path)
 
 
 def _is_registered(name: str) -> bool:
