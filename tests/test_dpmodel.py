@@ -37,7 +37,6 @@ CASES = sorted(path.stem for path in STORED.glob("*.npz"))
 MODELS = {
     "spin type first": ("NiO", {"type_one_side": True}),
     "spin type second": ("ONi", {"type_one_side": True}),
-    "no type without spin": ("Ni", {"type_one_side": True}),
     "spin types first and last, two sides": (
         "NiOFe",
         {"type_one_side": False, "resnet_dt": True, "neuron": (2, 4, 4)},
