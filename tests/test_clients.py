@@ -129,6 +129,29 @@ def test_deepmd_kits_models_come_back(tmp_path):
         assert_close(answers[REFERENCES.index(name)], original, 1e-12)
 
 
+@needs_peer
+def test_models_of_other_backends(tmp_path):
+    """Written as .pb: what DeePMD-kit's TensorFlow backend cannot have, it runs."""
+    jobs, wanted, special = [], {}, 0
+    for stored in sorted((REFERENCE / "dpmodel").glob("*.npz")):
+        with np.load(stored) as file:
+            case = dict(file)
+        model = deepspin.load_model(stored.with_name(str(case["model"])))
+        frames = frames_of(case, model)
+        fparam = [case["fparam"]] if "fparam" in case else []
+        special += model.spin.scheme.placeholders
+        order = write_graph(model, tmp_path / f"{stored.stem}.pb", {})
+        jobs.append((tmp_path / f"{stored.stem}.pb", model.type_map, frames, *fparam))
+        assert sorted(order.type_map) == sorted(model.type_map)
+        given = {"fparam": fparam[0]} if fparam else {}
+        potential = functools.partial(deepspin.DeepSpin(model).eval, **given)
+        ours = evaluate(potential, *frames)
+        tolerance = 1e-5 if stored.stem == "float32" else 1e-10
+        wanted[stored.stem] = {field: ours[field] for field in FIELDS}, tolerance
+    assert special > 3
+    compare(deep_pot(jobs, tmp_path), wanted)
+
+
 # --- dp -------------------------------------------------------------------------------
 
 

@@ -256,9 +256,13 @@ def test_what_deepmd_kit_froze_runs_the_same(name, tmp_path):
         script += start("a.data", f"{whose}.pb", ["Ni", "O"])
         script += "velocity all create 300.0 1972\nfix 1 all nve\nrun 20\n"
         script += write_state(whose)
+        script += f"write_dump all custom {whose}.txt id x y z fx fy fz c_point[*] "
+        script += "modify sort id\n"
     run_lammps(script, tmp_path)
     ours, theirs = (read_state(tmp_path, k, len(atype)) for k in ("ours", "theirs"))
     assert_close(ours, theirs, 1e-12)
+    digits = [(tmp_path / f"{whose}.txt").read_text() for whose in ("ours", "theirs")]
+    assert digits[0] == digits[1], "as LAMMPS prints them, to six digits"
 
 
 @needs_lammps
