@@ -315,8 +315,8 @@ def _add_compress(verbs, common) -> None:
         "--input",
         default="frozen_model",
         metavar="MODEL",
-        help="frozen model, model file, prefix of checkpoints, or DeePMD-kit's .pb "
-        "(default: frozen_model)",
+        help="frozen model, model file, prefix of checkpoints, or DeePMD-kit's .pb or "
+        ".dp (default: frozen_model)",
     )
     parser.add_argument(
         "-o",
@@ -374,7 +374,8 @@ def _add_show(verbs, common) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="model file, frozen model, prefix of checkpoints, or DeePMD-kit's .pb",
+        help="model file, frozen model, prefix of checkpoints, or DeePMD-kit's .pb, "
+        ".dp or .yaml",
     )
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
 
@@ -432,8 +433,8 @@ def _add_test(verbs, common) -> None:
         "-m",
         "--model",
         default="model.ckpt",
-        help="model file, frozen model, prefix of checkpoints, or DeePMD-kit's .pb "
-        "(default: model.ckpt)",
+        help="model file, frozen model, prefix of checkpoints, or DeePMD-kit's .pb, "
+        ".dp or .yaml (default: model.ckpt)",
     )
     data = parser.add_mutually_exclusive_group()
     data.add_argument(

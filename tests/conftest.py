@@ -31,6 +31,7 @@ def build(
     fit_neuron=(8, 8, 8),
     precision="float64",
     vacuum_types=(),
+    numb_fparam=0,
     trainable_layers=None,
     fit_dt=True,
     **descriptor,
@@ -60,6 +61,7 @@ def build(
         neuron=fit_neuron,
         resnet_dt=fit_dt,
         vacuum_types=vacuum_types,
+        numb_fparam=numb_fparam,
         trainable_layers=trainable_layers,
         seed=seed + 1,
         dtype=precision,
@@ -74,6 +76,9 @@ def build(
     dstd = rng.uniform(0.08, 0.2, (ntypes, 2))
     descrpt.dstd.assign(dstd[:, [0, 1, 1, 1]])
     fitting.bias_atom_e.assign(rng.normal(size=ntypes))
+    if numb_fparam:
+        fitting.fparam_avg.assign(rng.normal(size=numb_fparam))
+        fitting.fparam_inv_std.assign(rng.uniform(0.5, 2.0, numb_fparam))
     return model
 
 

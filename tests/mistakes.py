@@ -392,6 +392,7 @@ def names_for_python() -> dict:
 
 TRAIN = "train input.json"
 TRAINING = "training/training_data"
+FPARAM = "model/fitting_net/numb_fparam"
 
 
 # --- Rows of each section -------------------------------------------------------------
@@ -1081,6 +1082,25 @@ MISTAKES = {
         text("lcurve.out", CURVE + "0 1.0\n# step rmse_val rmse_e_val\n1 1.0 1.0\n"),
         how="plot lcurve.out",
     ),
+    "no fparam.npy": data(
+        "Set `numb_fparam` to 2 and give no fparam.npy.",
+        "'data/set.000/fparam.npy' is missing: the model takes 2 frame parameters "
+        "(`numb_fparam`). Add it or remove this set.",
+        option(FPARAM, 2),
+    ),
+    "fparam.npy of one number": data(
+        "Set `numb_fparam` to 2 and give one number for each frame.",
+        "'data/set.000/fparam.npy' must have 2 rows (frames of coord) of 2 numbers "
+        "(`numb_fparam`). Received: shape (2, 1). Correct this file, or `numb_fparam`.",
+        option(FPARAM, 2),
+        array("fparam", np.zeros((2, 1))),
+    ),
+    "frame parameter is NaN": data(
+        "Give a frame parameter of NaN.",
+        "'data/set.000/fparam.npy': nan in frame 1. Remove the frame.",
+        option(FPARAM, 1),
+        array("fparam", np.array([[300.0], [np.nan]])),
+    ),
     "learning curve without errors": data(
         "Draw a learning curve without errors.",
         "'lcurve.out' has no errors of energy, force, magnetic force or "
@@ -1527,6 +1547,39 @@ MISTAKES = {
         "the frame is 4.2e+09 x 4.2e+05 x 4.2 Å wide, too much for "
         "neighbours within 3.9 Å. Check that lengths are in Å; a direction "
         "without periodicity needs none.",
+    ),
+    "frame parameters for a model without": python(
+        "Give frame parameters to a model that takes none.",
+        "potential.eval(coord, box, types, spin, fparam=[300.0])",
+        "The model takes no frame parameters. Received: `fparam` of shape (1,). Leave "
+        "it out.",
+    ),
+    "no frame parameters": python(
+        "Give none to a model that takes some.",
+        "potential.model.fitting = deepspin.EnerFitting(2, 8, numb_fparam=2)\n"
+        "potential.eval(coord, box, types, spin)",
+        "The model takes 2 frame parameters: `fparam` must have the shape (1, 2), or "
+        "(2,) for all frames, or be flat. Received: none",
+    ),
+    "frame parameters in inputs": python(
+        "Give frame parameters among the inputs of a model that takes none.",
+        'data = deepspin.DataSystem("data", **model.data_spec)\n'
+        'model(data.batch(0)[0] | {"fparam": np.zeros((1, 2))})',
+        "The model takes no frame parameters. Received: `fparam` of shape (1, 2). "
+        "Leave it out.",
+    ),
+    "no frame parameters in inputs": python(
+        "Forget them among the inputs of a model that takes some.",
+        'data = deepspin.DataSystem("data", **model.data_spec)\n'
+        "model.fitting = deepspin.EnerFitting(2, 8, numb_fparam=2)\n"
+        "model(data.batch(0)[0])",
+        "The model takes 2 frame parameters: `fparam` must be float64 of shape (2, "
+        "2). Received: none",
+    ),
+    "numb_fparam of -1": python(
+        "Ask for less than no frame parameters.",
+        "deepspin.EnerFitting(2, 64, numb_fparam=-1)",
+        "`numb_fparam` must be 0 or more. Received: numb_fparam=-1",
     ),
     "position far outside": python(
         "Give a position far outside the cell.",

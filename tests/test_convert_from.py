@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dp-spin convert-from`: frozen graphs and checkpoints of DeePMD-kit."""
+"""`dp-spin convert-from`: frozen graphs and checkpoints of DeePMD-kit.
+
+With DEEPSPIN_PEER set (see `peer.py`) also those that it writes now.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from peer import needs_peer, run_peer
 
 import deepspin
 from deepspin.interop.deepmd import load_frozen
@@ -70,10 +74,12 @@ def assert_same_model(a, b) -> None:
 @pytest.mark.parametrize("name", ["base", "two_side", "resnet_dt", "float32"])
 def test_checkpoint_is_the_frozen_model(tmp_path, name):
     write_checkpoint(name, tmp_path / "model.ckpt-20")
-    ours, options = load_deepmd(tmp_path / "model.ckpt-20")
-    frozen, same_options = load_frozen(REFERENCE / f"{name}.pb")
+    ours, metadata = load_deepmd(tmp_path / "model.ckpt-20")
+    frozen, same_metadata = load_frozen(REFERENCE / f"{name}.pb")
     assert_same_model(ours, frozen)
-    assert options == same_options
+    assert metadata == same_metadata
+    assert set(metadata) == {"input", "min_nbor_dist"}
+    assert metadata["input"]["training"]["numb_steps"] == 20
 
 
 def test_convert_checkpoint(run):
@@ -159,6 +165,29 @@ def test_own_checkpoints_come_first(run, make_model):
     write_checkpoint("base", Path("model.ckpt-20"))
     deepspin.save_model(make_model(), "model.ckpt-6.keras")
     run("show", "model.ckpt")
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import make_reference as make
+inputs, systems = make.MODELS[sys.argv[2]]()
+paths = make.write_data(Path(), systems, inputs["model"]["spin"])
+inputs["training"]["training_data"]["systems"] = paths
+make.train(inputs, Path("frozen.pb").resolve())
+"""
+
+
+@needs_peer
+@pytest.mark.parametrize("name", ["two_side", "resnet_dt"])
+def test_checkpoint_written_now(tmp_path, name):
+    """Bit by bit what DeePMD-kit freezes from it."""
+    run_peer("python", "-c", TRAIN, REFERENCE, name, folder=tmp_path)
+    ours, metadata = load_deepmd(tmp_path)
+    frozen, same = load_frozen(tmp_path / "frozen.pb")
+    assert_same_model(ours, frozen)
+    assert metadata == same
 
 
 # --- What is refused ------------------------------------------------------------------

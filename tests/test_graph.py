@@ -309,9 +309,12 @@ def test_graph_of_a_graph(make_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     source = str(REFERENCE / "base.pb")
     assert main(["convert-to", "deepmd", "-c", source, "-o", "again.pb"]) == 0
-    ours, theirs = (load_frozen(path)[0] for path in ("again.pb", source))
+    (ours, metadata), (theirs, wanted) = map(load_frozen, ("again.pb", source))
     for mine, yours in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_array_equal(mine, yours)
+    assert metadata["min_nbor_dist"] == wanted["min_nbor_dist"]
+    for section in ("training", "loss", "learning_rate"):
+        assert metadata["input"][section] == wanted["input"][section]
 
 
 @pytest.mark.parametrize(

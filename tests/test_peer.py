@@ -1,45 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Side by side with a live DeePMD-kit, in its own environment.
-
-    DEEPSPIN_PEER=/path/to/environment/bin python -m pytest tests/test_peer.py
-
-The folder holds DeePMD-kit's `dp` and the `python` it belongs to.
-"""
+"""Side by side with a live DeePMD-kit; see `peer.py` for how to run these."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from peer import needs_peer, one_frame, run_peer
 
 import deepspin
 from deepspin.main import main
 
-PEER = os.environ.get("DEEPSPIN_PEER")
 REFERENCE = Path(__file__).parent / "reference"
 DATA = Path(__file__).parent.parent / "examples" / "NiO" / "data"
 
-pytestmark = pytest.mark.skipif(
-    PEER is None, reason="needs DeePMD-kit: set DEEPSPIN_PEER to its bin folder"
-)
-
-
-def run_peer(*command: str, folder: Path) -> None:
-    env = {**os.environ, "DP_INTERFACE_PREC": "high"}
-    program = str(Path(PEER) / command[0])
-    done = subprocess.run(
-        [program, *map(str, command[1:])],
-        cwd=folder,
-        env=env,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+pytestmark = needs_peer
 
 
 def test_stored_reference_is_what_it_says_now(tmp_path):
@@ -57,13 +34,6 @@ def test_stored_reference_is_what_it_says_now(tmp_path):
         for key in ("energy", "force", "force_mag", "virial", "atom_virial"):
             scale = np.abs(now[key]).max()
             np.testing.assert_allclose(result[key], now[key], atol=1e-10 * scale)
-
-
-def one_frame(source: Path, target: Path) -> None:
-    (target / "set.000").mkdir(parents=True)
-    (target / "type.raw").write_text((source / "type.raw").read_text())
-    for path in (source / "set.000").glob("*.npy"):
-        np.save(target / "set.000" / path.name, np.load(path)[:1])
 
 
 @pytest.mark.parametrize("layout", ["virtual-atom", "spin-files"])

@@ -20,7 +20,18 @@ def float32_range(rcut: float, rcut_smth: float) -> tuple[float, float, float]:
     return float(end), float(begin), float(end - begin)
 
 
-def smooth_weight(r: tf.Tensor, rcut: float, rcut_smth: float) -> tf.Tensor:
+def cutoff_range(
+    rcut: float, rcut_smth: float, float32: bool
+) -> tuple[float, float, float]:
+    """The same, or the numbers themselves, which DeePMD-kit's other backends use."""
+    if float32:
+        return float32_range(rcut, rcut_smth)
+    return rcut, rcut_smth, rcut - rcut_smth
+
+
+def smooth_weight(
+    r: tf.Tensor, rcut: float, rcut_smth: float, float32: bool = True
+) -> tf.Tensor:
     r"""Switch from 1 to 0 between `rcut_smth` and `rcut`, twice differentiable.
 
     .. math:: w = u^3(-6u^2 + 15u - 10) + 1, \quad
@@ -32,12 +43,14 @@ def smooth_weight(r: tf.Tensor, rcut: float, rcut_smth: float) -> tf.Tensor:
         Distances in Å, any shape.
     rcut, rcut_smth : float
         End and begin of the switch in Å.
+    float32 : bool
+        See `cutoff_range`.
 
     References
     ----------
     .. [1] L. Zhang et al., NeurIPS 31, 4436 (2018), arXiv:1805.09003.
     """
-    end, begin, length = float32_range(rcut, rcut_smth)
+    end, begin, length = cutoff_range(rcut, rcut_smth, float32)
     u = (r - begin) / length
     inside = u * u * u * (u * (15.0 - 6.0 * u) - 10.0) + 1.0
     one, zero = tf.ones_like(r), tf.zeros_like(r)
@@ -50,6 +63,7 @@ def environment_matrix(
     rcut: float,
     rcut_smth: float,
     protection: float = 0.0,
+    float32: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     r"""Rows :math:`(s, s x/r, s y/r, s z/r)` with :math:`s = w(r)/r`.
 
@@ -63,6 +77,8 @@ def environment_matrix(
         Cutoff and begin of smoothing in Å.
     protection : float
         Added to r where it divides, in Å, so that coinciding points stay finite.
+    float32 : bool
+        See `cutoff_range`.
 
     Returns
     -------
@@ -78,7 +94,9 @@ def environment_matrix(
         r = tf.where(usable, r, tf.zeros_like(r))
     else:  # points that coincide have no energy, rather than a wrong one
         r = tf.where(usable | ~filled, r, np.nan * tf.ones_like(r))
-    weight = tf.where(filled, smooth_weight(r, rcut, rcut_smth), tf.zeros_like(r))
+    weight = tf.where(
+        filled, smooth_weight(r, rcut, rcut_smth, float32), tf.zeros_like(r)
+    )
     inverse = 1.0 / (r + protection)
     radial = weight * inverse
     return radial, (radial * inverse)[..., None] * diff

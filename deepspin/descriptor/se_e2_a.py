@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.descriptor.env_mat import environment_matrix, float32_range
+from deepspin.descriptor.env_mat import cutoff_range, environment_matrix
 from deepspin.descriptor.table import EmbeddingTable
 from deepspin.utils.network import embedding_layers, layer_weights, multiply, run
 
@@ -61,6 +61,9 @@ class DescrptSeA(keras.layers.Layer):
         Added to the distance where it divides, in Å.
     set_davg_zero : bool
         Leave `davg` at zero when statistics are taken.
+    float32_cutoff : bool
+        Round cutoffs to float32, as DeePMD-kit's TensorFlow backend does; its other
+        backends do not.
     seed : int, optional
         Seed of the initial weights.
     leaves : sequence of int, optional
@@ -90,6 +93,7 @@ class DescrptSeA(keras.layers.Layer):
         exclude_types: Sequence[Sequence[int]] = (),
         env_protection: float = 0.0,
         set_davg_zero: bool = False,
+        float32_cutoff: bool = True,
         seed: int | None = None,
         leaves: Sequence[int] | None = None,
         check_frequency: int = 1,
@@ -117,6 +121,7 @@ class DescrptSeA(keras.layers.Layer):
         self.exclude_types = tuple(tuple(int(t) for t in p) for p in exclude_types)
         self.env_protection = float(env_protection)
         self.set_davg_zero = set_davg_zero
+        self.float32_cutoff = bool(float32_cutoff)
         self.seed = seed
         self._excluded = {p for a, b in self.exclude_types for p in ((a, b), (b, a))}
         self.davg = self._statistic("davg", "zeros")
@@ -182,8 +187,11 @@ class DescrptSeA(keras.layers.Layer):
 
     def net(self, centre: int, neighbor: int) -> list:
         """Layers of the embedding net for a type of centre and of neighbour."""
-        k, depth = self.number(centre, neighbor), len(self.neuron)
-        return self.nets[k * depth : (k + 1) * depth]
+        return self._net(self.number(centre, neighbor))
+
+    def _net(self, number: int) -> list:
+        depth = len(self.neuron)
+        return self.nets[number * depth : (number + 1) * depth]
 
     @property
     def table_bytes(self) -> int:
@@ -205,7 +213,7 @@ class DescrptSeA(keras.layers.Layer):
             "axis_neuron": self.axis_neuron,
             "type_one_side": self.type_one_side,
             "excluded": [p for p in self._excluded if p[0] < self.ntypes],
-            "cutoff": float32_range(self.rcut, self.rcut_smth),
+            "cutoff": cutoff_range(self.rcut, self.rcut_smth, self.float32_cutoff),
             "embedding": self.neuron,
             "embedding_dt": self.resnet_dt,
             "leaves": self.leaves or (),
@@ -237,8 +245,9 @@ class DescrptSeA(keras.layers.Layer):
         filled : sequence of tf.Tensor of bool, each (nf, nloc, width)
             Whether the slot holds a neighbour.
         """
+        options = {"protection": self.env_protection, "float32": self.float32_cutoff}
         return [
-            environment_matrix(d, m, self.rcut, self.rcut_smth, self.env_protection)
+            environment_matrix(d, m, self.rcut, self.rcut_smth, **options)
             for d, m in zip(diff, filled, strict=True)
         ]
 
@@ -361,10 +370,16 @@ class DescrptSeA(keras.layers.Layer):
             table = self.tables[number]
             moments = tf.matmul(matrix, table.terms(u), transpose_a=True)  # ... d k
             return multiply(moments, table.matrix)
-        depth = len(self.neuron)
-        net = self.nets[number * depth : (number + 1) * depth]
-        embedding = run(net, tf.cast(u, dtype)[..., None])  # ... j g
+        embedding = run(self._net(number), tf.cast(u, dtype)[..., None])  # ... j g
         return tf.matmul(matrix, embedding, transpose_a=True)
+
+    def embed(self, centre: int, neighbor: int, u: tf.Tensor) -> tf.Tensor:
+        """Embedding of normalised s: (...) to (..., neuron[-1])."""
+        number = self.number(centre, neighbor)
+        u = u[..., None]
+        if self.tables:
+            return self.tables[number](u)
+        return run(self._net(number), tf.cast(u, self.compute_dtype))
 
     def compute_stats(self, batches: Iterable[tuple]) -> None:
         """Set `davg` and `dstd` from data (DeePMD-kit's definition).
@@ -422,6 +437,7 @@ class DescrptSeA(keras.layers.Layer):
             "exclude_types": [list(p) for p in self.exclude_types],
             "env_protection": self.env_protection,
             "set_davg_zero": self.set_davg_zero,
+            "float32_cutoff": self.float32_cutoff,
             "seed": self.seed,
             "leaves": None if self.leaves is None else list(self.leaves),
             "check_frequency": self.check_frequency,

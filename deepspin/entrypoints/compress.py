@@ -14,7 +14,12 @@ from deepspin.entrypoints.freeze import claim_frozen
 from deepspin.env import start_tensorflow
 from deepspin.utils.data import DataSystem
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.model_files import read_config, read_metadata, resolve_checkpoint
+from deepspin.utils.model_files import (
+    is_deepmd,
+    read_config,
+    read_metadata,
+    resolve_checkpoint,
+)
 from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
@@ -132,7 +137,7 @@ def _check(
 
 def _metadata(source: Path) -> dict:
     """Metadata of a model that can be compressed."""
-    if source.suffix == ".pb":
+    if is_deepmd(source):
         return {}
     if read_config(source)["config"]["descriptor"]["config"].get("leaves"):
         raise ValueError(

@@ -44,10 +44,7 @@ def convert_from(*, source: str, output: str, force: bool = False) -> None:
     start_tensorflow()
     from deepspin.training.serialization import load_deepmd, save_model
 
-    model, options = load_deepmd(source)
-    save_model(
-        model,
-        output,
-        {"deepspin": __version__, "source": source, "input": {"model": options}},
-    )
+    model, metadata = load_deepmd(source)
+    origin = {"deepspin": __version__, "source": source}
+    save_model(model, output, {**origin, **metadata})
     log.info("%s: %s model %s", source, " ".join(model.type_map), output)

@@ -73,9 +73,12 @@ def convert_to(
     start_tensorflow()
     from deepspin.interop.graph import write_graph
     from deepspin.interop.saved_model import describe
-    from deepspin.training.serialization import load_model
+    from deepspin.training.serialization import load_deepmd, load_model
 
-    model = load_model(source, compile=False)
+    if is_deepmd(source):
+        model, metadata = load_deepmd(source)
+    else:
+        model = load_model(source, compile=False)
     if Path(output).suffix != GRAPH:
         from deepspin.interop.dpmodel import write_dpmodel
 

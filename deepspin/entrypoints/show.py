@@ -10,11 +10,13 @@ from pathlib import Path
 
 from deepspin.env import start_tensorflow
 from deepspin.utils.model_files import (
+    is_deepmd,
     is_frozen,
     read_config,
     read_metadata,
     resolve_checkpoint,
 )
+from deepspin.utils.spin import VirtualAtoms
 
 
 def show(*, model: str, json: bool = False) -> None:
@@ -24,7 +26,7 @@ def show(*, model: str, json: bool = False) -> None:
     ----------
     model : str
         Model file, frozen model, prefix of checkpoints, folder with the file
-        ``checkpoint``, or DeePMD-kit's ``.pb``.
+        ``checkpoint``, or DeePMD-kit's ``.pb``, ``.dp`` or ``.yaml``.
     json : bool
         Print metadata and configuration as JSON instead.
 
@@ -46,13 +48,13 @@ def show(*, model: str, json: bool = False) -> None:
 
 def _read(path: Path) -> tuple[dict, dict]:
     """Configuration and metadata of a model file."""
-    if path.suffix != ".pb":
+    if not is_deepmd(path):
         return read_config(path), read_metadata(path)
     start_tensorflow()
-    from deepspin.interop.deepmd import load_frozen
+    from deepspin.training.serialization import load_deepmd
 
-    loaded, options = load_frozen(path)
-    return {"config": loaded.get_config()}, {"input": {"model": options}}
+    loaded, metadata = load_deepmd(path)
+    return {"config": loaded.get_config()}, metadata
 
 
 def _as_json(content: dict) -> str:
@@ -74,13 +76,15 @@ def _rows(path: Path, model: dict, metadata: dict):
     yield "types", " ".join(model["type_map"])
     yield from _spin_rows(model["type_map"], spin, metadata)
     yield "cutoff", f"{descriptor['rcut']:g} Å, smooth from {descriptor['rcut_smth']:g}"
-    names = [*model["type_map"], *_magnetic(model["type_map"], spin, "{}(spin)")]
+    names = _scheme(spin).neighbor_names(model["type_map"])
     sel = zip(names, descriptor["sel"], strict=True)
     yield "sel", ", ".join(f"{name} {n}" for name, n in sel)
     if metadata.get("min_nbor_dist"):
         yield "nearest in training", f"{metadata['min_nbor_dist']:.4f} Å"
     yield "descriptor", _net(descriptor) + f", axis_neuron {descriptor['axis_neuron']}"
     yield "fitting net", _net(fitting)
+    if fitting.get("numb_fparam"):
+        yield "frame parameters", f"{fitting['numb_fparam']} (`fparam`)"
     if "compressed" in metadata:
         yield "compressed", _tables(metadata["compressed"])
     yield "weights", f"{_count(descriptor, fitting, len(names)):,} to train"
@@ -90,14 +94,22 @@ _PROGRAMS = ("deepspin", "tensorflow", "keras")
 
 
 def _kind(path: Path) -> str:
-    if path.suffix == ".pb":
-        return "frozen by DeePMD-kit"
+    if is_deepmd(path):
+        own = "DeePMD-kit's own form"
+        return "frozen by DeePMD-kit" if path.suffix == ".pb" else own
     return "frozen, a SavedModel" if is_frozen(path) else "Keras archive"
 
 
 def _magnetic(type_map: list[str], spin: dict, text: str) -> list[str]:
     pairs = zip(type_map, spin["use_spin"], strict=True)
     return [text.format(name) for name, magnetic in pairs if magnetic]
+
+
+def _scheme(spin: dict) -> VirtualAtoms:
+    """Spin scheme of a layer's configuration."""
+    names = ("virtual_len", "spin_norm", "virtual_scale", "placeholders")
+    options = {name: spin[name] for name in names if name in spin}
+    return VirtualAtoms.from_options(spin["use_spin"], **options)
 
 
 def _tables(report: dict) -> str:
@@ -148,7 +160,8 @@ def _count(descriptor: dict, fitting: dict, nblocks: int) -> int:
     total = nets * dense(embedding)
     if descriptor["resnet_dt"]:
         total += nets * steps(embedding, True)
-    widths = [fitting["dim_descrpt"], *fitting["neuron"]]
+    inputs = fitting["dim_descrpt"] + fitting.get("numb_fparam", 0)
+    widths = [inputs, *fitting["neuron"]]
     each = dense([*widths, 1])
     if fitting["resnet_dt"]:
         each += steps(widths[1:], False)

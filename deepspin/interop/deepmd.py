@@ -8,6 +8,7 @@ constant of both graphs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.utils.inputs import normalize
 from deepspin.utils.model_files import find_deepmd_checkpoint
 from deepspin.utils.refused import InputError
+
+_DISTANCE = "train_attr/min_nbor_dist"
+# sections of an input beside `model`
+_TRAINING = ("learning_rate", "loss", "training")
 
 
 class Constants:
@@ -88,15 +93,28 @@ class Constants:
         """The training input that it carries."""
         return json.loads(self.text("train_attr/training_script"))
 
-    def model_options(self) -> dict:
-        """Section ``model`` of that, normalised."""
+    def metadata(self) -> dict:
+        """What tells of its training, as metadata of our files: see `read_metadata`.
+
+        ``input`` is normalised; it has the sections of the training if deepspin knows
+        all of their options.
+        """
+        script = self.script
         sel = [int(n) for n in self.environment.attr["sel_a"].list.i]
-        model = self.script["model"]
-        descriptor = {**model["descriptor"], "sel": sel[: len(model["type_map"])]}
+        descriptor = script["model"]["descriptor"]
+        sel = sel[: len(script["model"]["type_map"])]
+        model = {**script["model"], "descriptor": {**descriptor, "sel": sel}}
         try:
-            return normalize_model({**model, "descriptor": descriptor})
+            content = {"model": normalize_model(model)}
         except InputError as error:
             raise ValueError(f"'{self.path}' cannot be converted: {error}") from error
+        rest = {name: script[name] for name in _TRAINING if name in script}
+        with contextlib.suppress(InputError):
+            whole = normalize({**rest, "model": model})
+            content |= {name: whole[name] for name in _TRAINING}
+        if _DISTANCE not in self:
+            return {"input": content}
+        return {"input": content, "min_nbor_dist": float(self.array(_DISTANCE))}
 
     def _check(self) -> None:
         """Refuse what cannot be converted."""
@@ -171,8 +189,8 @@ def load_frozen(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     -------
     model : SpinEnergyModel
         The same model, with the same numbers.
-    options : dict
-        Section ``model`` of its training input, normalised.
+    metadata : dict
+        What tells of its training, see `Constants.metadata`.
 
     Raises
     ------
@@ -199,7 +217,7 @@ def load_checkpoint(path: str | Path) -> tuple[SpinEnergyModel, dict]:
 
     Returns
     -------
-    model, options
+    model, metadata
         See `load_frozen`.
 
     Raises
@@ -241,11 +259,11 @@ def _parse(message, path: Path, what: str, origin: str) -> None:
 
 
 def _load(constants: Constants) -> tuple[SpinEnergyModel, dict]:
-    options = constants.model_options()
-    model = build_model(options)
+    metadata = constants.metadata()
+    model = build_model(metadata["input"]["model"])
     _copy_descriptor(constants, model)
     _copy_fitting(constants, model)
-    return model, options
+    return model, metadata
 
 
 def _copy_descriptor(constants: Constants, model: SpinEnergyModel) -> None:

@@ -234,7 +234,8 @@ class _Writer:
         environment = self._environment()
         blocks = self._blocks(environment)
         descriptor = self._descriptor(blocks)
-        tf.cast(descriptor, tf.float64, name="o_descriptor")
+        virtual = [[0, 0], [0, self.nloc - self.nreal], [0, 0]]  # no centres here
+        tf.pad(tf.cast(descriptor, tf.float64), virtual, name="o_descriptor")
         energy = self._energies(descriptor)
         tf.identity(energy, name="o_atom_energy")
         total = tf.reduce_sum(energy, axis=1, name="o_energy")
@@ -429,20 +430,26 @@ class _Writer:
 
     def _energies(self, descriptor: tf.Tensor) -> tf.Tensor:
         """Energies of atoms, (f i)."""
-        dtype = self.fitting.compute_dtype
         parts = tf.split(descriptor, self.counts, axis=1, num=self.ntypes)
+        vacuum = self._with_parameters(tf.zeros_like(descriptor[:, :1]))
         result = []
         for t, part in enumerate(parts):
-            net, part = self._fitting_net(t), tf.cast(part, dtype)
-            if self.fparam is not None:
-                fparam = tf.cast(self.fparam, dtype)[:, None]
-                part = tf.concat([part, tf.repeat(fparam, self.counts[t], 1)], axis=-1)
-            energy = tf.cast(_run(net, part)[..., 0], tf.float64) + self.bias[t]
+            net = self._fitting_net(t)
+            energy = _run(net, self._with_parameters(part))[..., 0]
+            energy = tf.cast(energy, tf.float64) + self.bias[t]
             if self.order.types[t] in self.fitting.vacuum_types:
-                vacuum = _run(net, tf.zeros([1, part.shape[-1]], dtype))
-                energy -= tf.cast(vacuum[0, 0], tf.float64)
+                energy -= tf.cast(_run(net, vacuum)[..., 0], tf.float64)
             result.append(energy)
         return tf.concat(result, axis=1)
+
+    def _with_parameters(self, descriptor: tf.Tensor) -> tf.Tensor:
+        """Input of the fitting nets, from descriptors (f i dim_out)."""
+        descriptor = tf.cast(descriptor, self.fitting.compute_dtype)
+        if self.fparam is None:
+            return descriptor
+        fparam = tf.cast(self.fparam, descriptor.dtype)[:, None]
+        fparam = tf.repeat(fparam, tf.shape(descriptor)[1], axis=1)
+        return tf.concat([descriptor, fparam], axis=-1)
 
     def _fitting_net(self, t: int) -> list[tuple]:
         *hidden, last = self.fitting.net(self.order.types[t])

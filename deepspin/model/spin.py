@@ -29,6 +29,9 @@ class Spin(keras.layers.Layer):
         Distance in Å of the virtual atom of a spin of modulus `spin_norm` (μ_B).
     virtual_scale : sequence of float, one per spin type, optional
         Their ratio in Å/μ_B, instead of the two.
+    placeholders : bool
+        Whether types without spin have types of neighbours that never come, see
+        `deepspin.utils.spin.VirtualAtoms`.
 
     References
     ----------
@@ -42,6 +45,7 @@ class Spin(keras.layers.Layer):
         virtual_len: Sequence[float] | None = None,
         spin_norm: Sequence[float] | None = None,
         virtual_scale: Sequence[float] | None = None,
+        placeholders: bool = False,
         **kwargs,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
@@ -51,7 +55,9 @@ class Spin(keras.layers.Layer):
             "spin_norm": spin_norm and [float(x) for x in spin_norm],
             "virtual_scale": virtual_scale and [float(x) for x in virtual_scale],
         }
-        self.scheme = VirtualAtoms.from_options(**self._options)
+        self.scheme = VirtualAtoms.from_options(
+            **self._options, placeholders=placeholders
+        )
         self.built = True
 
     def call(
@@ -158,4 +164,5 @@ class Spin(keras.layers.Layer):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        return {**super().get_config(), **self._options}
+        config = {**super().get_config(), **self._options}
+        return config | {"placeholders": self.scheme.placeholders}

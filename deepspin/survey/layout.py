@@ -29,9 +29,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deepspin.utils.files import FIELDS, DataError, Set, numbers, read_system
+from deepspin.utils.files import (
+    FIELDS,
+    DataError,
+    Set,
+    numbers,
+    read_fparam,
+    read_system,
+)
 from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import System, load_system, read_fparam
+from deepspin.utils.system import System, load_system
 
 # positions closer than this (Å) differ by rounding only
 SAME_PLACE = 1e-9

@@ -217,7 +217,7 @@ def name_pairs(
     nearest: np.ndarray, type_map: Sequence[str], spin: VirtualAtoms
 ) -> dict[str, dict[str, float]]:
     """Distances of `nearest_pairs` by names; those that there are."""
-    names = neighbor_names(type_map, spin)
+    names = spin.neighbor_names(type_map)
     return {
         centre: {n: float(r) for n, r in zip(names, row, strict=True) if r < np.inf}
         for centre, row in zip(type_map, nearest, strict=True)
@@ -228,14 +228,9 @@ def unname_pairs(
     stored: dict, type_map: Sequence[str], spin: VirtualAtoms
 ) -> np.ndarray:
     """Undo `name_pairs`."""
-    names = neighbor_names(type_map, spin)
+    names = spin.neighbor_names(type_map)
     rows = [stored.get(centre, {}) for centre in type_map]
     return np.array([[row.get(name, np.inf) for name in names] for row in rows])
-
-
-def neighbor_names(type_map: Sequence[str], spin: VirtualAtoms) -> list[str]:
-    """Names of the types of neighbours, as `DataSystem.names_extended`."""
-    return [*type_map, *(f"{type_map[t]}(spin)" for t in spin.spin_types)]
 
 
 def warn_of_differences(stored: dict, now: dict, name: str) -> None:

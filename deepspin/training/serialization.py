@@ -12,6 +12,7 @@ import keras
 import deepspin.loss.ener_spin
 import deepspin.training.learning_rate  # noqa: F401  registers what archives name
 from deepspin.interop.deepmd import load_checkpoint, load_frozen
+from deepspin.interop.read_dpmodel import load_dpmodel
 from deepspin.interop.saved_model import load_frozen_model
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.utils.model_files import (
@@ -97,23 +98,26 @@ def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     Parameters
     ----------
     path : str
-        A model frozen by its TensorFlow backend (``.pb``), or a checkpoint of that
-        backend (its prefix or folder).
+        A model frozen by its TensorFlow backend (``.pb``), a checkpoint of that backend
+        (its prefix or folder), or a model in DeePMD-kit's own form (``.dp``, ``.yaml``,
+        ``.yml``), which its other backends' models can be converted to.
 
     Returns
     -------
     model : SpinEnergyModel
         The same model, with the same numbers.
-    options : dict
-        Section ``model`` of an input that describes it, normalised.
+    metadata : dict
+        What tells of it and its training, see `read_metadata`: ``input``, normalised,
+        of which the section ``model`` is always there; ``min_nbor_dist`` if known.
 
     Raises
     ------
     FileNotFoundError, ValueError
         There is no such file, it is not such a model, or deepspin lacks what it needs.
     """
-    path = Path(path)
-    return (load_frozen if path.suffix == ".pb" else load_checkpoint)(path)
+    if not is_deepmd(path):
+        return load_checkpoint(path)
+    return (load_frozen if Path(path).suffix == ".pb" else load_dpmodel)(path)
 
 
 def _is_registered(name: str) -> bool:

@@ -119,7 +119,7 @@ def train(
         restarted = origin if restart else None
         options = _with_seed(options, restarted)
         options = _with_sel(options, None if origin is None else origin[1])
-        train_data, valid_data = _load_data(options)
+        train_data, valid_data = _load_data(_inherit(options, origin))
         options = _with_sel(options, train_data)
         for data in (train_data, valid_data):
             if data is not None:
@@ -179,6 +179,19 @@ def _with_seed(options: dict, origin: tuple[Path, SpinEnergyModel] | None) -> di
     if training["seed"] is None:
         training["seed"] = int(np.random.SeedSequence().entropy % 2**31)
     return {**options, "training": training}
+
+
+def _inherit(options: dict, origin: tuple[Path, SpinEnergyModel] | None) -> dict:
+    """Add what a model from DeePMD-kit's other backends has and no input can say."""
+    if origin is None:
+        return options
+    source, model = origin[1], dict(options["model"])
+    for part, more in (
+        ("spin", {"placeholders": source.spin.scheme.placeholders}),
+        ("descriptor", {"float32_cutoff": source.descriptor.float32_cutoff}),
+    ):
+        model[part] = {**model[part], **more}
+    return {**options, "model": model}
 
 
 def _with_sel(options: dict, source: SpinEnergyModel | DataSystem | None) -> dict:
@@ -249,7 +262,7 @@ def _initial_model(
     options: dict, origin: tuple[Path, SpinEnergyModel] | None, data: DataSystem
 ) -> SpinEnergyModel:
     """Model with its initial weights and statistics."""
-    model = build_model(options["model"])
+    model = build_model(_inherit(options, origin)["model"])
     if origin is not None:
         _copy_weights(origin[1], model, str(origin[0]))
     else:
@@ -382,6 +395,14 @@ def _report(
                 data.dropped,
                 data.suggest_sel(),
             )
+    fitting = model.fitting
+    if fitting.numb_fparam:
+        log.info(
+            "%d frame parameters: less %s, divided by %s",
+            fitting.numb_fparam,
+            ", ".join(f"{x:.6g}" for x in fitting.fparam_avg.numpy()),
+            ", ".join(f"{1 / x:.6g}" for x in fitting.fparam_inv_std.numpy()),
+        )
     if model.jit_compile:
         shapes = len(set(train_data.shapes))
         log.info("shapes to compile: %d of at most %d", shapes, train_data.max_shapes)

@@ -401,8 +401,7 @@ class DataSystem:
     @property
     def names_extended(self) -> list[str]:
         """Names of the types of neighbours, those of virtual atoms last."""
-        names = self.type_map
-        return [*names, *(f"{names[t]}(spin)" for t in self.spin.spin_types)]
+        return self.spin.neighbor_names(self.type_map)
 
     def suggest_sel(self, ratio: float = 1.0) -> list[int]:
         """Numbers for the option `sel` that hold all neighbours, times `ratio`.

@@ -245,6 +245,16 @@ def read_system(path: str) -> tuple[dict[str, Any], list[Set]]:
     return head, sets
 
 
+def read_fparam(part: Set) -> Any | None:
+    """Content of the file of frame parameters of a set, None without one.
+
+    It is read apart from the rest, for models that take frame parameters.
+    """
+    with _opened(part.place) as (node, _):
+        file = _files(node).get(f"fparam{part.suffix}")
+        return None if file is None else _read(file)
+
+
 def _members(node: Path | h5py.Group) -> dict[str, Any]:
     return {p.name: p for p in node.iterdir()} if isinstance(node, Path) else dict(node)
 

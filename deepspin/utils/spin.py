@@ -25,7 +25,9 @@ class VirtualAtoms:
     .. math:: R_i^p = R_i + \frac{\mathrm{virtual\_len}}{\mathrm{spin\_norm}} S_i
 
     Virtual atoms of the k-th spin type have the type ``ntypes + k``. They are
-    neighbours, never centres.
+    neighbours, never centres. With `placeholders` the types without spin have a type of
+    neighbours each, too, after those: there is never such a neighbour, but empty slots
+    count. Models of DeePMD-kit's PyTorch backend are of that kind.
 
     Parameters
     ----------
@@ -36,6 +38,8 @@ class VirtualAtoms:
     virtual_len : tuple of float, length ntypes
         Nominal distance in Å between a magnetic atom and its virtual atom, 0 where it
         is not known (only `scale` given) or the type has no spin.
+    placeholders : bool
+        Whether types without spin have types of neighbours that never come.
 
     References
     ----------
@@ -46,6 +50,7 @@ class VirtualAtoms:
     use_spin: tuple[bool, ...]
     scale: tuple[float, ...]
     virtual_len: tuple[float, ...]
+    placeholders: bool = False
 
     def __post_init__(self) -> None:
         lengths = {len(self.use_spin), len(self.scale), len(self.virtual_len)}
@@ -68,6 +73,7 @@ class VirtualAtoms:
         virtual_len: Sequence[float] | None = None,
         spin_norm: Sequence[float] | None = None,
         virtual_scale: Sequence[float] | None = None,
+        placeholders: bool = False,
     ) -> VirtualAtoms:
         """Build the scheme from the options of ``model/spin``.
 
@@ -79,6 +85,8 @@ class VirtualAtoms:
             Distance in Å of the virtual atom of a spin of modulus `spin_norm` (μ_B).
         virtual_scale : sequence of float, one per spin type, optional
             Their ratio in Å/μ_B, instead of the two.
+        placeholders : bool
+            See the class; no option of an input.
         """
         nspin = sum(map(bool, use_spin))
         for value in (*(virtual_len or ()), *(spin_norm or ()), *(virtual_scale or ())):
@@ -108,6 +116,7 @@ class VirtualAtoms:
             use_spin=tuple(map(bool, use_spin)),
             scale=tuple(float(row[0]) for row in rows),
             virtual_len=tuple(float(row[1]) for row in rows),
+            placeholders=bool(placeholders),
         )
 
     @property
@@ -121,13 +130,26 @@ class VirtualAtoms:
         return tuple(t for t, magnetic in enumerate(self.use_spin) if magnetic)
 
     @property
+    def owners(self) -> tuple[int, ...]:
+        """Real type that each further type of neighbours belongs to.
+
+        The spin types, for their virtual atoms; then those that only hold a place.
+        """
+        others = (t for t, magnetic in enumerate(self.use_spin) if not magnetic)
+        return (*self.spin_types, *(others if self.placeholders else ()))
+
+    @property
     def ntypes_extended(self) -> int:
-        """Number of neighbour types: real ones, then one per spin type."""
-        return self.ntypes + len(self.spin_types)
+        """Number of neighbour types: real ones, then one per spin type (`owners`)."""
+        return self.ntypes + len(self.owners)
 
     def extend_sel(self, sel: Sequence[int]) -> tuple[int, ...]:
-        """Append to the `sel` of the real types that of their virtual types."""
-        return (*sel, *(sel[t] for t in self.spin_types))
+        """Append to the `sel` of the real types that of the further types."""
+        return (*sel, *(sel[t] for t in self.owners))
+
+    def neighbor_names(self, type_map: Sequence[str]) -> list[str]:
+        """Names of all types of neighbours, from those of the types."""
+        return [*type_map, *(f"{type_map[t]}(spin)" for t in self.owners)]
 
     def virtual_type(self, atype: np.ndarray) -> np.ndarray:
         """Type of each atom's virtual atom, -1 where it has none.

@@ -19,11 +19,9 @@ from deepspin.utils.files import (
     LARGEST,
     DataError,
     Set,
-    _files,
-    _opened,
-    _read,
     concatenate,
     numbers,
+    read_fparam,
     read_system,
 )
 from deepspin.utils.spin import LENGTH_TOLERANCE, MAX_STRETCH, VirtualAtoms
@@ -176,13 +174,6 @@ def load_system(
     return load_systems([path], type_map, spin, allow_zero_spin, numb_fparam)[0]
 
 
-def read_fparam(part: Set) -> Any | None:
-    """Content of the file of frame parameters of a set, None without one."""
-    with _opened(part.place) as (node, _):
-        file = _files(node).get(f"fparam{part.suffix}")
-        return None if file is None else _read(file)
-
-
 # To the internal form -----------------------------------------------------------------
 
 
@@ -209,7 +200,7 @@ def _map_types(
             f"Received: {given[wrong].flat[0]:g}"
         )
     given = given.astype(np.int64)
-    table = list(range(spin.ntypes_extended))
+    table = list(range(spin.ntypes + len(spin.spin_types)))
     if names is not None:
         virtual = spin.virtual_type(np.arange(spin.ntypes))
         known = {f"{type_map[t]}_spin": virtual[t] for t in spin.spin_types}
@@ -244,7 +235,7 @@ def _frame_parameters(sets: Sequence[Set], number: int | None) -> np.ndarray:
         file, nframes = part.file("fparam"), part.nframes
         if values is None:
             why = f"the model takes {number} frame parameters (`numb_fparam`)"
-            why = why if number else "other sets have it"
+            why = "other sets have it" if any(v is not None for v in given) else why
             raise DataError(f"{file} is missing: {why}. Add it or remove this set.")
         own = numbers(values, file)
         number = number or max(own.size // nframes, 1)
