@@ -30,7 +30,8 @@ SECTIONS = {
     "Model files": "Mistakes in the files after `-m`, `-r`, `-i` and `-f`.",
     "Python": "Mistakes in calls from Python. `model` is a small model of Ni and O,"
     " `compressed` is one with tables, `potential` is `deepspin.DeepSpin(model)`;"
-    " `coord`, `box`, `types` and `spin` are a frame of NiO with four atoms.",
+    " `coord`, `box`, `types` and `spin` are a frame of NiO with four atoms, and so are"
+    " ASE's `atoms`.",
 }
 # what varies from run to run or between versions of libraries
 VARIES = "{...}"
@@ -366,6 +367,8 @@ def part_of_config(config: bytes) -> bytes:
 
 def names_for_python() -> dict:
     """What the code of the section Python may use."""
+    import ase
+
     import deepspin
     from deepspin.utils.argcheck import gen_doc
     from deepspin.utils.inputs import normalize
@@ -387,6 +390,7 @@ def names_for_python() -> dict:
         "box": BOX,
         "types": TYPES,
         "spin": SPIN,
+        "atoms": ase.Atoms("Ni2O2", COORD, cell=BOX, pbc=True, magmoms=SPIN),
     }
 
 
@@ -1140,6 +1144,38 @@ MISTAKES = {
         "test -n -1 -s data",
         "-n must be 0 (all) or more frames. Received: -1",
     ),
+    "negative number of rotations": typed(
+        "Turn spins by less than no rotations.",
+        "test -s data --spin-rotation -1",
+        "--spin-rotation must be 0 (none) or more rotations. Received: -1",
+    ),
+    "deviation of one model": typed(
+        "Ask one model how much it deviates.",
+        "model-devi -m model.keras -s data",
+        "Models disagree with each other: -m takes 2 or more of them, unless "
+        "--real_error compares with labels. Received: 1",
+        model("model.keras"),
+    ),
+    "no steps between frames": typed(
+        "Put no steps between frames.",
+        "model-devi -m a.keras b.keras -s data -f 0",
+        "-f must be 1 or more steps. Received: 0",
+    ),
+    "level of zero": typed(
+        "Ask for relative deviations without a level.",
+        "model-devi -m a.keras b.keras -s data --relative 0",
+        "--relative must be above 0. Received: 0.0",
+    ),
+    "bounds the wrong way round": typed(
+        "Give the upper bound first.",
+        "model-devi -m a.keras b.keras -s data --select 0.3 0.1",
+        "--select and --select-fm take a lower and a higher bound. Received: 0.3 0.1",
+    ),
+    "extraction without bounds": typed(
+        "Extract frames without saying which.",
+        "model-devi -m a.keras b.keras -s data --extract chosen",
+        "--extract writes what --select or --select-fm chooses. Give one of them.",
+    ),
     "no list of systems": typed(
         "Mistype the list of systems.",
         "test -f systms.txt",
@@ -1482,11 +1518,23 @@ MISTAKES = {
         "deepspin.DescrptSeA(4.0, 3.0, [20, 20, 20], 2, leaves=[3, 3])",
         "`leaves` must have 6 entries, one for each embedding net. Received: [3, 3]",
     ),
-    "types are names": python(
-        "Give elements as types.",
-        'potential.eval(coord, box, ["Ni", "Ni", "O", "O"], spin)',
-        "`atom_types` must be indices, one for each atom: 0 for Ni, 1 "
-        "for O. Received: ['Ni', 'Ni', 'O', 'O']",
+    "types that the model lacks": python(
+        "Give elements that the model does not know.",
+        'potential.eval(coord, box, ["Fe", "Fe", "O", "O"], spin)',
+        "`atom_types` must be indices or names, one for each atom: 0 for Ni, 1 "
+        "for O. Received: ['Fe', 'Fe', 'O', 'O']",
+    ),
+    "batches of nothing": python(
+        "Ask for batches without frames.",
+        "potential.eval(coord, box, types, spin, batch_size=0)",
+        "`batch_size` must be 1 or more. Received: 0",
+    ),
+    "directions for other frames": python(
+        "Give three directions to two frames.",
+        "potential.hvp([coord] * 2, [box] * 2, types, [spin] * 2, [coord] * 3, "
+        "[spin] * 3)",
+        "Numbers of directions differ. Received: 3 of `dcoords`, 3 of `dspins` for 2 "
+        "frames. Give one of each for every frame, or any number for one frame.",
     ),
     "an atom missing": python(
         "Leave an atom out of the positions.",
@@ -1547,6 +1595,42 @@ MISTAKES = {
         "the frame is 4.2e+09 x 4.2e+05 x 4.2 Å wide, too much for "
         "neighbours within 3.9 Å. Check that lengths are in Å; a direction "
         "without periodicity needs none.",
+    ),
+    "atoms without moments": python(
+        "Give atoms of ASE no magnetic moments.",
+        "atoms.calc = deepspin.DeepSpinCalculator(potential)\n"
+        'del atoms.arrays["initial_magmoms"]\n'
+        "atoms.get_potential_energy()",
+        "The atoms have no magnetic moments, but types Ni have spin. Say "
+        "atoms.set_initial_magnetic_moments(moments): N x 3 numbers in μ_B, or N along "
+        "z.",
+    ),
+    "element that the model lacks": python(
+        "Give atoms of ASE of an element that the model does not know.",
+        "atoms.calc = deepspin.DeepSpinCalculator(potential)\n"
+        'atoms.symbols[0] = "Fe"\n'
+        "atoms.get_potential_energy()",
+        "The model knows Ni, O, but not Fe. If types are not named like elements, tell "
+        "what they are: DeepSpinCalculator(model, type_map={'Fe': 'Ni'}).",
+    ),
+    "mapping to no type": python(
+        "Map an element to no type of the model.",
+        'deepspin.DeepSpinCalculator(potential, type_map={"Fe": "iron"})',
+        "`type_map` must give chemical symbols a type of the model, which are Ni, O. "
+        "Received: {'Fe': 'iron'}",
+    ),
+    "types that are no elements": python(
+        "Make a calculator of a model whose types are not named like elements.",
+        'potential.model.type_map = ["metal", "ligand"]\n'
+        "deepspin.DeepSpinCalculator(potential)",
+        "No type of the model has the name of an element: metal, ligand. Tell what "
+        "they are, such as DeepSpinCalculator(model, type_map={'Ni': 'metal'}).",
+    ),
+    "parameter of another calculator": python(
+        "Set a parameter of another calculator.",
+        'deepspin.DeepSpinCalculator(potential).set(xc="PBE")',
+        "DeepSpinCalculator has one parameter, `fparam`. Received: 'xc'",
+        ends="TypeError",
     ),
     "frame parameters for a model without": python(
         "Give frame parameters to a model that takes none.",

@@ -6,6 +6,9 @@ from __future__ import annotations
 import argparse
 
 from deepspin import __version__
+from deepspin.verbs.common import add_force as _add_force
+from deepspin.verbs.common import add_verb as _add
+from deepspin.verbs.use import add_model_devi
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_train,
         _add_plot,
         _add_test,
+        add_model_devi,
         _add_freeze,
         _add_compress,
         _add_show,
@@ -46,18 +50,6 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         add(verbs, common)
     return parser
-
-
-def _add(verbs, common, name: str, entrypoint: str, text: str):
-    parser = verbs.add_parser(name, parents=[common], help=text, description=text)
-    parser.set_defaults(entrypoint=entrypoint)
-    return parser
-
-
-def _add_force(parser) -> None:
-    parser.add_argument(
-        "--force", action="store_true", help="replace what is at the output"
-    )
 
 
 def _add_spin(parser) -> None:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verbs that use trained models."""
+
+from __future__ import annotations
+
+from deepspin.verbs.common import add_force, add_verb
+
+
+def add_model_devi(verbs, common) -> None:
+    """``dp-spin model-devi``."""
+    parser = add_verb(
+        verbs,
+        common,
+        "model-devi",
+        "deepspin.entrypoints.model_devi:model_devi",
+        "Tell how much models disagree about frames, and choose those worth labels.",
+    )
+    parser.add_argument(
+        "-m",
+        "--models",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="models of the same types, of any kind that test takes",
+    )
+    parser.add_argument(
+        "-s",
+        "--system",
+        default=".",
+        help="a system, or a folder searched for systems (default: .)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="model_devi.out",
+        help="file to write (default: model_devi.out)",
+    )
+    parser.add_argument(
+        "-f",
+        "--frequency",
+        type=int,
+        default=1,
+        help="steps between frames, for the first column (default: 1)",
+    )
+    parser.add_argument(
+        "--real_error",
+        action="store_true",
+        help="errors against labels (rms over the models) instead of deviations",
+    )
+    parser.add_argument(
+        "--atomic",
+        action="store_true",
+        help="also the deviation of each atom's force and magnetic force",
+    )
+    for option, what in (
+        ("relative", "forces by their size plus LEVEL (eV/Å)"),
+        ("relative_v", "virials by their size plus LEVEL (eV per atom)"),
+        ("relative_fm", "magnetic forces by their size plus LEVEL (eV/μ_B)"),
+    ):
+        parser.add_argument(
+            f"--{option}",
+            type=float,
+            metavar="LEVEL",
+            help=f"divide deviations of {what}",
+        )
+    for option, column in (("select", "max_devi_f"), ("select-fm", "max_devi_fm")):
+        parser.add_argument(
+            f"--{option}",
+            nargs=2,
+            type=float,
+            metavar=("LO", "HI"),
+            help=f"list frames whose {column} is LO or more as candidates, unless one "
+            "of the two deviations reaches its HI",
+        )
+    parser.add_argument(
+        "--extract",
+        metavar="DATA",
+        help="write the candidates as systems to this folder, or HDF5 file",
+    )
+    add_force(parser)
+    parser.add_argument(
+        "-S", "--set-prefix", metavar="PREFIX", help="has no effect; DeePMD-kit has it"
+    )
