@@ -58,6 +58,9 @@ class DeepSpin:
     metadata : dict
         What the model file tells beside the model, such as the nearest distances and
         the moduli of spins in its training; empty where it tells nothing.
+    dropped : int
+        Neighbours beyond `sel` that the last call left out, of all its frames; where it
+        is not 0, energies jump as atoms cross.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class DeepSpin:
         self, model: SpinEnergyModel, metadata: dict, jit_compile: bool
     ) -> None:
         self.model, self.metadata = model, metadata
+        self.dropped = 0
         self._jit_compile = jit_compile and not model.native
         self._warned: set[str] = set()
         self._evaluations = 0
@@ -122,6 +126,12 @@ class DeepSpin:
     def rcut(self) -> float:
         """Cutoff in Å."""
         return self.model.descriptor.rcut
+
+    @property
+    def precision(self) -> str:
+        """Of the nets: float32 if any of the two is of that, else float64."""
+        parts = (self.model.descriptor, self.model.fitting)
+        return min(part.compute_dtype for part in parts)
 
     def eval(
         self,
@@ -360,7 +370,7 @@ class DeepSpin:
         """
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}")
-        scheme = self.model.spin.scheme
+        scheme, self.dropped = self.model.spin.scheme, 0
         self._check_spins(frames)
         spin = np.where(scheme.is_magnetic(frames.atype)[:, None], frames.spin, 0.0)
         natoms = np.bincount(frames.atype, minlength=scheme.ntypes)
@@ -468,6 +478,7 @@ class DeepSpin:
                 found.nearest_centres,
                 self._nearest,
             )
+        self.dropped += found.dropped
         if found.dropped:
             self._warn(
                 "%d neighbours of frame %d exceed `sel` %s (found: %s) and are "
