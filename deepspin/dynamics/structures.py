@@ -258,7 +258,8 @@ def save_structure(
     Parameters
     ----------
     path : str
-        File that ends in .extxyz, .xyz (the same) or .traj (ASE's).
+        File that ends in .extxyz, .xyz (the same) or .traj (ASE's, which holds arrays
+        such as ``force_mag`` in the atoms' ``info``).
     frames : sequence of Structure
         The frames.
     results : sequence of mapping of str to np.ndarray, optional
@@ -280,8 +281,12 @@ def save_structure(
 
         import ase.io
 
-        atoms = ase.io.read(StringIO(text), index=":", format="extxyz")
-        ase.io.write(partial, atoms, format="traj")
+        known = ("numbers", "positions", "initial_magmoms")
+        images = ase.io.read(StringIO(text), index=":", format="extxyz")
+        for atoms in images:  # .traj keeps other arrays in `info` only
+            for name in set(atoms.arrays) - set(known):
+                atoms.info[name] = atoms.arrays.pop(name)
+        ase.io.write(partial, images, format="traj")
 
 
 def check_suffix(path: str | Path) -> None:
