@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
+
 from deepspin.verbs.common import add_force, add_verb
 
 
@@ -81,3 +84,45 @@ def add_model_devi(verbs, common) -> None:
     parser.add_argument(
         "-S", "--set-prefix", metavar="PREFIX", help="has no effect; DeePMD-kit has it"
     )
+
+
+def add_md(verbs, common) -> None:
+    """``dp-spin md``."""
+    parser = add_verb(
+        verbs,
+        common,
+        "md",
+        "deepspin.entrypoints.md:md",
+        "Run dynamics of atoms and spins as an input file says.",
+    )
+    parser.add_argument("input", metavar="INPUT", help="input file, JSON or YAML")
+    parser.add_argument(
+        "-r",
+        "--restart",
+        metavar="RESTART",
+        help="go on from this restart file, as if nothing had happened",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="out.json",
+        help="where to write the input with all defaults filled in (default: out.json)",
+    )
+    parser.add_argument(
+        "--doc",
+        action=_PrintInput,
+        nargs=0,
+        dest=argparse.SUPPRESS,
+        default=argparse.SUPPRESS,
+        help="print the documentation of the input file, as rst, and exit",
+    )
+
+
+class _PrintInput(argparse.Action):
+    """Print what the input of ``dp-spin md`` may hold."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from deepspin.dynamics.options import gen_doc
+
+        sys.stdout.write(gen_doc() + "\n")
+        parser.exit()

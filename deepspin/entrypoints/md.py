@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dp-spin md``: spin-lattice dynamics as an input file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deepspin.dynamics.options import normalize
+from deepspin.env import start_tensorflow
+from deepspin.utils.inputs import load_input
+from deepspin.utils.model_files import resolve_checkpoint
+
+
+def md(*, input: str, restart: str | None = None, output: str = "out.json") -> None:
+    """Check the input, then import TensorFlow and run; see `deepspin.dynamics.run`."""
+    options = normalize(load_input(input))  # a typo answers before TensorFlow loads
+    resolve_checkpoint(options["model"])  # so does a wrong file
+    name = restart or options["structure"]["file"].partition("#")[0]
+    if not Path(name).exists():
+        kind = "restart file" if restart else "structure"
+        raise FileNotFoundError(f"No {kind}: '{name}' does not exist.")
+    start_tensorflow()
+    from deepspin.dynamics.run import run
+
+    run(options, restart=restart, output=output)
