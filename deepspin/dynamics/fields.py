@@ -79,6 +79,12 @@ class ModelFields:
         self.pbc = pbc
         self.fparam = fparam
 
+    def in_box(self, box: np.ndarray) -> ModelFields:
+        """The same atoms in other lattice vectors, (nrep, 3, 3) or (3, 3)."""
+        return ModelFields(
+            self.potential, self.atype, box, pbc=self.pbc, fparam=self.fparam
+        )
+
     def __call__(
         self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0
     ) -> Response:
@@ -124,6 +130,10 @@ class Zeeman:
         self.fields = fields
         self.field = field
         self.frequency = frequency
+
+    def in_box(self, box: np.ndarray) -> Zeeman:
+        """The same in other lattice vectors."""
+        return Zeeman(self.fields.in_box(box), self.field, self.frequency)
 
     def __call__(
         self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0
