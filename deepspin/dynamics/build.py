@@ -189,7 +189,7 @@ def _place_spins(
             direction[:, chosen] = _waved(rule, structure, cell, direction, chosen)
     spin = modulus[:, None] * direction
     if not known and not spin[0, magnetic].any(axis=1).all():
-        if rules and spin.any():
+        if rules:
             atom = int(np.flatnonzero(magnetic & ~spin[0].any(axis=1))[0])
             raise InputError(
                 "The structure has no spins, and no rule of `spins` gives atom "

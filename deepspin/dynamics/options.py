@@ -408,7 +408,7 @@ def normalize(data: dict) -> dict:
     InputError
         At the first mistake.
     """
-    given = dict(data)
+    given = {"output": {}, **data}
     rules = given.pop("spins", [])
     if not isinstance(rules, list) or not all(isinstance(r, dict) for r in rules):
         raise bad("spins", rules, "a list of objects, rules for the spins")

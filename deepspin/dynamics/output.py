@@ -258,7 +258,7 @@ class Checkpoint:
         if not path.is_file():
             raise FileNotFoundError(f"No restart file: '{path}' does not exist.")
         try:
-            with np.load(path) as file:
+            with open(path, "rb") as raw, np.load(raw) as file:
                 arrays = dict(file)
             about = json.loads(str(arrays.pop("about")))
             version = about["format"]

@@ -76,6 +76,7 @@ def text_of(
     results = {
         "step": state.step,
         "time": state.time,
+        "masses": state.mass,
         "momenta": ASE_VELOCITY * state.mass[:, None] * state.velocity[replica],
     }
     if response is not None:
