@@ -347,4 +347,5 @@ def _words(values: np.ndarray) -> np.ndarray:
 
 
 def _numbers(values: np.ndarray) -> str:
-    return " ".join(repr(v) for v in np.ravel(values).tolist())
+    words = np.ravel(values).tolist()
+    return " ".join("FT"[w] if isinstance(w, bool) else repr(w) for w in words)

@@ -8,7 +8,7 @@ import argparse
 from deepspin import __version__
 from deepspin.verbs.common import add_force as _add_force
 from deepspin.verbs.common import add_verb as _add
-from deepspin.verbs.use import add_md, add_model_devi
+from deepspin.verbs.use import add_md, add_model_devi, add_relax
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_plot,
         _add_test,
         add_model_devi,
+        add_relax,
         add_md,
         _add_freeze,
         _add_compress,

@@ -86,6 +86,115 @@ def add_model_devi(verbs, common) -> None:
     )
 
 
+def add_relax(verbs, common) -> None:
+    """``dp-spin relax``."""
+    parser = add_verb(
+        verbs,
+        common,
+        "relax",
+        "deepspin.entrypoints.relax:relax",
+        "Relax positions, spins and cell, or look for the magnetic ground state.",
+    )
+    parser.add_argument(
+        "structure",
+        metavar="STRUCTURE",
+        help="what ASE reads, with spins as initial magnetic moments or in an array "
+        "`spin`; or a system of training data",
+    )
+    parser.add_argument(
+        "-m", "--model", required=True, help="model of any kind that test takes"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="relaxed.extxyz",
+        help="file to write, .extxyz, .xyz or .traj (default: relaxed.extxyz)",
+    )
+    parser.add_argument(
+        "--frame",
+        type=int,
+        default=-1,
+        help="frame of STRUCTURE, from 0, or from the end if negative (default: -1)",
+    )
+    _add_freedom(parser)
+    for option, default, what in (
+        ("fmax", 1e-3, "longest force on atoms that may move, in eV/Å"),
+        (
+            "tmax",
+            1e-4,
+            "longest magnetic force that may still turn spins, or change their moduli, "
+            "in eV/μ_B",
+        ),
+        (
+            "smax",
+            0.01,
+            "largest component of the stress if the cell may change, in GPa",
+        ),
+    ):
+        parser.add_argument(
+            f"--{option}",
+            type=float,
+            default=default,
+            help=f"{what} (default: {default:g})",
+        )
+    parser.add_argument(
+        "--steps", type=int, default=1000, help="most steps (default: 1000)"
+    )
+    parser.add_argument(
+        "--method",
+        choices=("lbfgs", "cg"),
+        default="lbfgs",
+        help="L-BFGS, or conjugate gradients (default: lbfgs)",
+    )
+    parser.add_argument(
+        "--starts",
+        type=int,
+        default=1,
+        metavar="N",
+        help="relax N starts at once: the spins as they are, then random, collinear "
+        "and spiral ones; writes all different states, the lowest last (default: 1)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of these starts (default: 0)"
+    )
+    parser.add_argument(
+        "--fparam",
+        nargs="+",
+        type=float,
+        metavar="P",
+        help="frame parameters, of a model that takes some",
+    )
+    add_force(parser)
+
+
+def _add_freedom(parser) -> None:
+    """Options that say what may change."""
+    parser.add_argument("--cell", action="store_true", help="relax the cell, too")
+    parser.add_argument(
+        "--spins",
+        choices=("directions", "moduli", "collinear", "fixed"),
+        default="directions",
+        help="what of the spins may change: directions; and moduli, too; moduli and "
+        "signs only; nothing (default: directions)",
+    )
+    parser.add_argument(
+        "--axis",
+        nargs=3,
+        type=float,
+        metavar=("X", "Y", "Z"),
+        help="lay collinear spins along this axis first (default: on their own)",
+    )
+    for what, text in (("atoms", "positions"), ("spins", "spins")):
+        parser.add_argument(
+            f"--fix-{what}",
+            nargs="+",
+            default=(),
+            metavar="ATOM",
+            help=f"atoms whose {text} stay: numbers from 0, ranges such as 4-7, types "
+            "or all",
+        )
+
+
 def add_md(verbs, common) -> None:
     """``dp-spin md``."""
     parser = add_verb(
