@@ -17,8 +17,8 @@ from deepspin.verbs import build_parser
 
 VERBS = (
     *("init", "check-data", "neighbor-stat", "convert-data", "train", "plot", "test"),
-    *("model-devi", "freeze", "compress", "show", "convert-from", "convert-to"),
-    "doc-train-input",
+    *("model-devi", "relax", "md", "freeze", "compress", "show"),
+    *("convert-from", "convert-to", "doc-train-input"),
 )
 ANCHORS = [
     *("model/type_map", "model/spin", "loss"),
