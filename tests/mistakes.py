@@ -1074,8 +1074,8 @@ MISTAKES = {
     "no learning curve": data(
         "Draw a file that is no learning curve.",
         "'notes' is neither a learning curve (its first line begins with "
-        "'# step rmse') nor a detail file of dp-spin test -d (with '# "
-        "system: data_fx ...').",
+        "'# step rmse') nor a log of dynamics ('# step replica time') nor a "
+        "detail file of dp-spin test -d ('# system: data_fx ...').",
         text("notes", "to do\n"),
         how="plot notes",
     ),

@@ -882,3 +882,102 @@ def test_full_disk(run, given, capsys, monkeypatch):
     text = said(capsys)
     assert "No space left" in text
     assert "Go on from step 3 with -r md.restart.npz" in text
+
+
+# --- Pictures -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    """Run dp-spin plot and give the figure."""
+    from deepspin.entrypoints import plot
+
+    kept = []
+    monkeypatch.setattr(plot, "save", lambda figure, path: kept.append(figure))
+
+    def draw(*args):
+        run_here("plot", *args)
+        return kept[-1]
+
+    return draw
+
+
+def titles(figure) -> list[str]:
+    return [axis.get_title(loc="left") for axis in figure.axes]
+
+
+def test_picture(run, given, figure):
+    """Panels of what changes, a line for each replica, numbers of the log."""
+    given |= {"temperature": [300.0, 100.0, 10.0]}
+    given["spins"] = [{"direction": [0, 0, 1]}]
+    run("md", write(given))
+    picture = figure("md.log")
+    assert titles(picture) == [
+        "change of the total energy",
+        "change of the potential energy",
+        "temperature of the atoms",
+        "temperature of the spins",
+        "magnetisation",
+        "staggered order",
+    ]
+    assert {axis.get_xlabel() for axis in picture.axes} == {"time (ps)"}
+    assert [axis.get_ylabel() for axis in picture.axes[2:4]] == ["K", "K"]
+    for axis, name in zip(
+        (picture.axes[0], picture.axes[2]), ("e_total", "t_lattice"), strict=True
+    ):
+        values = column(name).reshape(-1, 3)
+        values = values - values[0] * (name == "e_total")
+        for line, expected in zip(axis.lines, values.T, strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), column("time")[::3])
+            np.testing.assert_array_equal(line.get_ydata(), expected)
+    (legend,) = picture.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["replica 0", "replica 1", "replica 2"]
+
+
+def test_picture_of_two_runs(run, given, figure):
+    """Without panels of what they have not."""
+    given |= {"ensemble": {"type": "spin"}}
+    run("md", write(given))
+    Path("md.log").rename("one.log")
+    run("md", write(given | {"ensemble": ENSEMBLES["tspin"]}))
+    picture = figure("one.log", "md.log", "--labels", "cold", "hot")
+    assert titles(picture)[-1] == "mean |spin|"
+    counts = [len(axis.lines) for axis in picture.axes]
+    assert counts == [2, 2, 2, 2, 2, 1]
+    assert [t.get_text() for t in picture.legends[0].get_texts()] == ["cold", "hot"]
+    assert titles(figure("one.log")) == [
+        "change of the total energy",
+        "temperature of the spins",
+        "magnetisation",
+    ]
+
+
+def test_picture_of_outliers(run, given, figure):
+    """A wild temperature of one instant does not hide the others."""
+    given["steps"] = 200
+    given["output"]["trajectory"] = None
+    given["ensemble"] = {"type": "spin"}
+    run("md", write(given))
+    path = Path("md.log")
+    rows = path.read_text().split("\n")
+    words = rows[50].split()
+    wild = rows[50].replace(words[7], "-987654.3")
+    path.write_text("\n".join([*rows[:50], wild, *rows[51:]]))
+    axis = figure("md.log").axes[1]
+    low, high = axis.get_ylim()
+    assert low > -1e5
+    assert high > np.median(column("t_spin"))
+
+
+def test_options_of_pictures(run, given, capsys):
+    run("md", write(given))
+    run("plot", "md.log", "--log-x", status=1)
+    assert "--log-x and --linear-y are for learning curves" in said(capsys)
+    Path("d.fr.out").write_text(
+        "# a: data_fx data_fy data_fz pred_fx pred_fy pred_fz\n"
+    )
+    with open("d.fr.out", "a") as file:
+        file.write("1 2 3 1 2 3\n")
+    run("plot", "md.log", "d.fr.out", status=1)
+    assert "'md.log' is a log of dynamics, others are detail files" in said(capsys)

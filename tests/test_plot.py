@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from deepspin.entrypoints import plot
 from deepspin.main import main
-from deepspin.utils import plots
+from deepspin.utils import lines, plots
 from deepspin.utils.files import DataError
 
 NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
@@ -316,10 +316,10 @@ def test_many_lines(figure, log_x):
     first = int(log_x)
     steps, errors = columns["step"][first:], columns["rmse_fr_val"][first:]
     _, valid = drawn(axis)
-    assert 100 < len(valid) <= plot.BINS
+    assert 100 < len(valid) <= lines.BINS
     place = np.log(steps) if log_x else steps
-    part = (place - place[0]) / (place[-1] - place[0]) * plot.BINS
-    last = np.minimum(part.astype(int), plot.BINS - 1) == plot.BINS - 1
+    part = (place - place[0]) / (place[-1] - place[0]) * lines.BINS
+    last = np.minimum(part.astype(int), lines.BINS - 1) == lines.BINS - 1
     assert valid[-1, 1] == pytest.approx(np.median(errors[last]), rel=1e-2)
     bands = [path.vertices[:, 1] for c in axis.collections for path in c.get_paths()]
     assert len(bands) == 2
@@ -402,7 +402,7 @@ def test_labels_of_parities_do_not_overlap(rows, scale):
     for quantity in ("e_peratom", "fr", "fm"):
         label = scale * rng.normal(size=(rows, 3))
         pred = label + 0.02 * scale * rng.normal(size=label.shape)
-        panels.append(plots.Parity(quantity, label, pred, "x" * plot.LONGEST_LABEL))
+        panels.append(plots.Parity(quantity, label, pred, "x" * lines.LONGEST_LABEL))
     for group in boxes(plots.draw_parity(panels)):
         for k, box in enumerate(group):
             assert not any(box.overlaps(other) for other in group[:k])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dp-spin plot``: learning curves, and predictions against labels, as pictures."""
+"""``dp-spin plot``: learning curves, dynamics, predictions against labels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepspin.utils.files import DataError
+from deepspin.utils.lines import draw_legend, draw_line, line_style, shortened
 from deepspin.utils.plots import (
-    COLORS,
-    GREY,
     MAGNETIC,
     QUANTITIES,
     Parity,
@@ -43,10 +42,21 @@ TERMS = {
     "rmse_v": ("virial", "rmse / N (eV/atom)"),
     "rmse_ae": ("atomic energy", "rmse (eV)"),
 }
-# lines of a file that are drawn one by one; more are gathered in bins
-MANY_LINES = 2000
-BINS = 500
-LONGEST_LABEL = 36
+# columns of a log of dynamics
+DYNAMICS = {
+    "e_total": ("change of the total energy", "eV"),
+    "e_pot": ("change of the potential energy", "eV"),
+    "t_lattice": ("temperature of the atoms", "K"),
+    "t_spin": ("temperature of the spins", "K"),
+    "m": ("magnetisation", r"$\mu_\mathrm{B}$ per spin"),
+    "order": ("staggered order", ""),
+    "modulus": ("mean |spin|", r"$\mu_\mathrm{B}$"),
+}
+# part of the values at either end that need not be in a panel: a spin temperature of
+# one instant may be anything
+BEYOND = 0.01
+# more lines than this are not named
+MANY_NAMES = 14
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,8 @@ class Table:
     path : Path
         The file.
     kind : str
-        "learning curve", or the quantity of a detail file (see `plots.QUANTITIES`).
+        "learning curve", "dynamics", or the quantity of a detail file (see
+        `plots.QUANTITIES`).
     columns : list of str
         Their names.
     values : np.ndarray
@@ -79,12 +90,13 @@ def plot(
     log_x: bool = False,
     linear_y: bool = False,
 ) -> None:
-    """Draw learning curves of one run or more, or detail files of ``dp-spin test``.
+    """Draw learning curves or dynamics of one run or more, or detail files.
 
     Parameters
     ----------
     files : sequence of str
-        Learning curves (``lcurve.out``, of deepspin or DeePMD-kit), or detail files.
+        Learning curves (``lcurve.out``, of deepspin or DeePMD-kit), logs of ``dp-spin
+        md``, or detail files of ``dp-spin test``.
     output : str, optional
         Picture; by default beside the first file, with its name and ``.png``.
     labels : sequence of str, optional
@@ -95,7 +107,8 @@ def plot(
     Raises
     ------
     DataError
-        A file is not there, is neither, or has no numbers; or both kinds are given.
+        A file is not there, is none of these, or has no numbers; or several kinds are
+        given.
     InputError
         As many `labels` as files are needed.
     """
@@ -110,8 +123,13 @@ def plot(
     target = claim_picture(output or paths[0].with_suffix(".png"))
     tables = [read_table(path) for path in paths]
     names = list(labels) if labels else _short_names(paths)
-    if all(table.kind == "learning curve" for table in tables):
+    kinds = {table.kind for table in tables}
+    if kinds == {"learning curve"}:
         figure = draw_curves(tables, names, log_x=log_x, linear_y=linear_y)
+    elif kinds == {"dynamics"}:
+        if log_x or linear_y:
+            raise InputError("--log-x and --linear-y are for learning curves.")
+        figure = draw_dynamics(tables, names)
     else:
         if labels or log_x or linear_y:
             raise InputError(
@@ -136,7 +154,7 @@ def _check_file(path: Path) -> None:
 
 
 def read_table(path: Path) -> Table:
-    """Read a learning curve or a detail file.
+    """Read a learning curve, a log of dynamics or a detail file.
 
     A last line without its end is left out: it may be half written. Where a run was
     restarted from an earlier step, the lines written last count.
@@ -188,6 +206,8 @@ def _columns(path: Path, text: str) -> tuple[str, list[str]]:
                     "it. Split it."
                 )
         return "learning curve", first
+    if first[:3] == ["step", "replica", "time"]:
+        return "dynamics", first
     columns = head.rpartition(": ")[2].split()
     for suffix, quantity in QUANTITIES.items():
         expected = [f"{k}_{c}" for k in ("data", "pred") for c in quantity.components]
@@ -197,7 +217,8 @@ def _columns(path: Path, text: str) -> tuple[str, list[str]]:
             return suffix, columns
     raise DataError(
         f"'{path}' is neither a learning curve (its first line begins with '# step "
-        "rmse') nor a detail file of dp-spin test -d (with '# system: data_fx ...')."
+        "rmse') nor a log of dynamics ('# step replica time') nor a detail file of "
+        "dp-spin test -d ('# system: data_fx ...')."
     )
 
 
@@ -234,16 +255,18 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 def _parities(tables: Sequence[Table], names: Sequence[str]) -> list[Parity]:
     """Panels of detail files, named where a quantity comes twice."""
     for table in tables:
-        if table.kind == "learning curve":
+        if table.kind not in QUANTITIES:
+            what = {"dynamics": "log of dynamics"}.get(table.kind, table.kind)
+            details = any(other.kind in QUANTITIES for other in tables)
             raise DataError(
-                f"'{table.path}' is a learning curve, others are detail files. Draw "
-                "them in two pictures."
+                f"'{table.path}' is a {what}, others are "
+                f"{'detail files' if details else 'not'}. Draw them in two pictures."
             )
     kinds = [table.kind for table in tables]
     panels = []
     for table, name in zip(tables, names, strict=True):
         label, pred = np.hsplit(table.values, 2)
-        title = _shortened(name) if len(set(kinds)) < len(kinds) else ""
+        title = shortened(name) if len(set(kinds)) < len(kinds) else ""
         panels.append(Parity(table.kind, label, pred, title))
     return panels
 
@@ -293,14 +316,19 @@ def draw_curves(
         axis = axes[len(terms)]
         for k, table in rates:
             rate = table.values[:, table.columns.index("lr")]
-            _draw_line(axis, table.values[:, 0], rate, _style(k), log_x=log_x)
+            draw_line(axis, table.values[:, 0], rate, line_style(k), log_x=log_x)
         axis.set_title("learning rate", fontsize=10, loc="left")
         _finish(axis, "", log_x=log_x, log_y=True)
-    if count < len(axes):  # the last panel takes the empty place beside it
-        axes[-1].remove()
-        axes[-2].set_subplotspec(axes[-2].get_gridspec()[-1, :])
+    _fill_place(axes, count)
     _draw_legend(figure, tables, names, list(terms))
     return figure
+
+
+def _fill_place(axes: list[Axes], count: int) -> None:
+    """Have the last panel take an empty place beside it."""
+    if count < len(axes):
+        axes[-1].remove()
+        axes[-2].set_subplotspec(axes[-2].get_gridspec()[-1, :])
 
 
 def _terms(tables: Sequence[Table]) -> dict[str, str]:
@@ -332,61 +360,10 @@ def _draw_run(axis: Axes, table: Table, title: str, number: int, log_x: bool) ->
     steps = table.values[:, 0]
     valid, train = (_column(table, title, end) for end in ("val", "trn"))
     if train is not None:
-        style = _style(number, faint=valid is not None)
-        _draw_line(axis, steps, train, style, log_x=log_x)
+        style = line_style(number, faint=valid is not None)
+        draw_line(axis, steps, train, style, log_x=log_x)
     if valid is not None:
-        _draw_line(axis, steps, valid, _style(number), log_x=log_x)
-
-
-def _style(number: int, *, faint: bool = False) -> dict:
-    """Colour and line of a run."""
-    return {
-        "color": COLORS[number % len(COLORS)],
-        "linestyle": ("-", "--", ":")[number // len(COLORS) % 3],
-        "linewidth": 0.9 if faint else 1.7,
-        "alpha": 0.4 if faint else 1.0,
-        "zorder": 2.0 if faint else 3.0,
-    }
-
-
-def _draw_line(
-    axis: Axes, steps: np.ndarray, values: np.ndarray, style: dict, *, log_x: bool
-) -> None:
-    shown = np.isfinite(values) & (steps > 0 if log_x else True)
-    if np.count_nonzero(shown) > MANY_LINES:
-        steps, values, low, high = _binned(steps[shown], values[shown], log_x)
-        axis.fill_between(
-            steps,
-            low,
-            high,
-            color=style["color"],
-            alpha=0.15,
-            linewidth=0,
-            zorder=style["zorder"] - 0.5,
-        )
-    else:  # gaps stay gaps
-        values = np.where(shown, values, np.nan)
-    few = len(steps) <= 30
-    axis.plot(steps, values, marker="o" if few else None, markersize=3.5, **style)
-
-
-def _binned(
-    steps: np.ndarray, values: np.ndarray, log_x: bool
-) -> tuple[np.ndarray, ...]:
-    """Middle, median, smallest and largest value of equal parts of the axis."""
-    place = np.log(steps) if log_x else steps
-    edges = np.linspace(place[0], place[-1], BINS + 1)[1:-1]
-    starts = np.unique(np.append(0, np.searchsorted(place, edges)))
-    starts = starts[starts < len(place)]
-    parts = np.split(values, starts[1:])
-    middle = np.array([np.median(part) for part in np.split(steps, starts[1:])])
-    median = np.array([np.median(part) for part in parts])
-    return (
-        middle,
-        median,
-        np.minimum.reduceat(values, starts),
-        np.maximum.reduceat(values, starts),
-    )
+        draw_line(axis, steps, valid, line_style(number), log_x=log_x)
 
 
 def _finish(axis: Axes, unit: str, *, log_x: bool, log_y: bool) -> None:
@@ -432,8 +409,6 @@ def _set_log_y(axis: Axes) -> None:
 def _draw_legend(
     figure: Figure, tables: Sequence[Table], names: Sequence[str], terms: Sequence[str]
 ) -> None:
-    from matplotlib.lines import Line2D
-
     ends = {
         end
         for end in ("val", "trn")
@@ -442,36 +417,92 @@ def _draw_legend(
     entries = []
     key = {}
     if len(tables) > 1:
-        entries = [(_shortened(name), _style(k)) for k, name in enumerate(names)]
+        entries = [(shortened(name), line_style(k)) for k, name in enumerate(names)]
         key = {"color": "0.2"}
     if "val" in ends:
-        entries.append(("validation", _style(0) | key))
+        entries.append(("validation", line_style(0) | key))
     if "trn" in ends:
-        entries.append(("training", _style(0, faint="val" in ends) | key))
-    widest = max(len(text) for text, _ in entries)
-    legend = figure.legend(
-        [Line2D([], [], **style) for _, style in entries],
-        [str(k) for k in range(len(entries))],
-        loc="outside upper center",
-        ncols=max(1, min(len(entries), 112 // (widest + 9))),
-        frameon=False,
-        fontsize=9,
-    )
-    for artist, (text, _) in zip(legend.get_texts(), entries, strict=True):
-        artist.set_text(text)  # a name may begin with _ and have $ in it
-        artist.set_parse_math(False)
-    if any(axis.collections for axis in figure.axes):
-        figure.supxlabel(
-            f"more than {MANY_LINES:,} lines: drawn are median and range of each "
-            f"1/{BINS} of the axis",
-            fontsize=8,
-            color=GREY,
-        )
+        entries.append(("training", line_style(0, faint="val" in ends) | key))
+    draw_legend(figure, entries)
 
 
-def _shortened(name: str) -> str:
-    """Leave out the middle of a long name."""
-    if len(name) <= LONGEST_LABEL:
-        return name
-    half = LONGEST_LABEL // 2
-    return f"{name[: half - 1]}…{name[-half:]}"
+# --- Dynamics -------------------------------------------------------------------------
+
+
+def draw_dynamics(tables: Sequence[Table], names: Sequence[str]) -> Figure:
+    """Draw logs of dynamics against time, a panel for each quantity that changes.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+        One for each run; each replica has a line of its own.
+    names : sequence of str
+        Names of the runs.
+
+    Returns
+    -------
+    Figure
+        The picture.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    runs = [
+        run
+        for table, name in zip(tables, names, strict=True)
+        for run in _replicas(table, name if len(tables) > 1 else "")
+    ]
+    panels = [c for c in DYNAMICS if any(_tells(run, c) for _, run in runs)]
+    ncols = min(len(panels), 2)
+    figure, axes = new_figure(-(-len(panels) // ncols), ncols, size=(4.2, 2.5))
+    for axis, column in zip(axes, panels, strict=False):
+        title, unit = DYNAMICS[column]
+        for number, (_, run) in enumerate(runs):
+            if column in run:
+                first = run[column][0] if column.startswith("e_") else 0.0
+                style = line_style(number) | {"linewidth": 1.2}
+                draw_line(axis, run["time"], run[column] - first, style)
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.set(xlabel="time (ps)", ylabel=unit)
+        _limit(axis)
+        if column.startswith("e_"):  # from μeV to keV
+            axis.set_ylabel("")
+            axis.yaxis.set_major_formatter(EngFormatter(unit=unit, usetex=False))
+    _fill_place(axes, len(panels))
+    if 1 < len(runs) <= MANY_NAMES:
+        draw_legend(figure, [(name, line_style(k)) for k, (name, _) in enumerate(runs)])
+    return figure
+
+
+def _replicas(table: Table, name: str) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Names and columns of the replicas of a run."""
+    columns = dict(zip(table.columns, table.values.T, strict=True))
+    numbers = np.unique(columns["replica"])
+    found = []
+    for number in numbers:
+        rows = columns["replica"] == number
+        words = [shortened(name)] if name else []
+        if len(numbers) > 1:
+            words.append(f"replica {number:.0f}")
+        part = {column: values[rows] for column, values in columns.items()}
+        found.append((", ".join(words), part))
+    return found
+
+
+def _tells(run: dict[str, np.ndarray], column: str) -> bool:
+    """Whether a column of a run has something that others have not."""
+    if column not in run or not np.isfinite(run[column]).any():
+        return False
+    if column == "e_pot":
+        return bool(run["e_kin"].any())
+    return column != "t_lattice" or bool(run[column].any())
+
+
+def _limit(axis: Axes) -> None:
+    """Leave out what is far from all but a few points."""
+    values = np.concatenate([np.asarray(line.get_ydata()) for line in axis.lines])
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [BEYOND, 1 - BEYOND])
+    margin = 0.5 * (high - low)
+    inside = values[(values >= low - margin) & (values <= high + margin)]
+    if len(inside) < len(values):
+        axis.set_ylim(inside.min() - 0.05 * margin, inside.max() + 0.05 * margin)

@@ -198,13 +198,13 @@ def _add_plot(verbs, common) -> None:
         common,
         "plot",
         "deepspin.entrypoints.plot:plot",
-        "Draw learning curves (lcurve.out), or the detail files of dp-spin test.",
+        "Draw learning curves (lcurve.out), logs of md, or detail files of test.",
     )
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
-        help="learning curves, several to compare runs; or detail files",
+        help="learning curves or logs of md, several to compare runs; or detail files",
     )
     parser.add_argument(
         "-o",
