@@ -6,6 +6,7 @@ import pytest
 from hamiltonians import Cluster, in_field, spins
 
 from deepspin.dynamics import observables, units
+from deepspin.dynamics.fields import Response
 from deepspin.dynamics.state import State, thermal_velocity
 
 
@@ -22,6 +23,45 @@ def test_spin_temperature_in_a_field():
     found = in_field([0, 0, tesla])(state.coord, state.spin)
     temperature = observables.spin_temperature(state.spin, found.force_mag)
     assert temperature == pytest.approx(kelvin, rel=1e-6)
+
+
+@pytest.mark.parametrize("stiffness", [0.0, 0.3])
+def test_spin_temperature_with_anisotropy(stiffness):
+    """Exact with the curvature only; what moduli cost has no effect at all."""
+    kelvin, axis, modulus, n = 60.0, 0.004, 1.7, 40000
+    x = axis * modulus**2 / (units.K_B * kelvin)  # weight exp(x z^2)
+    grid = np.linspace(-1, 1, 200001)
+    weight = np.exp(x * grid**2)
+    summed = np.append(0, np.cumsum((weight[1:] + weight[:-1]) / 2))
+    z = np.interp((np.arange(n) + 0.5) / n, summed / summed[-1], grid)
+    phi, across = 2.4 * np.arange(n), np.sqrt(1 - z**2)
+    spin = modulus * np.stack([across * np.cos(phi), across * np.sin(phi), z], -1)
+    state = spins(spin)
+
+    def fields(coord, spin, time=0.0):
+        push = 2 * axis * spin * [0, 0, 1]
+        push -= stiffness * ((spin**2).sum(axis=2, keepdims=True) - 1) * spin
+        return Response(np.zeros(1), np.zeros_like(coord), push)
+
+    push = fields(state.coord, state.spin).force_mag
+    curvature = observables.spin_curvature(fields, state, push)
+    temperature = observables.spin_temperature(state.spin, push, curvature)
+    assert temperature == pytest.approx(kelvin, rel=0.02)
+    assert abs(observables.spin_temperature(state.spin, push) / kelvin - 1) > 0.1
+
+
+def test_spin_curvature_of_moduli():
+    """Without scatter, whatever the draw."""
+    state = spins(np.random.default_rng(1).normal(size=(3, 5, 3)))
+    push = -0.2 * state.spin * (state.spin**2).sum(axis=2, keepdims=True)
+
+    def fields(coord, spin, time=0.0):
+        push = -0.2 * spin * (spin**2).sum(axis=2, keepdims=True)
+        return Response(np.zeros(3), np.zeros_like(coord), push)
+
+    found = observables.spin_curvature(fields, state, push)
+    wanted = -2 * (push * state.spin).sum(axis=(1, 2))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 def test_spin_temperature_of_extremes():

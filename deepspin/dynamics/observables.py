@@ -9,7 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from deepspin.dynamics import units
+from deepspin.dynamics.fields import Fields
+from deepspin.dynamics.sphere import cross, modulus_of
 from deepspin.dynamics.state import State
+
+# of moduli: how far spins are shifted to see how their magnetic forces change
+SHIFT = 1e-3
 
 
 def kinetic_energy(state: State) -> np.ndarray:
@@ -41,22 +46,28 @@ def spin_kinetic_temperature(state: State, spin_mass: np.ndarray) -> np.ndarray:
     return 2 * spin_kinetic_energy(state, spin_mass) / (units.K_B * dof)
 
 
-def spin_temperature(spin: np.ndarray, force_mag: np.ndarray) -> np.ndarray:
+def spin_temperature(
+    spin: np.ndarray, force_mag: np.ndarray, curvature: float | np.ndarray = 0.0
+) -> np.ndarray:
     r"""Temperature of the spins from their directions and magnetic forces.
 
     .. math::
 
-        k_B T = \frac{\sum |S \times F_\mathrm{mag}|^2}{2 \sum S \cdot F_\mathrm{mag}}
+        k_B T = \frac{\sum |S \times F_\mathrm{mag}|^2}{\sum
+        (2 S \cdot F_\mathrm{mag} + |S|^2 \mathrm{tr}_\perp \partial^2 E/\partial S^2)}
 
-    For energies linear in each spin (exchange, fields) the canonical averages of both
-    sums give the temperature exactly; anisotropies of one site and more-spin terms
-    beyond that add to it. One instant of a small system scatters widely: average
-    numerator and denominator.
+    The canonical averages of both sums give the temperature exactly: the lower one is
+    the Laplacian of the energy on the spheres. Energies linear in each spin (exchange,
+    fields) have no second term; all others have, such as models, which know what a
+    modulus costs. One instant of a small system scatters widely: average numerator and
+    denominator.
 
     Parameters
     ----------
     spin, force_mag : np.ndarray, shape (nrep, nloc, 3)
         In μ_B and eV/μ_B, both of the same instant.
+    curvature : np.ndarray, shape (nrep,); or 0
+        The second term of the lower sum in eV, see `spin_curvature`.
 
     Returns
     -------
@@ -69,9 +80,39 @@ def spin_temperature(spin: np.ndarray, force_mag: np.ndarray) -> np.ndarray:
     .. [1] W. B. Nurdin, K.-D. Schotte, Phys. Rev. E 61, 3579 (2000).
     """
     torque = np.cross(spin, force_mag)
-    above, below = (torque**2).sum(axis=(1, 2)), 2 * (spin * force_mag).sum(axis=(1, 2))
+    above = (torque**2).sum(axis=(1, 2))
+    below = 2 * (spin * force_mag).sum(axis=(1, 2)) + curvature
     with np.errstate(divide="ignore", invalid="ignore"):
         return above / below / units.K_B
+
+
+def spin_curvature(fields: Fields, state: State, force_mag: np.ndarray) -> np.ndarray:
+    r"""Curvature of the energy in the directions of the spins, at one evaluation.
+
+    :math:`\sum |S|^2 \mathrm{tr}_\perp \partial^2 E/\partial S^2` without bias, from
+    magnetic forces at spins shifted a little, each in a direction drawn from
+    those across it (Hutchinson's estimate of a trace). What depends on moduli alone is
+    exact; the coupling of spins scatters around 0.
+
+    Parameters
+    ----------
+    fields : Fields
+        The Hamiltonian.
+    state : State
+        Positions, spins, and what the draws depend on: streams and step.
+    force_mag : np.ndarray, shape (nrep, nloc, 3)
+        Magnetic forces of the state, in eV/μ_B.
+
+    Returns
+    -------
+    np.ndarray
+        In eV, shape (nrep,).
+    """
+    spin = state.spin
+    across = cross(state.normals("spin temperature"), spin)
+    across *= np.sqrt(2) * modulus_of(spin) / modulus_of(across)
+    found = fields(state.coord, spin + SHIFT * across, state.time)
+    return (across * (force_mag - found.force_mag)).sum(axis=(1, 2)) / SHIFT
 
 
 def magnetisation(state: State, ntypes: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from deepspin.dynamics import observables
-from deepspin.dynamics.fields import Response
+from deepspin.dynamics.fields import Fields, Response
 from deepspin.dynamics.state import State
 from deepspin.dynamics.structures import Structure
 from deepspin.utils.outputs import append, replacing
@@ -77,10 +77,13 @@ class Observer:
         Sublattices of the staggered order; None for no such order.
     spin_mass : np.ndarray, shape (nloc,); or None
         Inertia of spins whose moduli move.
+    fields : Fields
+        The Hamiltonian, which the temperature of spins of fixed moduli is asked of.
     """
 
     signs: np.ndarray | None
     spin_mass: np.ndarray | None
+    fields: Fields
 
     @property
     def columns(self) -> list[str]:
@@ -100,7 +103,7 @@ class Observer:
             "e_pot": response.energy,
             "e_kin": kinetic,
             "t_lattice": observables.lattice_temperature(state),
-            "t_spin": observables.spin_temperature(state.spin, response.force_mag),
+            "t_spin": self._spin_temperature(frame),
             "m": np.linalg.norm(state.spin.sum(axis=1), axis=1) / spins,
             "order": np.full(state.nrep, np.nan),
             "evaluations": np.full(state.nrep, frame.evaluations),
@@ -112,9 +115,17 @@ class Observer:
             mass = self.spin_mass
             found["e_spin"] = observables.spin_kinetic_energy(state, mass)
             found["e_total"] = found["e_total"] + found["e_spin"]
-            found["t_spin"] = observables.spin_kinetic_temperature(state, mass)
             found["modulus"] = np.linalg.norm(state.spin, axis=2).sum(axis=1) / spins
         return {name: found[name] for name in self.columns}
+
+    def _spin_temperature(self, frame: Frame) -> np.ndarray:
+        state, force_mag = frame.state, frame.response.force_mag
+        if self.spin_mass is not None:
+            return observables.spin_kinetic_temperature(state, self.spin_mass)
+        if not state.spin.any():
+            return np.full(state.nrep, np.nan)
+        curvature = observables.spin_curvature(self.fields, state, force_mag)
+        return observables.spin_temperature(state.spin, force_mag, curvature)
 
 
 # --- Files ----------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def run(
     integrator = build_integrator(options, fields, start.state, potential)
     integrator.evaluations = start.evaluations
     guard = Guard(options, integrator, potential)
-    writers = _writers(options, start, integrator)
+    writers = _writers(options, start, integrator, fields)
     simulation = Simulation(start, fields, integrator, guard, writers, options)
     frame = simulation.look()  # what no step can be made from is refused now
     with ExitStack() as stack:
@@ -205,11 +205,15 @@ def _warn_of_differences(before: dict, now: dict, restart: str) -> None:
 
 
 def _writers(
-    options: dict, start: Checkpoint, integrator: Integrator | InertialIntegrator
+    options: dict,
+    start: Checkpoint,
+    integrator: Integrator | InertialIntegrator,
+    fields: Fields,
 ) -> list[tuple[int, Writer]]:
     """Log and trajectory, each with the number of steps between two frames."""
     part, steps = options["output"], options["steps"]
-    observer = Observer(start.signs, getattr(integrator, "spin_mass", None))
+    spin_mass = getattr(integrator, "spin_mass", None)
+    observer = Observer(start.signs, spin_mass, fields)
     writers: list[tuple[int, Writer]] = [(part["log_freq"], Log(part["log"], observer))]
     if part["trajectory"] is not None:
         every, first = part["trajectory_freq"], start.state.step

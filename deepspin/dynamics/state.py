@@ -13,7 +13,10 @@ import numpy as np
 from deepspin.dynamics import units
 
 # what random numbers are for, each with its own; the order is part of a restart
-PURPOSES = ("velocity", "spin velocity", "lattice", "spin", "spin again")
+PURPOSES = (
+    *("velocity", "spin velocity", "lattice", "spin", "spin again"),
+    "spin temperature",
+)
 
 
 @dataclass(kw_only=True)
