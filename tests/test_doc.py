@@ -79,6 +79,15 @@ def small_input(path: Path) -> None:
     path.write_text(json.dumps(options), encoding="utf-8")
 
 
+def small_dynamics(path: Path) -> None:
+    """Make an input of ``dp-spin md`` one of a few steps: ten, or twenty after those."""
+    options = json.loads(path.read_text(encoding="utf-8"))
+    options["steps"] = 20 if options["ensemble"]["type"] == "nve" else 10
+    freqs = {f"{name}_freq": 5 for name in ("log", "trajectory", "restart")}
+    options["output"] |= freqs
+    path.write_text(json.dumps(options), encoding="utf-8")
+
+
 def small_data(source: Path, target: Path) -> None:
     """Copy the example's data, a few frames of the smaller cell for each system.
 
@@ -100,6 +109,9 @@ def trained(tmp_path_factory):
     shutil.copytree(nio / "se_e2_a", ours / "se_e2_a")
     folder = ours / "se_e2_a"
     small_input(folder / "input.json")
+    shutil.copytree(nio / "md", ours / "md")
+    for path in (ours / "md").glob("*.json"):
+        small_dynamics(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_dp_spin(TRAINING)

@@ -143,6 +143,20 @@ def test_documentation_is_printed(capsys):
     assert "``md/ensemble[langevin]/damping``" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["langevin", "nve"])
+def test_example(name):
+    """Complete inputs, whose files are there, and that the page shows."""
+    folder = Path(__file__).parent.parent / "examples" / "NiO" / "md"
+    options = normalize(json.loads((folder / f"{name}.json").read_text("utf-8")))
+    assert (folder / options["structure"]["file"]).is_file()
+    assert options["ensemble"]["type"] == name
+    page = (folder.parents[2] / "doc" / "md.md").read_text("utf-8")
+    shown = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
+    full = normalize(shown)
+    for key in ("structure", "spins", "ensemble", "temperature", "timestep", "steps"):
+        assert name == "nve" or full[key] == options[key], key
+
+
 MISTAKES = {
     "typo": ({"temprature": 1}, "`temprature` is not a key .* `temperature`"),
     "no time": ({"timestep": 0}, "`timestep` is 0; expected a finite number > 0"),
