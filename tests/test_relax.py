@@ -376,6 +376,29 @@ def test_gradient_and_steps():
     assert abs(slope - (there * carried).sum()) < 1e-7
 
 
+def test_vectors_are_carried_along():
+    """Rotations stay perpendicular to the spins, and keep angles and lengths."""
+    spin = 1.5 * directions(2, 5)
+    space = Space(Freedom(moduli=True), spin)
+    modulus = np.full((2, 5, 1), 1.5)
+    point = Point(0 * spin, spin, spin / 1.5, modulus)
+    rng = np.random.default_rng(7)
+    turn = np.cross(point.axis, rng.normal(size=(4, 2, 5, 3)))
+    longer, strain = rng.normal(size=(4, 2, 5, 1)), np.zeros((4, 2, 3, 3))
+    vectors = space._join(turn, turn, longer, strain)
+    there, carry = space.move(point, vectors[0])
+    carried = carry(vectors)
+    np.testing.assert_allclose(carried[0], vectors[0], atol=1e-14)
+    np.testing.assert_allclose(
+        np.einsum("knd,lnd->kln", carried, carried),
+        np.einsum("knd,lnd->kln", vectors, vectors),
+        atol=1e-13,
+    )
+    turned = space._split(carried)[1]
+    np.testing.assert_allclose((turned * there.axis).sum(axis=-1), 0, atol=1e-14)
+    assert np.abs((turned * point.axis).sum(axis=-1)[1:]).max() > 0.1
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_harmonic_crystal(method):
     """Without spins the pressure goes to 0, and each bond to its length."""
@@ -523,6 +546,23 @@ def test_refused_points_are_avoided():
     np.testing.assert_allclose(end.coord[:, 0, 0], 0.05, atol=1e-3)
     with pytest.raises(RuntimeError, match="too near"):  # at the start
         relax(wall, coord - 0.1, spin, limits=limits)
+
+
+def test_no_number_is_no_minimum():
+    """NaN at the start, and in forces of finite energies on the way."""
+
+    def fields(coord, spin, time=0.0):
+        found = wells(30.0)(coord, spin)
+        return Response(
+            found.energy, np.where(coord < -0.05, np.nan, found.force), spin
+        )
+
+    coord = np.array([[[0.12, 0, 0]], [[0.1, 0, 0]], [[-1, 0, 0]]])
+    end = relax(fields, coord, 0 * coord)
+    assert end.converged.tolist() == [True, True, False]
+    assert end.stalled.tolist() == [False, False, True]
+    np.testing.assert_allclose(end.coord[:2], 0, atol=1e-3)
+    np.testing.assert_array_equal(end.coord[2], coord[2])
 
 
 def test_noisy_energy_stalls():

@@ -2,6 +2,8 @@
 """``dp-spin relax``: what it reads, writes, tells and refuses."""
 
 import logging
+import os
+import signal
 from dataclasses import replace
 
 import ase.io
@@ -155,20 +157,24 @@ def test_single_precision(here, caplog):
     assert "find no way further down" in caplog.text and "(float32)" in caplog.text
 
 
-def test_interrupt_loses_nothing(here, monkeypatch, caplog):
-    """Where it was is written."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_loses_nothing(here, monkeypatch, capsys, number):
+    """The step is finished, and what there is then written."""
     moves, move = [], manifold.Space.move
 
-    def interrupted(*args):
+    def signalled(*args):
         moves.append(1)
-        if len(moves) > 6:
-            raise KeyboardInterrupt
+        if len(moves) == 6:
+            os.kill(os.getpid(), number)
         return move(*args)
 
-    monkeypatch.setattr(manifold.Space, "move", interrupted)
-    assert main(["relax", "s.extxyz", "-m", "m.keras", "--fix-atoms", "all"]) == 130
+    monkeypatch.setattr(manifold.Space, "move", signalled)
+    words = ["relax", "s.extxyz", "-m", "m.keras", "--fix-atoms", "all"]
+    assert main(words) == 128 + number
+    assert "stopped; wrote 'relaxed.extxyz', which is not" in capsys.readouterr().err
     atoms = ase.io.read("relaxed.extxyz")
     assert not atoms.info["converged"] and atoms.info["steps"] > 0
+    assert signal.getsignal(number) is not None
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,7 @@ class LineSearch:
         rise = energy - self.energy[rows]
         lower = rise <= DECREASE * length * begun
         lower |= (rise <= self.noise[rows]) & (slope <= -STEEPER * begun)
+        lower &= np.isfinite(slope)
         self.tries[rows] += 1
         last = self.tries[rows] >= TRIES
         above = lower & self.strong & (slope > -self.curvature * begun)

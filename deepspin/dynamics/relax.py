@@ -231,7 +231,7 @@ class _Descent:
         self.gradient = space.gradient(point, self.found)
         self.direction = np.zeros_like(self.gradient)
         self.steps = np.zeros(nrep, dtype=int)
-        self.stalled = np.zeros(nrep, dtype=bool)
+        self.steepest, self.stalled = np.zeros((2, nrep), dtype=bool)
         self.evaluations = 1
 
     def run(self, steps: int, observe: Callable[[Relaxation], None]) -> Relaxation:
@@ -267,6 +267,7 @@ class _Descent:
         up = ~(slope < -DOWN * np.sqrt(square * inner(direction, direction)))
         self.method.forget(rows[up])
         direction[up], slope[up] = -gradient[up], -square[up]
+        self.steepest[rows] = up | (direction == -gradient).all(axis=1)
         self.direction[rows] = direction
         longest, scaled = self.space.longest(direction), self.method.knows(rows)
         self.search.begin(rows, self.found.energy[rows], slope, longest, scaled)
@@ -285,8 +286,7 @@ class _Descent:
 
     def _start_anew(self, rows: np.ndarray) -> None:
         """After searches that failed: forget all, or give up what had nothing to."""
-        steepest = (self.direction[rows] == -self.gradient[rows]).all(axis=1)
-        self.stalled[rows[steepest]] = True
+        self.stalled[rows] = self.steepest[rows]
         self.method.forget(rows)
 
     def _respond(self, point: Point) -> Response:
@@ -312,8 +312,9 @@ class _Descent:
     def _now(self) -> Relaxation:
         point, found, limits = self.point, self.found, self.limits
         fmax, tmax, smax = self.space.left(point, found)
-        over = (fmax > limits.force) | (tmax > limits.force_mag)
-        over |= smax * GPA > limits.stress
+        # what is not a number is not within limits
+        within = (fmax <= limits.force) & (tmax <= limits.force_mag)
+        within &= (smax * GPA <= limits.stress) & np.isfinite(found.energy)
         return Relaxation(
             coord=point.coord,
             spin=point.spin,
@@ -326,7 +327,7 @@ class _Descent:
             tmax=tmax,
             smax=smax * GPA,
             steps=self.steps.copy(),
-            converged=~over,
-            stalled=self.stalled & over,
+            converged=within,
+            stalled=self.stalled & ~within,
             evaluations=self.evaluations,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from deepspin.utils.refused import InputError
 
 if TYPE_CHECKING:
     from deepspin.infer.deep_spin import DeepSpin
+    from deepspin.training.callbacks import StopOnSignal
 
 log = logging.getLogger(__name__)
 
@@ -103,13 +105,17 @@ def relax(
     InputError, DataError, OutputError, ValueError, OSError
         Options that make no sense, a structure of no use, or an output that cannot be
         written.
+    DynamicsStopped
+        A signal stopped it, after a step; what there was is written.
     """
     limits = _check(spins, axis, steps, starts, seed, (fmax, tmax, smax))
     check_suffix(output)
     claim(output, force=force)
     file = resolve_checkpoint(model)
     start_tensorflow()
+    from deepspin.dynamics.run import DynamicsStopped
     from deepspin.infer.deep_spin import DeepSpin
+    from deepspin.training.callbacks import StopOnSignal
 
     potential = DeepSpin(file)
     atoms = load_structure(structure, potential, frame)
@@ -121,26 +127,29 @@ def relax(
     spin = _starts(atoms, starts, seed, spins, free)
     told = _Told()
     try:
-        end = go_down(
-            ModelFields(
-                potential, atoms.atype, atoms.box, pbc=atoms.pbc, fparam=fparam
-            ),
-            np.broadcast_to(atoms.coord, spin.shape),
-            spin,
-            atoms.box,
-            free=free,
-            limits=limits,
-            steps=steps,
-            method=method,
-            noise=NOISE[potential.precision],
-            observe=told,
-        )
+        with StopOnSignal() as told.stop:
+            end = go_down(
+                ModelFields(
+                    potential, atoms.atype, atoms.box, pbc=atoms.pbc, fparam=fparam
+                ),
+                np.broadcast_to(atoms.coord, spin.shape),
+                spin,
+                atoms.box,
+                free=free,
+                limits=limits,
+                steps=steps,
+                method=method,
+                noise=NOISE[potential.precision],
+                observe=told,
+            )
     except KeyboardInterrupt as stop:
         if told.last is None:
             raise
         _save(output, atoms, told.last)
-        text = f"interrupted; wrote '{output}', which is not relaxed"
-        raise KeyboardInterrupt(text) from stop
+        raise DynamicsStopped(
+            f"stopped; wrote '{output}', which is not relaxed",
+            status=128 + (told.stop.received or signal.SIGINT),
+        ) from stop
     _report(end, potential)
     _tell_changes(atoms, told.first, end)
     _save(output, atoms, end)
@@ -233,11 +242,15 @@ def _starts(
 
 
 class _Told:
-    """Tells where a relaxation is, a line for each step, and keeps the last."""
+    """Tells where a relaxation is, a line for each step, and keeps the last.
+
+    Stops it when a signal has come.
+    """
 
     def __init__(self):
         self.first: Relaxation | None = None
         self.last: Relaxation | None = None
+        self.stop: StopOnSignal | None = None
 
     def __call__(self, now: Relaxation) -> None:
         """Tell it."""
@@ -259,6 +272,8 @@ class _Told:
             now.tmax.max(),
             now.smax.max(),
         )
+        if self.stop.received is not None:
+            raise KeyboardInterrupt
 
 
 def _report(end: Relaxation, potential: DeepSpin) -> None:
