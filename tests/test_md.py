@@ -438,6 +438,19 @@ def test_restart_in_another_folder(run, given, capsys, tmp_path, monkeypatch):
     assert "md.log" in said(capsys)
 
 
+def test_restart_beside_other_files(run, given):
+    """A trajectory of another run makes way, that of the run is gone on with."""
+    run("md", write(given | {"steps": 4}))
+    Path("other.extxyz").write_text("of mine\n")
+    given["output"]["trajectory"] = "other.extxyz"
+    run("md", write(given), "-r", "md.restart.npz")
+    assert Path("previous-1/other.extxyz").read_text() == "of mine\n"
+    steps = [atoms.info["step"] for atoms in ase.io.read("other.extxyz", ":")]
+    assert steps == [6, 8]
+    np.testing.assert_array_equal(lines()[:, 0], np.arange(9))
+    assert len(ase.io.read("md.extxyz", ":")) == 3
+
+
 def test_seed_that_was_drawn_is_kept(run, given):
     del given["seed"]
     run("md", write(given | {"steps": 4}))

@@ -50,6 +50,8 @@ MAX_CHANGE = 0.02
 HOT, LEAST = 10, 300
 # seconds between two messages about progress, at least
 PAUSE = 10.0
+# what the writers are called in `output`
+_NAMES = ("log", "trajectory")
 # what a restart file holds: other values in the input have no effect
 _KEPT = ("structure", "spins", "masses", "fixed_atoms", "initial_temperature")
 _KEPT = (*_KEPT, "seed", "order_vector")
@@ -396,8 +398,9 @@ class Simulation:
         self.start, self.state = start, start.state
         self.fields, self.integrator, self.guard = fields, integrator, guard
         self.writers, self.steps = writers, options["steps"]
-        self.restart = Path(options["output"]["restart"])
-        self.restart_freq = options["output"]["restart_freq"]
+        self.output = options["output"]
+        self.restart = Path(self.output["restart"])
+        self.restart_freq = self.output["restart_freq"]
         self._saved: int | None = None
         self._good: State = copy.copy(start.state)
 
@@ -425,7 +428,7 @@ class Simulation:
             The first one.
         restart : str, optional
             Restart file that the run goes on from. If it is the run's own, so are the
-            other files.
+            other files that it names.
         output : Path
             Another file that makes way.
         """
@@ -434,8 +437,11 @@ class Simulation:
             claim(path)
         if restart is not None and Path(restart).resolve() == self.restart.resolve():
             self._saved = self.state.step
-            for _, writer in self.writers:
-                writer.begin(self.state.step)
+            known = Checkpoint.load(restart).made_by["options"]["output"]
+            for name, (_, writer) in zip(_NAMES, self.writers, strict=False):
+                same = known[name] == self.output[name]
+                set_aside([] if same else writer.files)
+                writer.begin(self.state.step if same else None)
             return
         set_aside([*files, self.restart, *self.failed, output])
         for _, writer in self.writers:
