@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from deepspin.utils.model_files import (
     resolve_checkpoint,
 )
 from deepspin.utils.refused import InputError
+
+if TYPE_CHECKING:
+    from deepspin.model.ener import SpinEnergyModel
 
 log = logging.getLogger(__name__)
 
@@ -77,22 +81,23 @@ def compress(
     source = resolve_checkpoint(input)
     metadata = _metadata(source)
     script = training_script and normalize(load_input(training_script))
-    if not script and "nearest" not in metadata:
-        raise InputError(
-            f"'{source}' does not tell how near atoms came in its training, so that "
-            "the range of the tables is not known. Give the input file of its training "
-            "by -t."
-        )
     claim_frozen(output, force)
+    if not script and "nearest" not in metadata:
+        if is_deepmd(source):
+            _load(source)  # which may be its mistake
+        raise InputError(
+            f"'{source}' does not tell how near the atoms of each pair of types came "
+            "in its training, so that the range of the tables is not known. Give the "
+            "input file of its training by -t."
+        )
     start_tensorflow()
     import tensorflow as tf
 
     from deepspin.interop.saved_model import freeze as write
     from deepspin.model import compress as tables
     from deepspin.training.runs import name_pairs, nearest_pairs, unname_pairs
-    from deepspin.training.serialization import load_model
 
-    model = load_model(source, compile=False)
+    model, metadata = _load(source)
     names = model.type_map, model.spin.scheme
     if script:
         systems = _load_data(script["training"], model.data_spec)
@@ -144,6 +149,16 @@ def _metadata(source: Path) -> dict:
             f"'{source}' is compressed already. Compress the model that it was made of."
         )
     return read_metadata(source)
+
+
+def _load(source: Path) -> tuple[SpinEnergyModel, dict]:
+    """Model and metadata."""
+    start_tensorflow()
+    from deepspin.training.serialization import load_deepmd, load_model
+
+    if is_deepmd(source):
+        return load_deepmd(source)
+    return load_model(source, compile=False), read_metadata(source)
 
 
 def _load_data(training: dict, spec: dict) -> list[DataSystem]:

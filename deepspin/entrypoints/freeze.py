@@ -10,6 +10,7 @@ from deepspin import __version__
 from deepspin.entrypoints.convert_to import GRAPH, check_options, convert_to
 from deepspin.env import start_tensorflow
 from deepspin.utils.model_files import (
+    FILE_SUFFIXES,
     is_deepmd,
     is_frozen,
     read_config,
@@ -79,6 +80,13 @@ def claim_frozen(output: str, force: bool) -> None:
     force : bool
         Whether it may replace a frozen model.
     """
+    suffix = Path(output).suffix
+    if suffix.lower() in FILE_SUFFIXES:
+        raise OutputError(
+            f"'{output}' would be a folder, a SavedModel, but '{suffix}' is the ending "
+            "of a file. Choose another name; `dp-spin convert-to deepmd -c MODEL` "
+            "writes .pb, .dp and .yaml, of compressed models .pb."
+        )
     claim(output, force=force, folder=True)
     if Path(output).exists() and not is_frozen(output):
         raise OutputError(
