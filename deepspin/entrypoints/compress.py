@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +21,6 @@ from deepspin.utils.model_files import (
     resolve_checkpoint,
 )
 from deepspin.utils.refused import InputError
-
-if TYPE_CHECKING:
-    from deepspin.model.ener import SpinEnergyModel
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +80,7 @@ def compress(
     claim_frozen(output, force)
     if not script and "nearest" not in metadata:
         if is_deepmd(source):
-            _load(source)  # which may be its mistake
+            _refuse_compressed(source)
         raise InputError(
             f"'{source}' does not tell how near the atoms of each pair of types came "
             "in its training, so that the range of the tables is not known. Give the "
@@ -96,8 +92,9 @@ def compress(
     from deepspin.interop.saved_model import freeze as write
     from deepspin.model import compress as tables
     from deepspin.training.runs import name_pairs, nearest_pairs, unname_pairs
+    from deepspin.training.serialization import load_with_metadata
 
-    model, metadata = _load(source)
+    model, metadata = load_with_metadata(source)
     names = model.type_map, model.spin.scheme
     if script:
         systems = _load_data(script["training"], model.data_spec)
@@ -151,14 +148,12 @@ def _metadata(source: Path) -> dict:
     return read_metadata(source)
 
 
-def _load(source: Path) -> tuple[SpinEnergyModel, dict]:
-    """Model and metadata."""
+def _refuse_compressed(source: Path) -> None:
+    """Read a model of DeePMD-kit, which cannot be done if it is compressed."""
     start_tensorflow()
-    from deepspin.training.serialization import load_deepmd, load_model
+    from deepspin.training.serialization import load_deepmd
 
-    if is_deepmd(source):
-        return load_deepmd(source)
-    return load_model(source, compile=False), read_metadata(source)
+    load_deepmd(source)
 
 
 def _load_data(training: dict, spec: dict) -> list[DataSystem]:

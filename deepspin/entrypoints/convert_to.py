@@ -66,23 +66,19 @@ def convert_to(
     }
     check_options(output, **options)
     source = resolve_checkpoint(checkpoint)
-    metadata = read_metadata(source)
+    read_metadata(source)  # damaged or too new, before TensorFlow starts
     if not is_deepmd(source):
         read_config(source)
     if Path(output).resolve() == source.resolve():
         raise OutputError(f"'{output}' is the model itself. Choose another output.")
     claim(output, force=force)
     start_tensorflow()
+    from deepspin.interop.dpmodel import write_dpmodel
     from deepspin.interop.graph import write_graph
-    from deepspin.training.serialization import load_deepmd, load_model
+    from deepspin.training.serialization import load_with_metadata
 
-    if is_deepmd(source):
-        model, metadata = load_deepmd(source)
-    else:
-        model = load_model(source, compile=False)
+    model, metadata = load_with_metadata(source)
     if Path(output).suffix != GRAPH:
-        from deepspin.interop.dpmodel import write_dpmodel
-
         write_dpmodel(model, output, metadata)
         log.info("%s: %s written into %s", source, " ".join(model.type_map), output)
         return

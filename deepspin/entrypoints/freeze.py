@@ -54,7 +54,7 @@ def freeze(
         return
     check_options(output, **options)
     source = resolve_checkpoint(checkpoint)
-    metadata = read_metadata(source)
+    read_metadata(source)  # damaged or too new, before TensorFlow starts
     if not is_deepmd(source):
         read_config(source)
     claim_frozen(output, force)
@@ -62,9 +62,9 @@ def freeze(
     import tensorflow as tf
 
     from deepspin.interop.saved_model import freeze as write
-    from deepspin.training.serialization import load_model
+    from deepspin.training.serialization import load_with_metadata
 
-    model = load_model(source, compile=False)
+    model, metadata = load_with_metadata(source)
     engine = {"deepspin": __version__, "tensorflow": tf.__version__}
     write(model, output, {**metadata, **engine, "source": str(source)})
     log.info("%s: %s frozen into %s", source, " ".join(model.type_map), output)
