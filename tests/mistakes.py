@@ -1225,11 +1225,32 @@ MISTAKES = {
         "compress -f 0",
         "-f must be 1 or more evaluations, or -1 for never. Received: 0",
     ),
+    "folder like a file": typed(
+        "Freeze or compress into a folder with the ending of a file.",
+        "compress -i model.keras -o compressed.pb",
+        "'compressed.pb' would be a folder, a SavedModel, but '.pb' is the ending of a "
+        "file. Choose another name; `dp-spin convert-to deepmd -c MODEL` writes .pb, "
+        ".dp and .yaml, of compressed models .pb.",
+        model("model.keras"),
+    ),
+    "convert-from to a .pb": typed(
+        "Take over a model into a file of DeePMD-kit's form.",
+        "convert-from model.dp -o out.pb",
+        "convert-from writes .keras files. Received: 'out.pb'. `dp-spin convert-to "
+        "deepmd` writes those of DeePMD-kit.",
+    ),
+    "convert-from deepspin": typed(
+        "Take over what is deepspin's.",
+        "convert-from model.keras -o out.keras",
+        "'model.keras' is a model of deepspin already.",
+        model("model.keras"),
+    ),
     "range of tables": typed(
         "Compress a model that does not know its data.",
         "compress -i model.keras",
-        "'model.keras' does not tell how near atoms came in its training, so that the "
-        "range of the tables is not known. Give the input file of its training by -t.",
+        "'model.keras' does not tell how near the atoms of each pair of types came in "
+        "its training, so that the range of the tables is not known. Give the input "
+        "file of its training by -t.",
         model("model.keras"),
     ),
     "tolerance below rounding": typed(
@@ -1249,8 +1270,8 @@ MISTAKES = {
     "frozen model is Keras'": typed(
         "Give a `.keras` file to `-f`.",
         "train input.json -f model.keras",
-        "'model.keras' is no frozen DeePMD-kit model (.pb). To begin "
-        "with a deepspin model use -i.",
+        "-f takes models frozen by DeePMD-kit (.pb). Received: 'model.keras'. -i takes "
+        "every kind of model.",
         model("model.keras"),
     ),
     "absent frozen model": typed(
@@ -1451,7 +1472,7 @@ MISTAKES = {
         "Begin from a compressed model.",
         "train input.json -f base.pb",
         "'base.pb' is compressed: its embedding nets are tables now. "
-        "Convert the model it was compressed from.",
+        "Use the model it was compressed from.",
         graph("base.pb", compress),
     ),
     "graph without descriptor": file(

@@ -292,7 +292,7 @@ def test_freeze_writes_a_graph(archive, capsys):
     said = capsys.readouterr().err
     assert "model.keras: Ni O frozen into model.pb for DeePMD-kit and LAMMPS" in said
     assert "numbers of types: Ni 1 -> 0, O 0 -> 1" in said
-    assert "skin of 0.50 Å" in said
+    assert "with a skin of 0.50 Å or more for spins up to Ni 1.59 μ_B (assumed)" in said
     assert "dp compress" not in said
     assert value(nodes_of("model.pb")["train_attr/min_nbor_dist"]) == 0.4
     first = Path("model.pb").read_bytes()
@@ -300,7 +300,10 @@ def test_freeze_writes_a_graph(archive, capsys):
     assert "'model.pb' exists" in capsys.readouterr().err
     command = ["convert-to", "deepmd", "-c", "model.keras", "--force"]
     assert main([*command, "--pad-lammps-cutoff"]) == 0
-    assert "skin" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cutoff announced to LAMMPS: 3.80 Å instead of 3.30, for spins" in said
+    assert "`dp compress` would undo the options" in said
+    assert "skin" not in said
     assert Path("model.pb").read_bytes() != first
 
 
@@ -317,6 +320,15 @@ def test_graph_of_a_graph(make_model, tmp_path, monkeypatch, capsys):
         assert metadata["input"][section] == wanted["input"][section]
 
 
+def test_not_onto_itself(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    content = (REFERENCE / "base.pb").read_bytes()
+    Path("base.pb").write_bytes(content)
+    assert main(["freeze", "-c", "base.pb", "-o", "base.pb", "--force"]) == 1
+    assert "'base.pb' is the model itself" in capsys.readouterr().err
+    assert Path("base.pb").read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -326,6 +338,8 @@ def test_graph_of_a_graph(make_model, tmp_path, monkeypatch, capsys):
             "--pad-lammps-cutoff changes .pb files only",
         ),
         (["convert-to", "deepmd", "-o", "model.pth"], "by the ending what a file is"),
+        (["freeze", "-o", "model.dp"], "'model.dp' would be a folder, a SavedModel"),
+        (["freeze", "-o", "model.PB"], "'.PB' is the ending of a file"),
     ],
 )
 def test_mistakes(archive, capsys, args, message):

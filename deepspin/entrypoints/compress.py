@@ -77,22 +77,24 @@ def compress(
     source = resolve_checkpoint(input)
     metadata = _metadata(source)
     script = training_script and normalize(load_input(training_script))
-    if not script and "nearest" not in metadata:
-        raise InputError(
-            f"'{source}' does not tell how near atoms came in its training, so that "
-            "the range of the tables is not known. Give the input file of its training "
-            "by -t."
-        )
     claim_frozen(output, force)
+    if not script and "nearest" not in metadata:
+        if is_deepmd(source):
+            _refuse_compressed(source)
+        raise InputError(
+            f"'{source}' does not tell how near the atoms of each pair of types came "
+            "in its training, so that the range of the tables is not known. Give the "
+            "input file of its training by -t."
+        )
     start_tensorflow()
     import tensorflow as tf
 
     from deepspin.interop.saved_model import freeze as write
     from deepspin.model import compress as tables
     from deepspin.training.runs import name_pairs, nearest_pairs, unname_pairs
-    from deepspin.training.serialization import load_model
+    from deepspin.training.serialization import load_with_metadata
 
-    model = load_model(source, compile=False)
+    model, metadata = load_with_metadata(source)
     names = model.type_map, model.spin.scheme
     if script:
         systems = _load_data(script["training"], model.data_spec)
@@ -144,6 +146,14 @@ def _metadata(source: Path) -> dict:
             f"'{source}' is compressed already. Compress the model that it was made of."
         )
     return read_metadata(source)
+
+
+def _refuse_compressed(source: Path) -> None:
+    """Read a model of DeePMD-kit, which cannot be done if it is compressed."""
+    start_tensorflow()
+    from deepspin.training.serialization import load_deepmd
+
+    load_deepmd(source)
 
 
 def _load_data(training: dict, spec: dict) -> list[DataSystem]:

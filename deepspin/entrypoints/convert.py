@@ -8,8 +8,13 @@ from pathlib import Path
 
 from deepspin import __version__
 from deepspin.env import start_tensorflow
-from deepspin.utils.model_files import find_deepmd_checkpoint, is_deepmd
-from deepspin.utils.outputs import claim
+from deepspin.utils.model_files import (
+    FILE_SUFFIXES,
+    find_deepmd_checkpoint,
+    is_deepmd,
+    is_frozen,
+)
+from deepspin.utils.outputs import OutputError, claim
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +39,20 @@ def convert_from(*, source: str, output: str, force: bool = False) -> None:
         `deepspin.training.serialization.load_deepmd`; the output exists or cannot be
         written.
     """
+    if Path(output).suffix.lower() in set(FILE_SUFFIXES) - {".keras"}:
+        raise OutputError(
+            f"convert-from writes .keras files. Received: '{output}'. `dp-spin "
+            "convert-to deepmd` writes those of DeePMD-kit."
+        )
     if not output.endswith(".keras"):
         output += ".keras"
+    if Path(source).suffix == ".keras" or is_frozen(source):
+        raise ValueError(f"'{source}' is a model of deepspin already.")
+    if Path(source).suffix in (".pth", ".pt2"):
+        raise ValueError(
+            f"'{source}' is a model of DeePMD-kit's PyTorch backend. `dp "
+            "convert-backend` makes a .dp file of it; convert that."
+        )
     if not is_deepmd(source):
         source = str(find_deepmd_checkpoint(source))
     elif not Path(source).is_file():

@@ -66,22 +66,19 @@ def convert_to(
     }
     check_options(output, **options)
     source = resolve_checkpoint(checkpoint)
-    metadata = read_metadata(source)
+    read_metadata(source)  # damaged or too new, before TensorFlow starts
     if not is_deepmd(source):
         read_config(source)
+    if Path(output).resolve() == source.resolve():
+        raise OutputError(f"'{output}' is the model itself. Choose another output.")
     claim(output, force=force)
     start_tensorflow()
+    from deepspin.interop.dpmodel import write_dpmodel
     from deepspin.interop.graph import write_graph
-    from deepspin.interop.saved_model import describe
-    from deepspin.training.serialization import load_deepmd, load_model
+    from deepspin.training.serialization import load_with_metadata
 
-    if is_deepmd(source):
-        model, metadata = load_deepmd(source)
-    else:
-        model = load_model(source, compile=False)
+    model, metadata = load_with_metadata(source)
     if Path(output).suffix != GRAPH:
-        from deepspin.interop.dpmodel import write_dpmodel
-
         write_dpmodel(model, output, metadata)
         log.info("%s: %s written into %s", source, " ".join(model.type_map), output)
         return
@@ -94,16 +91,42 @@ def convert_to(
             "types with spin must be the first ones there; numbers of types: %s",
             ", ".join(f"{name} {old} -> {new}" for new, (name, old) in pairs),
         )
-    if not pad_lammps_cutoff:
-        reach = describe(model, metadata)["nlist_cutoff"] - model.descriptor.rcut
+    _tell_cutoff(model, metadata, pad_lammps_cutoff)
+    if model.compressed:
+        return
+    if any(options.values()):
         log.info(
-            "LAMMPS must make its lists in every step, with a skin of %.2f Å or more "
-            "(neigh_modify every 1 delay 0 check no), or miss virtual atoms without a "
-            "word; with --pad-lammps-cutoff any lists will do",
-            reach,
+            "`dp compress` would undo the options: `dp-spin compress` first, then write"
         )
     if "min_nbor_dist" not in metadata:
         log.info("`dp compress` will need -t: how near atoms come is not known")
+
+
+def _tell_cutoff(model, metadata: dict, padded: bool) -> None:
+    """Tell what LAMMPS' lists have to hold."""
+    from deepspin.interop.saved_model import describe, longest_spins
+
+    known = metadata.get("spin_range") or {}
+    spins = ", ".join(
+        f"{name} {longest:.2f} μ_B{'' if name in known else ' (assumed)'}"
+        for name, longest in longest_spins(model, metadata).items()
+    )
+    rcut, reach = model.descriptor.rcut, describe(model, metadata)["nlist_cutoff"]
+    if padded:
+        log.info(
+            "cutoff announced to LAMMPS: %.2f Å instead of %.2f, for spins up to %s",
+            reach,
+            rcut,
+            spins,
+        )
+        return
+    log.info(
+        "for LAMMPS use --pad-lammps-cutoff; without it lists must be made in every "
+        "step (neigh_modify every 1 delay 0 check no), with a skin of %.2f Å or more "
+        "for spins up to %s, or virtual atoms are missed without a word",
+        reach - rcut,
+        spins,
+    )
 
 
 def check_options(output: str, **options: bool) -> None:

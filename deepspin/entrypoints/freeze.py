@@ -10,6 +10,7 @@ from deepspin import __version__
 from deepspin.entrypoints.convert_to import GRAPH, check_options, convert_to
 from deepspin.env import start_tensorflow
 from deepspin.utils.model_files import (
+    FILE_SUFFIXES,
     is_deepmd,
     is_frozen,
     read_config,
@@ -53,7 +54,7 @@ def freeze(
         return
     check_options(output, **options)
     source = resolve_checkpoint(checkpoint)
-    metadata = read_metadata(source)
+    read_metadata(source)  # damaged or too new, before TensorFlow starts
     if not is_deepmd(source):
         read_config(source)
     claim_frozen(output, force)
@@ -61,9 +62,9 @@ def freeze(
     import tensorflow as tf
 
     from deepspin.interop.saved_model import freeze as write
-    from deepspin.training.serialization import load_model
+    from deepspin.training.serialization import load_with_metadata
 
-    model = load_model(source, compile=False)
+    model, metadata = load_with_metadata(source)
     engine = {"deepspin": __version__, "tensorflow": tf.__version__}
     write(model, output, {**metadata, **engine, "source": str(source)})
     log.info("%s: %s frozen into %s", source, " ".join(model.type_map), output)
@@ -79,6 +80,13 @@ def claim_frozen(output: str, force: bool) -> None:
     force : bool
         Whether it may replace a frozen model.
     """
+    suffix = Path(output).suffix
+    if suffix.lower() in FILE_SUFFIXES:
+        raise OutputError(
+            f"'{output}' would be a folder, a SavedModel, but '{suffix}' is the ending "
+            "of a file. Choose another name; `dp-spin convert-to deepmd -c MODEL` "
+            "writes .pb, .dp and .yaml, of compressed models .pb."
+        )
     claim(output, force=force, folder=True)
     if Path(output).exists() and not is_frozen(output):
         raise OutputError(

@@ -96,7 +96,7 @@ _PROGRAMS = ("deepspin", "tensorflow", "keras")
 def _kind(path: Path) -> str:
     if is_deepmd(path):
         own = "DeePMD-kit's own form"
-        return "frozen by DeePMD-kit" if path.suffix == ".pb" else own
+        return "DeePMD-kit's frozen form" if path.suffix == ".pb" else own
     return "frozen, a SavedModel" if is_frozen(path) else "Keras archive"
 
 

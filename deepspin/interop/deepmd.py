@@ -127,7 +127,7 @@ class Constants:
         if "model_type" in self and self.text("model_type") == "compressed_model":
             raise ValueError(
                 f"'{self.path}' is compressed: its embedding nets are tables now. "
-                "Convert the model it was compressed from."
+                "Use the model it was compressed from."
             )
         if self.array("descrpt_attr/rcut").dtype != np.float64:
             raise ValueError(
@@ -246,6 +246,8 @@ def load_checkpoint(path: str | Path) -> tuple[SpinEnergyModel, dict]:
 
 def _parse(message, path: Path, what: str, origin: str) -> None:
     """Read a file into a message of protobuf."""
+    if not path.stat().st_size:
+        raise ValueError(f"'{path}' is empty. Copy or write it again.")
     try:
         message.ParseFromString(path.read_bytes())
     except Exception as error:  # protobuf's DecodeError has no public name

@@ -349,11 +349,9 @@ def describe(model: SpinEnergyModel, metadata: dict) -> dict:
     scheme, descriptor = model.spin.scheme, model.descriptor
     number = model.fitting.numb_fparam
     used = [key for key in keys.INPUTS if key is not keys.FPARAM or number]
-    ranges = metadata.get("spin_range") or {}
-    reach = 0.0
-    for t in scheme.spin_types:
-        longest = ranges.get(model.type_map[t], (0.0, 0.0))[1] * scheme.scale[t]
-        reach = max(reach, SPIN_MARGIN * (longest or model.spin.nominal_offset(t)))
+    longest = longest_spins(model, metadata)
+    scales = zip(model.type_map, scheme.scale, strict=True)
+    reach = max((longest.get(name, 0.0) * scale for name, scale in scales), default=0.0)
     return {
         **metadata,
         "format": FORMAT_VERSION,
@@ -365,6 +363,20 @@ def describe(model: SpinEnergyModel, metadata: dict) -> dict:
         "units": {key.name: key.unit for key in (*used, *keys.OUTPUTS)},
         **({"numb_fparam": number} if number else {}),
     }
+
+
+def longest_spins(model: SpinEnergyModel, metadata: dict) -> dict[str, float]:
+    """Longest spins in μ_B that lists of neighbours are made for, by type.
+
+    A quarter more than in training; where that is not known, than the options say.
+    """
+    ranges, result = metadata.get("spin_range") or {}, {}
+    for t in model.spin.scheme.spin_types:
+        name = model.type_map[t]
+        longest = ranges.get(name, (0.0, 0.0))[1]
+        nominal = model.spin.nominal_offset(t) / model.spin.scheme.scale[t]
+        result[name] = SPIN_MARGIN * (longest or nominal)
+    return result
 
 
 @contextmanager

@@ -92,6 +92,29 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
         ) from error
 
 
+def load_with_metadata(path: str | Path) -> tuple[SpinEnergyModel, dict]:
+    """Load a model, not compiled, and what is told of it and its training.
+
+    Parameters
+    ----------
+    path : str
+        A file that `resolve_checkpoint` found, of any kind.
+
+    Returns
+    -------
+    model, metadata
+        See `load_model`, and `read_metadata` or `load_deepmd`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `load_model`.
+    """
+    if is_deepmd(path):
+        return load_deepmd(path)
+    return load_model(path, compile=False), read_metadata(path)
+
+
 def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     """Read a spin model of DeePMD-kit.
 

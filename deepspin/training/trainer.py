@@ -163,8 +163,8 @@ def _load_origin(
     if frozen is not None:
         if not str(frozen).endswith(".pb"):
             raise InputError(
-                f"'{frozen}' is no frozen DeePMD-kit model (.pb). To begin with a "
-                "deepspin model use -i."
+                f"-f takes models frozen by DeePMD-kit (.pb). Received: '{frozen}'. "
+                "-i takes every kind of model."
             )
         return Path(frozen), load_frozen(frozen)[0]
     return None

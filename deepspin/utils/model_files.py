@@ -26,12 +26,18 @@ POINTER = "checkpoint"
 POINTER_LINE = 'model_checkpoint_path: "{}"\n'
 # of DeePMD-kit's models: frozen by its TensorFlow backend, and its own formats
 DEEPMD_SUFFIXES = (".pb", ".dp", ".yaml", ".yml")
+# endings of models that are files; the last ones are of DeePMD-kit's other backends
+FILE_SUFFIXES = (".keras", *DEEPMD_SUFFIXES, ".pth", ".pt", ".pt2")
 # what a configuration may name beside the classes of deepspin
 _HARMLESS = {
     ("keras", "DTypePolicy"),
     ("keras.optimizers", None),
     ("keras.optimizers.schedules", None),
 }
+
+
+class _Incomplete(FileNotFoundError):
+    """Some of the files of a checkpoint are missing."""
 
 
 # --- Finding --------------------------------------------------------------------------
@@ -100,7 +106,7 @@ def find_deepmd_checkpoint(name: str | Path) -> Path:
             f"'{path}-STEP.index'."
         )
     if missing:
-        raise FileNotFoundError(
+        raise _Incomplete(
             f"The checkpoint '{path}' is not whole: there is no '{path}{missing[0]}'. "
             "Copy all of its files (.index, .data-*, .meta) together."
         )
@@ -150,6 +156,8 @@ def _refuse_deepmd_checkpoint(name: str | Path) -> None:
     """Say what to do with a checkpoint of DeePMD-kit, if that is what is there."""
     try:
         find_deepmd_checkpoint(name)
+    except _Incomplete:
+        raise
     except FileNotFoundError:
         return
     raise FileNotFoundError(
