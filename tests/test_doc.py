@@ -80,7 +80,7 @@ def small_input(path: Path) -> None:
 
 
 def small_dynamics(path: Path) -> None:
-    """Make an input of ``dp-spin md`` one of a few steps: ten, or twenty after those."""
+    """Shorten an input of ``dp-spin md``: ten steps, or ten more after those."""
     options = json.loads(path.read_text(encoding="utf-8"))
     options["steps"] = 20 if options["ensemble"]["type"] == "nve" else 10
     freqs = {f"{name}_freq": 5 for name in ("log", "trajectory", "restart")}
