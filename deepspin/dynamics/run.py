@@ -34,10 +34,16 @@ from deepspin.dynamics.state import State
 from deepspin.dynamics.trajectory import numbered, text_of, trajectory_of
 from deepspin.dynamics.tspin import InertialIntegrator
 from deepspin.infer.deep_spin import DeepSpin
-from deepspin.training.callbacks import StopOnSignal
-from deepspin.training.runs import locked, set_aside
-from deepspin.utils.outputs import OutputError, append, claim, replacing
+from deepspin.utils.outputs import (
+    OutputError,
+    append,
+    claim,
+    locked,
+    replacing,
+    set_aside,
+)
 from deepspin.utils.refused import InputError
+from deepspin.utils.stopping import StopOnSignal, Stopped
 from deepspin.utils.terminal import PROGRESS, ProgressLine
 
 log = logging.getLogger(__name__)
@@ -57,22 +63,6 @@ _KEPT = ("structure", "spins", "masses", "fixed_atoms", "initial_temperature")
 _KEPT = (*_KEPT, "seed", "order_vector")
 # what does not matter to numbers; the model's weights do, not the file's name
 _FREE = ("output", "steps", "model")
-
-
-class DynamicsStopped(KeyboardInterrupt):
-    """A run was stopped by a signal, after saving.
-
-    Parameters
-    ----------
-    message : str
-        What was saved, and how to go on.
-    status : int
-        Exit status of a program that stops so: 128 and the signal's number.
-    """
-
-    def __init__(self, message: str, status: int):
-        super().__init__(message)
-        self.status = status
 
 
 def run(
@@ -100,7 +90,7 @@ def run(
         The input, or a file that it names, is of no use.
     DynamicsError
         Atoms or spins cannot be followed any more.
-    DynamicsStopped
+    Stopped
         A signal stopped it.
     """
     potential = DeepSpin(options["model"])
@@ -230,13 +220,13 @@ def _writers(
 def _lock(stack: ExitStack, restart: Path) -> None:
     """Keep other runs from writing the same files meanwhile."""
     claim(restart)
-    try:
-        stack.enter_context(locked(restart))
-    except OutputError as error:
-        raise OutputError(
+    stack.enter_context(
+        locked(
+            restart,
             f"Another run is writing '{restart}' now. Wait for it, or run in another "
-            "folder, or with other names in `output`."
-        ) from error
+            "folder, or with other names in `output`.",
+        )
+    )
 
 
 def _report(options: dict, start: Checkpoint) -> None:
@@ -482,10 +472,10 @@ class Simulation:
             self.restart,
         )
         if stop.received is not None and self.state.step < self.steps:
-            raise DynamicsStopped(
+            raise Stopped(
                 f"stopped by {stop.received.name} after step {self.state.step}; go on "
                 f"with -r {self.restart}",
-                status=128 + stop.received,
+                stop.received,
             )
 
     def _loop(self, stop: StopOnSignal, line: ProgressLine) -> None:

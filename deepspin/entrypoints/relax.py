@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,10 +26,10 @@ from deepspin.env import start_tensorflow
 from deepspin.utils.model_files import resolve_checkpoint
 from deepspin.utils.outputs import claim
 from deepspin.utils.refused import InputError
+from deepspin.utils.stopping import StopOnSignal, Stopped
 
 if TYPE_CHECKING:
     from deepspin.infer.deep_spin import DeepSpin
-    from deepspin.training.callbacks import StopOnSignal
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ def relax(
     InputError, DataError, OutputError, ValueError, OSError
         Options that make no sense, a structure of no use, or an output that cannot be
         written.
-    DynamicsStopped
+    Stopped
         A signal stopped it, after a step; what there was is written.
     """
     limits = _check(spins, axis, steps, starts, seed, (fmax, tmax, smax))
@@ -113,9 +112,7 @@ def relax(
     claim(output, force=force)
     file = resolve_checkpoint(model)
     start_tensorflow()
-    from deepspin.dynamics.run import DynamicsStopped
     from deepspin.infer.deep_spin import DeepSpin
-    from deepspin.training.callbacks import StopOnSignal
 
     potential = DeepSpin(file)
     atoms = load_structure(structure, potential, frame)
@@ -146,9 +143,8 @@ def relax(
         if told.last is None:
             raise
         _save(output, atoms, told.last)
-        raise DynamicsStopped(
-            f"stopped; wrote '{output}', which is not relaxed",
-            status=128 + (told.stop.received or signal.SIGINT),
+        raise Stopped(
+            f"stopped; wrote '{output}', which is not relaxed", told.stop.received
         ) from stop
     _report(end, potential)
     _tell_changes(atoms, told.first, end)

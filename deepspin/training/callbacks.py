@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import logging
 import math
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from deepspin.training.serialization import save_model
 from deepspin.utils.data import DataSystem, Shape
 from deepspin.utils.model_files import POINTER, POINTER_LINE
 from deepspin.utils.outputs import append, replacing
+from deepspin.utils.stopping import StopOnSignal
 from deepspin.utils.terminal import PROGRESS, ProgressLine
 
 log = logging.getLogger(__name__)
@@ -31,22 +31,6 @@ NAN_NOTE = (
 
 class TrainingError(RuntimeError):
     """Training cannot go on."""
-
-
-class TrainingStopped(KeyboardInterrupt):
-    """Training was stopped by a signal, after saving.
-
-    Parameters
-    ----------
-    message : str
-        What was saved, and how to go on.
-    status : int
-        Exit status of a program that stops so: 128 and the signal's number.
-    """
-
-    def __init__(self, message: str, status: int):
-        super().__init__(message)
-        self.status = status
 
 
 def step_of(model: keras.Model) -> int:
@@ -322,33 +306,20 @@ class Checkpoint(keras.callbacks.Callback):
         return f"Then go on from the last checkpoint, with -r {self.written[-1]}."
 
 
-class StopOnSignal(keras.callbacks.Callback):
-    """Finish the step and stop when told by SIGINT or SIGTERM."""
+class StopTraining(keras.callbacks.Callback):
+    """Have Keras stop after the step in which a signal came.
 
-    def __init__(self):
+    Parameters
+    ----------
+    stop : StopOnSignal
+        Notes signals.
+    """
+
+    def __init__(self, stop: StopOnSignal):
         super().__init__()
-        self.received: signal.Signals | None = None
-        self._previous: dict = {}
-
-    def __enter__(self) -> StopOnSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: leave signals alone
-                break
-        return self
-
-    def __exit__(self, *exc_info) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame) -> None:
-        if self.received is not None:  # asked twice: at once
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number)
-        log.warning("%s: finishing the step, then saving", self.received.name)
+        self.stop = stop
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Tell Keras to stop."""
-        if self.received is not None:
+        if self.stop.received is not None:
             self.model.stop_training = True

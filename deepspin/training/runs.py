@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -20,7 +18,7 @@ from deepspin import __version__, env
 from deepspin.op.library import operations
 from deepspin.utils.data import DataSystem
 from deepspin.utils.model_files import POINTER, find_checkpoints
-from deepspin.utils.outputs import OutputError
+from deepspin.utils.outputs import set_aside
 from deepspin.utils.spin import VirtualAtoms
 
 log = logging.getLogger(__name__)
@@ -35,61 +33,6 @@ _FREE = (
 
 
 # --- Files ----------------------------------------------------------------------------
-
-
-@contextmanager
-def locked(prefix: Path) -> Iterator[None]:
-    """Keep other trainings from writing the same checkpoints meanwhile.
-
-    Raises
-    ------
-    OutputError
-        One is doing so.
-    """
-    path = prefix.with_name(f".{prefix.name}.lock")
-    with open(path, "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                f"Another training is writing '{prefix}-*.keras' now. Wait for it, or "
-                "train in another folder, or with other `save_ckpt` and `disp_file`."
-            ) from error
-        except OSError:  # a file system without locks
-            log.debug("no locks on this file system")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def set_aside(files: Sequence[Path], copies: Sequence[Path] = ()) -> None:
-    """Move results of an earlier run to folders ``previous-N`` beside them.
-
-    Parameters
-    ----------
-    files : sequence of Path
-        Files to move; those that are not there are left out.
-    copies : sequence of Path
-        Files to copy instead.
-    """
-    files = [path for path in files if path.is_file()]
-    if not files:
-        return
-    copies = [path for path in copies if path.is_file()]
-    number, folders = 1, {path.parent for path in (*files, *copies)}
-    while any((folder / f"previous-{number}").exists() for folder in folders):
-        number += 1
-    for path in (*copies, *files):
-        target = path.parent / f"previous-{number}" / path.name
-        target.parent.mkdir(exist_ok=True)
-        if path in copies:
-            target.write_bytes(path.read_bytes())
-        else:
-            path.rename(target)
-    names = [path.name for path in (*files, *copies)]
-    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" * (len(names) > 4))
-    log.warning("results of an earlier run are now in 'previous-%d': %s", number, shown)
 
 
 def set_aside_earlier(

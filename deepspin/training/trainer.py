@@ -20,17 +20,11 @@ from deepspin.training.callbacks import (
     Checkpoint,
     LearningCurve,
     LossGuard,
-    StopOnSignal,
-    TrainingStopped,
+    StopTraining,
     step_of,
 )
 from deepspin.training.learning_rate import ExpDecay, adam
-from deepspin.training.runs import (
-    describe,
-    locked,
-    set_aside_earlier,
-    warn_of_differences,
-)
+from deepspin.training.runs import describe, set_aside_earlier, warn_of_differences
 from deepspin.training.serialization import load_model
 from deepspin.utils.data import DataSystem
 from deepspin.utils.files import DataError
@@ -40,9 +34,10 @@ from deepspin.utils.model_files import (
     read_metadata,
     resolve_checkpoint,
 )
-from deepspin.utils.outputs import OutputError, claim, replacing
+from deepspin.utils.outputs import OutputError, claim, locked, replacing
 from deepspin.utils.refused import InputError
 from deepspin.utils.spin import VirtualAtoms
+from deepspin.utils.stopping import StopOnSignal, Stopped
 from deepspin.utils.terminal import ProgressLine
 
 log = logging.getLogger(__name__)
@@ -94,7 +89,7 @@ def train(
         Results cannot be written, or another training is writing them.
     TrainingError
         The loss is not finite any more, or the weights have grown too large.
-    TrainingStopped
+    Stopped
         SIGINT or SIGTERM came; the model is saved.
     """
     if sum(x is not None for x in (init_model, restart, init_frz_model)) > 1:
@@ -113,7 +108,11 @@ def train(
         raise OutputError(
             f"`disp_file` and -o are both '{others[0]}'. Give one another name."
         )
-    with locked(prefix):
+    with locked(
+        prefix,
+        f"Another training is writing '{prefix}-*.keras' now. Wait for it, or train in "
+        "another folder, or with other `save_ckpt` and `disp_file`.",
+    ):
         start = time.perf_counter()
         origin = _load_origin(restart or init_model, init_frz_model)
         restarted = origin if restart else None
@@ -482,7 +481,7 @@ def _fit(
                 steps_per_epoch=total - done,
                 verbose=0,
                 shuffle=False,
-                callbacks=[*callbacks, stop],
+                callbacks=[*callbacks, StopTraining(stop)],
             )
             path = checkpoint.save()
     except OutputError as error:
@@ -492,8 +491,8 @@ def _fit(
     seconds = time.perf_counter() - start
     log.info("%d steps in %.1f s, model in %s", step_of(model) - done, seconds, path)
     if stop.received is not None and step_of(model) < total:
-        raise TrainingStopped(
+        raise Stopped(
             f"stopped by {stop.received.name} after step {step_of(model)}; go on with "
             f"-r {path}",
-            status=128 + stop.received,
+            stop.received,
         )

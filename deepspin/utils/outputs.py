@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 class OutputError(OSError):
@@ -109,6 +113,58 @@ def append(path: str | Path, text: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise OutputError(_reason(Path(path), error)) from error
+
+
+@contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Keep other programs from writing `path` meanwhile, by a file beside it.
+
+    Raises
+    ------
+    OutputError
+        One is doing so: the `message`.
+    """
+    beside = path.with_name(f".{path.name}.lock")
+    with open(beside, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(message) from error
+        except OSError:  # a file system without locks
+            log.debug("no locks on this file system")
+        try:
+            yield
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def set_aside(files: Sequence[Path], copies: Sequence[Path] = ()) -> None:
+    """Move results of an earlier run to folders ``previous-N`` beside them.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Files to move; those that are not there are left out.
+    copies : sequence of Path
+        Files to copy instead.
+    """
+    files = [path for path in files if path.is_file()]
+    if not files:
+        return
+    copies = [path for path in copies if path.is_file()]
+    number, folders = 1, {path.parent for path in (*files, *copies)}
+    while any((folder / f"previous-{number}").exists() for folder in folders):
+        number += 1
+    for path in (*copies, *files):
+        target = path.parent / f"previous-{number}" / path.name
+        target.parent.mkdir(exist_ok=True)
+        if path in copies:
+            target.write_bytes(path.read_bytes())
+        else:
+            path.rename(target)
+    names = [path.name for path in (*files, *copies)]
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" * (len(names) > 4))
+    log.warning("results of an earlier run are now in 'previous-%d': %s", number, shown)
 
 
 def sync(path: Path) -> None:
