@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-
-import h5py
+from pathlib import Path
 
 from deepspin.survey import layout as layouts
 from deepspin.survey.scheme import Survey, survey
-from deepspin.utils.files import HDF5_SUFFIXES, find_systems
-from deepspin.utils.outputs import OutputError, claim, replacing
+from deepspin.survey.writing import (
+    claim_systems,
+    names_below,
+    place_of,
+    write_system,
+)
+from deepspin.utils.files import find_systems
+from deepspin.utils.outputs import replacing
 from deepspin.utils.refused import InputError
 from deepspin.utils.system import System, load_system
 
@@ -61,8 +64,8 @@ def convert_data(
         The data cannot be read or stored that way; the output exists or holds the data.
     """
     paths, target = find_systems(systems), Path(output)
-    names = _names(paths, target)
-    _check_output(paths, target, force)
+    names = names_below(paths, target)
+    claim_systems(paths, target, force)
     given = [f"--{k.replace('_', '-')}" for k, v in spin.items() if v is not None]
     if layout == "same" and given:
         raise InputError(
@@ -76,7 +79,7 @@ def convert_data(
     with replacing(target) as partial:
         for path, name in names.items():
             content, system = _content(path, layout, data)
-            place = _write(content, partial, name)
+            place = write_system(content, partial, name)
             if not layouts.is_same(content, place):
                 raise RuntimeError(
                     f"'{path}' was not written right; nothing is kept. Try again."
@@ -84,7 +87,7 @@ def convert_data(
             if system is not None:
                 more = layouts.difference(system, place, data.type_map, data.spin)
                 worst = max(worst, more)
-    written = [_place(target, name) for name in names.values()]
+    written = [place_of(target, name) for name in names.values()]
     for path, place in zip(names, written, strict=True):
         log.info("%s -> %s", path, place)
     log.info("positions, cells and labels are the same bit for bit")
@@ -108,62 +111,6 @@ _SPINS = {
 }
 
 
-# --- Where ----------------------------------------------------------------------------
-
-
-def _names(paths: list[str], target: Path) -> dict[str, str]:
-    """Path of each system below the output."""
-    places = {path: _spread(path) for path in paths}
-    common = Path(os.path.commonpath(places.values()))
-    if len(paths) == 1:
-        alone = common.name if target.suffix in HDF5_SUFFIXES else "."
-        return {paths[0]: alone}
-    names = {path: str(place.relative_to(common)) for path, place in places.items()}
-    for path, name in names.items():
-        twin = next(p for p, n in names.items() if n == name)
-        if twin != path:
-            raise OutputError(
-                f"'{twin}' and '{path}' would both be written as '{name}'. Convert "
-                "them one by one."
-            )
-    return names
-
-
-def _spread(path: str) -> Path:
-    """Absolute path of a system, a group of an HDF5 file as if that were a folder."""
-    if Path(path).is_dir():
-        return Path(path).resolve()
-    file, _, group = path.rpartition("#")
-    return Path(file).resolve().with_suffix("") / group.strip("/")
-
-
-def _check_output(paths: list[str], target: Path, force: bool) -> None:
-    goal = target.resolve()
-    for path in paths:
-        file = Path(path if Path(path).is_dir() else path.rpartition("#")[0]).resolve()
-        if file == goal or goal in file.parents or file in goal.parents:
-            raise OutputError(
-                f"'{target}' is, holds or lies in the data '{path}'. Choose another "
-                "output."
-            )
-    claim(target, force=force, folder=target.suffix not in HDF5_SUFFIXES)
-    strange = target.is_dir() and any(target.iterdir())
-    if strange and next(target.rglob("type.raw"), None) is None:
-        raise OutputError(
-            f"'{target}' is a folder without systems, so it is not replaced. Choose "
-            "another output, or remove it."
-        )
-
-
-def _place(target: Path, name: str) -> str:
-    if target.suffix in HDF5_SUFFIXES:
-        return f"{target}#{PurePosixPath('/') / name}"
-    return str(target / name)
-
-
-# --- What -----------------------------------------------------------------------------
-
-
 def _content(
     path: str, layout: str, data: Survey | None
 ) -> tuple[layouts.Content, System | None]:
@@ -175,13 +122,3 @@ def _content(
         log.info("'%s' has this layout already and is copied", path)
         return layouts.copy(path), None
     return layouts.convert(system, layout, data.type_map, data.section), system
-
-
-def _write(content: layouts.Content, target: Path, name: str) -> str:
-    """Write a system below `target`; returns how to read it."""
-    if target.suffix in HDF5_SUFFIXES:
-        with h5py.File(target, "a") as file:
-            content.write_group(file.require_group(name))
-    else:
-        content.write_folder(target / name)
-    return _place(target, name)

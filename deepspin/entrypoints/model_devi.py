@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deepspin.entrypoints.convert_data import _check_output, _names
-from deepspin.entrypoints.convert_data import _write as write_system
 from deepspin.env import start_tensorflow
 from deepspin.survey.selection import extract as extract_frames
+from deepspin.survey.writing import claim_systems, names_below, write_system
 from deepspin.utils.files import DataError, find_systems
 from deepspin.utils.model_files import resolve_checkpoint
 from deepspin.utils.outputs import claim, replacing
@@ -150,8 +149,8 @@ def model_devi(
     files = [resolve_checkpoint(model) for model in models]
     paths = find_systems(system)
     if extract is not None:
-        names = _names(paths, Path(extract))
-        _check_output(paths, Path(extract), force)
+        names = names_below(paths, Path(extract))
+        claim_systems(paths, Path(extract), force)
     claim(output)
     claim(_listing(output))
     start_tensorflow()
