@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deepspin.infer.deep_spin import DeepSpin
+from deepspin.keys import MU_B
 from deepspin.model.ener import SpinEnergyModel
 
 try:
@@ -32,8 +33,6 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-# CODATA 2018, in eV/T: what 1 μ_B gains in 1 T
-BOHR_MAGNETON = 5.7883818060e-5
 MAGNETIC = ("magnetic_forces", "effective_field", "torques")
 
 
@@ -144,7 +143,7 @@ class DeepSpinCalculator(Calculator):
             "forces": result["force"][0],
             "magmoms": spin,
             "magnetic_forces": force_mag,
-            "effective_field": force_mag / BOHR_MAGNETON,
+            "effective_field": force_mag / MU_B,
             "torques": np.cross(spin, force_mag),
             "virial": result["virial"][0],
         }

@@ -23,13 +23,12 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 import deepspin
 from deepspin.calculator import (
-    BOHR_MAGNETON,
     DeepSpinCalculator,
     read_row,
     store,
     write_row,
 )
-from deepspin.dynamics import units as dynamics
+from deepspin.keys import MU_B
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,7 @@ def test_results(potential, frame, atoms):
         "energies": atoms.get_potential_energies(),
         "forces": atoms.get_forces(),
         "magnetic forces": atoms.calc.get_magnetic_forces(atoms),
-        "field": BOHR_MAGNETON * atoms.calc.get_effective_field(atoms),
+        "field": MU_B * atoms.calc.get_effective_field(atoms),
         "torques": atoms.calc.get_torques(),
         "moments": atoms.get_magnetic_moments(),
         "virial": atoms.calc.results["virial"],
@@ -109,7 +108,6 @@ def test_results(potential, frame, atoms):
     )
     assert np.abs(virial - virial.T).max() > 1e-6
     assert set(atoms.calc.results) == set(DeepSpinCalculator.implemented_properties)
-    assert BOHR_MAGNETON == dynamics.MU_B
     assert atoms.get_properties(["energy", "forces"])["energy"] == energy
 
 

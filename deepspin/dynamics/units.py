@@ -7,14 +7,16 @@ magnetic forces in eV/μ_B.
 
 from __future__ import annotations
 
+from deepspin import keys
+
 K_B = 8.617333262e-5
 """Boltzmann's constant in eV/K."""
 
 HBAR = 0.6582119569
 """Reduced Planck constant in eV fs."""
 
-MU_B = 5.7883818060e-5
-"""Bohr magneton in eV/T: the energy of 1 μ_B in 1 T."""
+MU_B = keys.MU_B
+"""Bohr magneton in eV/T."""
 
 AMU = 1.66053906660e-27 * 1e10 / 1.602176634e-19
 """Atomic mass unit in eV fs²/Å² (103.6427)."""
