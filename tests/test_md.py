@@ -25,6 +25,7 @@ from deepspin.dynamics.integrators import DynamicsError
 from deepspin.dynamics.options import gen_doc, normalize
 from deepspin.dynamics.run import Guard
 from deepspin.dynamics.structures import Structure, save_structure
+from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.training.serialization import save_model
 from deepspin.utils.refused import InputError
@@ -591,6 +592,56 @@ def test_field(run, given, files):
     moment = atoms_of(files).arrays["initial_magmoms"].sum(axis=0)
     work = units.MU_B * moment @ [10.0, -20.0, 40.0]
     np.testing.assert_allclose(column("e_pot")[0], without - work, atol=2e-8)
+
+
+@pytest.mark.parametrize("frequency", [0.0, 20.0])
+def test_alternating_field(run, given, frequency):
+    """The log's energies are of the field at their time, and change by its work.
+
+    dE/dt = -M dB/dt, whose integral by the trapezoidal rule is of second order.
+    """
+    tesla, ps = np.array([100.0, -200.0, 400.0]), 0.25e-3 / 4
+    given |= {"timestep": 0.25 / 4, "steps": 160, "ensemble": {"type": "spin"}}
+    given["ensemble"]["damping"] = 0.0
+    given["output"]["trajectory_freq"] = 1
+    given |= {"field": tesla.tolist(), "field_frequency": frequency}
+    run("md", write(given))
+    potential = DeepSpin(given["model"])
+    frames = ase.io.read("md.extxyz", ":")
+    moment = np.array([f.arrays["initial_magmoms"].sum(axis=0) for f in frames])
+    phase = 2 * np.pi * frequency * ps * np.arange(len(frames))
+    inner = [
+        potential.eval(
+            f.positions[None],
+            f.cell.array[None],
+            f.get_chemical_symbols(),
+            f.arrays["initial_magmoms"][None],
+        )["energy"][0]
+        for f in frames
+    ]
+    push = units.MU_B * np.cos(phase)[:, None] * tesla
+    energy = column("e_total")
+    np.testing.assert_allclose(energy, inner - (push * moment).sum(axis=1), atol=2e-8)
+    power = ((moment[1:] + moment[:-1]) / 2 * np.diff(push, axis=0)).sum(axis=1)
+    work = -np.append(0.0, np.cumsum(power))
+    assert (np.ptp(work) > 0.01) == (frequency > 0)
+    np.testing.assert_allclose(energy - energy[0], work, atol=2e-6)
+
+
+def test_alternating_field_goes_on(run, given):
+    """The field's time is that of the restart file."""
+    given |= {"field": [0, 0, 500.0], "field_frequency": 30.0}
+    run("md", write(given))
+    want = arrays("md.restart.npz")
+    run("md", write(given | {"steps": 4}))
+    run("md", write(given), "-r", "md.restart.npz")
+    for name, array in arrays("md.restart.npz").items():
+        np.testing.assert_array_equal(array, want[name], err_msg=name)
+
+
+def test_frequency_needs_a_field(given):
+    with pytest.raises(InputError, match="`field_frequency` needs a `field`"):
+        normalize(given | {"field_frequency": 1.0})
 
 
 def test_single_precision(run, given, make_model, capsys):

@@ -305,7 +305,9 @@ def build_fields(
     fields: Fields = ModelFields(
         potential, state.atype, state.box, pbc=pbc, fparam=options["fparam"]
     )
-    return fields if options["field"] is None else Zeeman(fields, options["field"])
+    if options["field"] is None:
+        return fields
+    return Zeeman(fields, options["field"], options["field_frequency"])
 
 
 def build_integrator(

@@ -352,6 +352,15 @@ def md_args() -> list[Argument]:
             None,
         ),
         _argument(
+            "field_frequency",
+            float,
+            "Frequency f in THz of a field that alternates: ``field`` times"
+            " cos(2πft), t being the time since the first run began. 0 for a constant"
+            " field.",
+            NOT_NEGATIVE,
+            0.0,
+        ),
+        _argument(
             "fixed_atoms",
             list[int],
             "Atoms that stay where they are, beside those that the file fixes: their"
@@ -453,6 +462,8 @@ def _check_together(data: dict) -> None:
                 f"`spins`, rule {number} has an `axis` without a `wave_vector`; give "
                 "both, for a spiral."
             )
+    if data["field_frequency"] and data["field"] is None:
+        raise InputError("`field_frequency` needs a `field` that alternates. Give one.")
     repeat = data["structure"]["repeat"]
     names = [data["output"][k] for k in ("log", "trajectory", "restart")]
     if len(set(names)) < len(names):

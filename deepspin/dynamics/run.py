@@ -271,7 +271,8 @@ class Guard:
         self.potential = potential
         self.timestep = options["timestep"]
         self.ensemble = options["ensemble"]["type"]
-        self.conservative = not (integrator.lattice_bath or integrator.spin_bath)
+        self.isolated = not (integrator.lattice_bath or integrator.spin_bath)
+        self.conservative = self.isolated and not options["field_frequency"]
         self.spin_mass = getattr(integrator, "spin_mass", None)
         given = (options["temperature"], options["initial_temperature"] or 0.0)
         given += (options["ensemble"].get("spin_temperature") or 0.0,)
@@ -345,7 +346,7 @@ class Guard:
 
     def _check_neighbors(self, head: str) -> None:
         """Refuse what makes energies jump where they should be conserved."""
-        if self.conservative and self.potential.dropped:
+        if self.isolated and self.potential.dropped:
             raise DynamicsError(
                 f"{head} model's `sel` leaves {self.potential.dropped} neighbours out: "
                 "its energy jumps as atoms cross, and cannot be conserved. Use a model "
