@@ -784,6 +784,32 @@ def test_hdf5(ensemble, run, given):
         np.testing.assert_array_equal(file["velocity"][-1], end["state.velocity"])
 
 
+def test_hdf5_of_a_stopped_run(run, given, monkeypatch):
+    """It has the frames that there are; the rest finds its place after a restart."""
+    given["output"]["trajectory"] = "md.h5"
+    run("md", write(given))
+    with h5py.File("md.h5") as file:
+        whole = {name: array[:] for name, array in file.items()}
+    follow = Guard.follow
+
+    def stop(self, before, state):
+        follow(self, before, state)
+        if state.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Guard, "follow", stop)
+        run("md", write(given), status=128 + signal.SIGTERM)
+    with h5py.File("md.h5") as file:
+        assert file["step"][:].tolist() == [0, 2]
+        assert {len(v) for v in file.values() if "unit" in v.attrs} == {2}
+    run("md", write(given), "-r", "md.restart.npz")
+    with h5py.File("md.h5") as file:
+        assert set(file) == set(whole)
+        for name, array in whole.items():
+            np.testing.assert_array_equal(file[name][:], array, err_msg=name)
+
+
 def test_no_trajectory(run, given):
     given["output"]["trajectory"] = None
     run("md", write(given))
@@ -799,6 +825,25 @@ def test_earlier_results_make_way(run, given, capsys):
     assert Path("previous-1/md.restart.npz").is_file()
     assert Path("md.log").read_bytes() != before
     assert "are now in 'previous-1'" in said(capsys)
+
+
+def test_files_of_more_replicas_make_way(run, given):
+    """Those of the run before, and no other's."""
+    run("md", write(given | {"temperature": [300.0, 200.0, 100.0]}))
+    Path("md-7.extxyz").write_text("of mine\n")
+    frames = Path("md-2.extxyz").read_bytes()
+    run("md", write(given | {"temperature": [300.0, 200.0]}))
+    assert not Path("md-2.extxyz").exists()
+    assert Path("previous-1/md-2.extxyz").read_bytes() == frames
+    run("md", write(given))
+    assert sorted(p.name for p in Path().glob("md*.extxyz")) == [
+        "md-7.extxyz",
+        "md.extxyz",
+    ]
+    assert {p.name for p in Path("previous-2").glob("*.extxyz")} == {
+        "md-0.extxyz",
+        "md-1.extxyz",
+    }
 
 
 def test_from_training_data_without_ase(run, given, monkeypatch):

@@ -142,6 +142,9 @@ class Writer(Protocol):
     def write(self, frame: Frame) -> None:
         """Write a frame, for good."""
 
+    def end(self) -> None:
+        """No more frames come now."""
+
 
 class Log:
     """A line for each frame and replica.
@@ -184,6 +187,9 @@ class Log:
         forms = [COLUMNS[name][1] for name in found]
         lines = [" ".join(map(format, row, forms)) for row in rows]
         append(self.files[0], "\n".join([*lines, ""]))
+
+    def end(self) -> None:
+        """No more frames come now: nothing to do."""
 
 
 def _head(path: Path, size: int) -> str:

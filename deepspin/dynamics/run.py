@@ -31,6 +31,7 @@ from deepspin.dynamics.integrators import DynamicsError, Integrator
 from deepspin.dynamics.options import replicas
 from deepspin.dynamics.output import Checkpoint, Frame, Log, Observer, Writer
 from deepspin.dynamics.state import State
+from deepspin.dynamics.structures import HDF5
 from deepspin.dynamics.trajectory import numbered, text_of, trajectory_of
 from deepspin.dynamics.tspin import InertialIntegrator
 from deepspin.infer.deep_spin import DeepSpin
@@ -398,9 +399,12 @@ class Simulation:
     @property
     def failed(self) -> list[Path]:
         """Files for the last good frame of each replica, after a failure."""
+        return self._failed(self.state.nrep)
+
+    def _failed(self, nrep: int) -> list[Path]:
         name = self.restart.name.removesuffix(".npz").removesuffix(".restart")
         path = self.restart.with_name(f"{name}.failed.extxyz")
-        return numbered(path, self.state.nrep)
+        return numbered(path, nrep)
 
     def look(self) -> Frame:
         """Evaluate and check the present instant."""
@@ -434,11 +438,23 @@ class Simulation:
                 set_aside([] if same else writer.files)
                 writer.begin(self.state.step if same else None)
             return
-        set_aside([*files, self.restart, *self.failed, output])
+        set_aside([*files, self.restart, *self.failed, *self._of_replicas(), output])
         for _, writer in self.writers:
             writer.begin(None)
         self._write(frame)
         self.save()
+
+    def _of_replicas(self) -> list[Path]:
+        """Files of the run whose restart file is there, of all of its replicas."""
+        try:
+            before = Checkpoint.load(self.restart)
+        except (FileNotFoundError, ValueError):
+            return []
+        nrep, name = before.state.nrep, self.output["trajectory"]
+        known = before.made_by["options"]["output"]["trajectory"]
+        if name is None or name != known or Path(name).suffix in HDF5:
+            return self._failed(nrep)
+        return [*self._failed(nrep), *numbered(Path(name), nrep)]
 
     def _write(self, frame: Frame) -> None:
         """Write what is due."""
@@ -462,6 +478,8 @@ class Simulation:
         try:
             with StopOnSignal() as stop, ProgressLine(self.steps, first) as line:
                 self._loop(stop, line)
+            for _, writer in self.writers:
+                writer.end()
         except OutputError as error:
             raise OutputError(f"{error} {self._way_on}") from error
         seconds, done = time.perf_counter() - begun, self.state.step - first

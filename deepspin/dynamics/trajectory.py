@@ -55,6 +55,9 @@ class TextTrajectory:
         for replica, path in enumerate(self.files):
             append(path, text_of(frame.state, self.structure, replica, frame.response))
 
+    def end(self) -> None:
+        """No more frames come now: nothing to do."""
+
 
 def numbered(path: Path, nrep: int) -> list[Path]:
     """File of each replica."""
@@ -142,6 +145,9 @@ class AseTrajectory:
             with Trajectory(path, "a") as file:
                 file.write(atoms)
 
+    def end(self) -> None:
+        """No more frames come now: nothing to do."""
+
 
 class HDF5Trajectory:
     """One HDF5 file: arrays over frames and replicas, in the units of the dynamics.
@@ -179,7 +185,7 @@ class HDF5Trajectory:
             file["step"][:] = np.where(good, steps, -1)
         size = self._done + sum(step > kept for step in self.steps)
         if size > len(steps):
-            self._grow(path, size)
+            self._resize(size)
 
     def write(self, frame: Frame) -> None:
         """Write a frame to its place."""
@@ -219,8 +225,16 @@ class HDF5Trajectory:
                 file[name].attrs["unit"] = unit
             file["step"][:] = -1
 
-    def _grow(self, path: Path, size: int) -> None:
-        """Make place for more frames."""
+    def end(self) -> None:
+        """No more frames come now: give up the places of those that did not."""
+        with h5py.File(self.files[0], "r") as file:
+            size = len(file["step"])
+        if size > self._done:
+            self._resize(self._done)
+
+    def _resize(self, size: int) -> None:
+        """Have places for so many frames."""
+        path = self.files[0]
         with (
             replacing(path) as partial,
             h5py.File(path, "r") as old,

@@ -148,7 +148,7 @@ def set_aside(files: Sequence[Path], copies: Sequence[Path] = ()) -> None:
     copies : sequence of Path
         Files to copy instead.
     """
-    files = [path for path in files if path.is_file()]
+    files = [path for path in dict.fromkeys(files) if path.is_file()]
     if not files:
         return
     copies = [path for path in copies if path.is_file()]
