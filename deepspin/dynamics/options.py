@@ -26,7 +26,7 @@ COMMENSURATE = 1e-6
 # --- Checks of single values: a test, and what the message expects --------------------
 
 
-def _numbers(test: Callable[[float], bool], length: int | None = None):
+def numbers(test: Callable[[float], bool], length: int | None = None):
     """Check a number, or each of a list of so many."""
 
     def check(value) -> bool:
@@ -41,26 +41,26 @@ def _numbers(test: Callable[[float], bool], length: int | None = None):
 def _is_direction(value) -> bool:
     if isinstance(value, str):
         return value == "random"
-    return _numbers(lambda x: True, 3)(value) and any(value)
+    return numbers(lambda x: True, 3)(value) and any(value)
 
 
 def _is_trajectory(value) -> bool:
     return FILE[0](value) and Path(value).suffix in TRAJECTORIES
 
 
-POSITIVE = (_numbers(lambda x: x > 0), "a finite number > 0")
-NOT_NEGATIVE = (_numbers(lambda x: x >= 0), "a finite number >= 0")
-KELVIN = (_numbers(lambda x: x >= 0), "a temperature >= 0 in K, or a list of them")
-AT_LEAST_ONE = (_numbers(lambda x: x >= 1), "an integer >= 1")
-INTEGER = (_numbers(lambda x: True), "an integer")
-REPEAT = (_numbers(lambda x: x >= 1, 3), "3 integers >= 1")
+POSITIVE = (numbers(lambda x: x > 0), "a finite number > 0")
+NOT_NEGATIVE = (numbers(lambda x: x >= 0), "a finite number >= 0")
+KELVIN = (numbers(lambda x: x >= 0), "a temperature >= 0 in K, or a list of them")
+AT_LEAST_ONE = (numbers(lambda x: x >= 1), "an integer >= 1")
+INTEGER = (numbers(lambda x: True), "an integer")
+REPEAT = (numbers(lambda x: x >= 1, 3), "3 integers >= 1")
 SEED = (
-    _numbers(lambda x: 0 <= x < 2**32),
+    numbers(lambda x: 0 <= x < 2**32),
     "an integer from 0 to 2**32 - 1, a list of such, or null",
 )
-ATOMS = (lambda x: not x or _numbers(lambda k: k >= 0)(x), "integers >= 0")
-VECTOR = (_numbers(lambda x: True, 3), "3 finite numbers")
-PARAMETERS = (_numbers(lambda x: True), "finite numbers")
+ATOMS = (lambda x: not x or numbers(lambda k: k >= 0)(x), "integers >= 0")
+VECTOR = (numbers(lambda x: True, 3), "3 finite numbers")
+PARAMETERS = (numbers(lambda x: True), "finite numbers")
 DIRECTION = (_is_direction, '3 finite numbers, not all 0, or "random"')
 AXIS = (
     lambda x: not isinstance(x, str) and _is_direction(x),
@@ -81,7 +81,7 @@ RESTART = (lambda x: FILE[0](x) and x.endswith(".npz"), "a file that ends in .np
 _NO_DEFAULT = object()
 
 
-def _argument(name: str, dtype, doc: str, check=None, default=_NO_DEFAULT) -> Argument:
+def argument(name: str, dtype, doc: str, check=None, default=_NO_DEFAULT) -> Argument:
     """Make an argument; one with a default is optional, null is not checked."""
     test, expected = check or (lambda x: True, "")
     given = {} if default is _NO_DEFAULT else {"optional": True, "default": default}
@@ -101,7 +101,7 @@ def _argument(name: str, dtype, doc: str, check=None, default=_NO_DEFAULT) -> Ar
 def structure_args() -> Argument:
     """Make the section `structure`."""
     fields = [
-        _argument(
+        argument(
             "file",
             str,
             "Atoms to begin with: a file that ASE reads, with spins as initial magnetic"
@@ -109,14 +109,14 @@ def structure_args() -> Argument:
             " or ``file.hdf5#/group``).",
             FILE,
         ),
-        _argument(
+        argument(
             "frame",
             int,
             "Frame of that file, counted from 0, or from the end if negative.",
             INTEGER,
             -1,
         ),
-        _argument(
+        argument(
             "repeat",
             list[int],
             "Copies of the cell along its three vectors.",
@@ -130,13 +130,13 @@ def structure_args() -> Argument:
 def spins_args() -> Argument:
     """Make the list `spins`."""
     fields = [
-        _argument(
+        argument(
             "type",
             [str, None],
             "Name of the type whose atoms are meant; null for all with spin.",
             default=None,
         ),
-        _argument(
+        argument(
             "atoms",
             [list[int], None],
             "Atoms that are meant, of those that also have the type: their numbers in"
@@ -144,14 +144,14 @@ def spins_args() -> Argument:
             ATOMS,
             None,
         ),
-        _argument(
+        argument(
             "modulus",
             [float, None],
             "Modulus of the spins in μ_B; null to keep that of the file.",
             POSITIVE,
             None,
         ),
-        _argument(
+        argument(
             "direction",
             [list[float], str, None],
             "Direction of the spins, of any length; ``random`` for one that is drawn"
@@ -159,7 +159,7 @@ def spins_args() -> Argument:
             DIRECTION,
             None,
         ),
-        _argument(
+        argument(
             "wave_vector",
             [list[float], None],
             "Wave vector q in the reciprocal vectors of the file's cell. Spins at R are"
@@ -168,7 +168,7 @@ def spins_args() -> Argument:
             VECTOR,
             None,
         ),
-        _argument("axis", [list[float], None], "Axis of a spiral.", AXIS, None),
+        argument("axis", [list[float], None], "Axis of a spiral.", AXIS, None),
     ]
     return Argument(
         "spins",
@@ -183,7 +183,7 @@ def spins_args() -> Argument:
 
 
 def _time(name: str, what: str) -> Argument:
-    return _argument(
+    return argument(
         name,
         [float, None],
         f"Time in fs in which the bath makes {what} forget their velocities; null for"
@@ -194,7 +194,7 @@ def _time(name: str, what: str) -> Argument:
 
 
 def _damping(without: str) -> Argument:
-    return _argument(
+    return argument(
         "damping",
         float,
         "Gilbert's α, the strength of the bath of the spins, without dimension. 0 for"
@@ -206,7 +206,7 @@ def _damping(without: str) -> Argument:
 
 def ensemble_args() -> Argument:
     """Make the section `ensemble`."""
-    spin_temperature = _argument(
+    spin_temperature = argument(
         "spin_temperature",
         [float, list[float], None],
         "Temperature of the bath of the spins, if it is another than ``temperature``:"
@@ -215,7 +215,7 @@ def ensemble_args() -> Argument:
         None,
     )
     tspin = [
-        _argument(
+        argument(
             "spin_mass",
             [float, dict],
             "Inertia μ of the spins in eV fs²/μ_B², of all or by types. Moduli swing"
@@ -226,7 +226,7 @@ def ensemble_args() -> Argument:
         _time("relaxation_time", "the atoms"),
         _time("spin_relaxation_time", "the spins"),
         spin_temperature,
-        _argument(
+        argument(
             "beyond_range",
             str,
             "What to do when a modulus leaves the range that the model was trained on:"
@@ -275,14 +275,14 @@ def output_args() -> Argument:
     """Make the section `output`."""
 
     def steps(name: str, of: str, default: int) -> Argument:
-        return _argument(
+        return argument(
             name, int, f"Number of steps between two {of}.", AT_LEAST_ONE, default
         )
 
     fields = [
-        _argument("log", str, "File of energies, temperatures, ...", FILE, "md.log"),
+        argument("log", str, "File of energies, temperatures, ...", FILE, "md.log"),
         steps("log_freq", "lines of it", 100),
-        _argument(
+        argument(
             "trajectory",
             [str, None],
             "File of the trajectory, in the format that its name ends in: extended XYZ,"
@@ -292,7 +292,7 @@ def output_args() -> Argument:
             "md.extxyz",
         ),
         steps("trajectory_freq", "frames of it", 100),
-        _argument(
+        argument(
             "restart",
             str,
             "File to go on from, bit for bit as if nothing had happened (-r).",
@@ -308,14 +308,14 @@ def output_args() -> Argument:
 
 def md_args() -> list[Argument]:
     """Make the arguments of the input of ``dp-spin md``."""
-    temperature = _argument(
+    temperature = argument(
         "temperature",
         [float, list[float]],
         "Temperature of the baths and of the first velocities in K. A list makes as"
         " many replicas, which run at once.",
         KELVIN,
     )
-    first = _argument(
+    first = argument(
         "initial_temperature",
         [float, list[float], None],
         "Temperature in K of the first velocities, if another. Without a bath, half of"
@@ -323,7 +323,7 @@ def md_args() -> list[Argument]:
         KELVIN,
         None,
     )
-    seed = _argument(
+    seed = argument(
         "seed",
         [int, list[int], None],
         "Seed of all that is random; null draws one. A list makes as many replicas;"
@@ -333,7 +333,7 @@ def md_args() -> list[Argument]:
         None,
     )
     return [
-        _argument(
+        argument(
             "model", str, "Model file, frozen model or prefix of checkpoints.", FILE
         ),
         structure_args(),
@@ -341,17 +341,17 @@ def md_args() -> list[Argument]:
         ensemble_args(),
         temperature,
         first,
-        _argument("timestep", float, "Timestep in fs.", POSITIVE),
-        _argument("steps", int, "Number of steps, all in all.", AT_LEAST_ONE),
+        argument("timestep", float, "Timestep in fs.", POSITIVE),
+        argument("steps", int, "Number of steps, all in all.", AT_LEAST_ONE),
         seed,
-        _argument(
+        argument(
             "field",
             [list[float], None],
             "External magnetic field in T, which acts on the spins.",
             VECTOR,
             None,
         ),
-        _argument(
+        argument(
             "field_frequency",
             float,
             "Frequency f in THz of a field that alternates: ``field`` times"
@@ -360,7 +360,7 @@ def md_args() -> list[Argument]:
             NOT_NEGATIVE,
             0.0,
         ),
-        _argument(
+        argument(
             "fixed_atoms",
             list[int],
             "Atoms that stay where they are, beside those that the file fixes: their"
@@ -368,7 +368,7 @@ def md_args() -> list[Argument]:
             ATOMS,
             [],
         ),
-        _argument(
+        argument(
             "masses",
             dict,
             "Masses in amu by names of types; those of the elements, or the file's,"
@@ -376,14 +376,14 @@ def md_args() -> list[Argument]:
             MASSES,
             {},
         ),
-        _argument(
+        argument(
             "fparam",
             [list[float], None],
             "Frame parameters, for a model that takes some.",
             PARAMETERS,
             None,
         ),
-        _argument(
+        argument(
             "order_vector",
             [list[float], None],
             "Wave vector of the staggered order that the log tells, as ``wave_vector``"
@@ -417,22 +417,34 @@ def normalize(data: dict) -> dict:
     InputError
         At the first mistake.
     """
-    given = {"output": {}, **data}
-    rules = given.pop("spins", [])
-    if not isinstance(rules, list) or not all(isinstance(r, dict) for r in rules):
-        raise bad("spins", rules, "a list of objects, rules for the spins")
-    data = _complete(md_args(), given)
-    data["spins"] = []
-    for number, rule in enumerate(rules):
-        try:
-            data["spins"].append(_complete(spins_args().sub_fields.values(), rule))
-        except InputError as error:
-            raise InputError(f"`spins`, rule {number}: {error}") from error
+    data = with_rules(md_args(), {"output": {}, **data})
     _check_together(data)
     return data
 
 
-def _complete(arguments: Iterable[Argument], data: dict) -> dict:
+def with_rules(arguments: Iterable[Argument], data: dict) -> dict:
+    """Check an input that has rules `spins`, and fill in the defaults."""
+    given = dict(data)
+    rules = given.pop("spins", [])
+    if not isinstance(rules, list) or not all(isinstance(r, dict) for r in rules):
+        raise bad("spins", rules, "a list of objects, rules for the spins")
+    data = complete(arguments, given)
+    data["spins"] = []
+    for number, rule in enumerate(rules):
+        try:
+            data["spins"].append(complete(spins_args().sub_fields.values(), rule))
+        except InputError as error:
+            raise InputError(f"`spins`, rule {number}: {error}") from error
+    for number, rule in enumerate(data["spins"]):
+        if rule["axis"] is not None and rule["wave_vector"] is None:
+            raise InputError(
+                f"`spins`, rule {number} has an `axis` without a `wave_vector`; give "
+                "both, for a spiral."
+            )
+    return data
+
+
+def complete(arguments: Iterable[Argument], data: dict) -> dict:
     """Check an object, fill in the defaults and leave comments out."""
     base = Argument("input", dict, list(arguments))
     try:
@@ -454,20 +466,28 @@ def _check_together(data: dict) -> None:
     ):
         if isinstance(values, list) and len(values) not in (1, nrep):
             raise bad(name, values, f"one number, or one for each of {nrep} replicas")
-    waves = {"order_vector": data["order_vector"]}
-    for number, rule in enumerate(data["spins"]):
-        waves[f"spins/{number}/wave_vector"] = rule["wave_vector"]
-        if rule["axis"] is not None and rule["wave_vector"] is None:
-            raise InputError(
-                f"`spins`, rule {number} has an `axis` without a `wave_vector`; give "
-                "both, for a spiral."
-            )
     if data["field_frequency"] and data["field"] is None:
         raise InputError("`field_frequency` needs a `field` that alternates. Give one.")
-    repeat = data["structure"]["repeat"]
     names = [data["output"][k] for k in ("log", "trajectory", "restart")]
     if len(set(names)) < len(names):
         raise bad("output", names, "three different files")
+    waves = {"order_vector": data["order_vector"]}
+    repeat = data["structure"]["repeat"]
+    check_waves(waves | waves_of_rules(data), repeat, "structure/repeat")
+
+
+def waves_of_rules(data: dict) -> dict[str, list[float] | None]:
+    """Wave vectors in `spins`, by their places."""
+    return {
+        f"spins/{number}/wave_vector": rule["wave_vector"]
+        for number, rule in enumerate(data["spins"])
+    }
+
+
+def check_waves(
+    waves: dict[str, list[float] | None], repeat: list[int], where: str
+) -> None:
+    """Refuse waves that do not fit into a cell repeated as told by the key `where`."""
     for place, vector in waves.items():
         turns = [q * n for q, n in zip(vector or [0] * 3, repeat, strict=True)]
         if any(abs(x - round(x)) > COMMENSURATE for x in turns):
@@ -475,7 +495,7 @@ def _check_together(data: dict) -> None:
                 place,
                 vector,
                 f"a wave that fits into {' x '.join(map(str, repeat))} cells",
-                "Change it, or `structure/repeat`",
+                f"Change it, or `{where}`",
             )
 
 
