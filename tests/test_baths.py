@@ -195,7 +195,7 @@ def test_spin_lattice():
     state = cluster.state(nrep=12, temperature=kelvin, still=True, seed=5)
     integrator = Integrator(
         cluster,
-        2.0,
+        1.0,
         lattice_bath=Langevin(kelvin, 0.02),
         spin_bath=Gilbert(kelvin, 0.2),
     )
@@ -209,7 +209,7 @@ def test_spin_lattice():
             2 * units.K_B * (now.spin * found.force_mag).sum(),
         )
 
-    lattice, above, below = sample(integrator, state, measure, 150, 1000, 5).T
+    lattice, above, below = sample(integrator, state, measure, 300, 1000, 10).T
     assert_mean(lattice, kelvin)
     assert_mean(above / below.mean(), kelvin)
     np.testing.assert_allclose(observables.momentum(state), 0, atol=1e-11)
@@ -265,12 +265,12 @@ def test_any_number_of_replicas():
     cluster = Cluster()
     many = cluster.state(nrep=3)
     arrays = many.arrays()
-    per_replica = ("coord", "velocity", "spin", "stream", "rate")
+    per_replica = ("coord", "velocity", "spin", "stream", "rate", "stiffness")
     alone = State.from_arrays(
         {
             **arrays,
             **{name: arrays[name][[2]] for name in per_replica},
-            "history": arrays["history"][:, [2]],
+            **{name: arrays[name][:, [2]] for name in ("history", "middles")},
         }
     )
     kelvin = np.array([100.0, 200.0, 300.0])

@@ -53,8 +53,12 @@ class State:
         Time in fs.
     history : np.ndarray, shape (k, nrep, nloc, 3), optional
         Magnetic forces (eV/μ_B) in the middle of the last k steps, the newest first.
+    middles : np.ndarray, shape (k, nrep, nloc, 3), optional
+        Spins (μ_B) that these belong to.
     rate : np.ndarray, shape (nrep,), optional
         How much of the error an iteration for the spins leaves.
+    stiffness : np.ndarray, shape (nrep,), optional
+        How much a spin's own turn takes off its magnetic force, in eV/μ_B².
 
     Raises
     ------
@@ -77,7 +81,9 @@ class State:
     step: int = 0
     time: float = 0.0
     history: np.ndarray | None = field(default=None, repr=False)
+    middles: np.ndarray | None = field(default=None, repr=False)
     rate: np.ndarray | None = field(default=None, repr=False)
+    stiffness: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if np.ndim(self.coord) != 3 or np.shape(self.coord)[2] != 3:
@@ -93,9 +99,11 @@ class State:
         if self.stream is None:
             self.stream = np.arange(nrep)
         if self.history is None:
-            self.history = np.zeros((0, nrep, nloc, 3))
+            self.history = self.middles = np.zeros((0, nrep, nloc, 3))
         if self.rate is None:
             self.rate = np.ones(nrep)
+        if self.stiffness is None:
+            self.stiffness = np.zeros(nrep)
         vectors, atoms = (nrep, nloc, 3), (nloc,)
         self._take("coord", vectors, float)
         self._take("spin", vectors, float)
@@ -107,7 +115,9 @@ class State:
         self._take("fixed", atoms, bool)
         self._take("stream", (nrep,), int)
         self._take("rate", (nrep,), float)
+        self._take("stiffness", (nrep,), float)
         self._take("history", (len(self.history), *vectors), float)
+        self._take("middles", (len(self.history), *vectors), float)
         self._check()
 
     def _take(self, name: str, shape: tuple[int, ...], dtype: type) -> None:
@@ -158,6 +168,14 @@ class State:
     def dof(self) -> int:
         """Degrees of freedom of the lattice, of one replica."""
         return 3 * int(np.count_nonzero(~self.fixed)) - 3 * self.still
+
+    def forget(self) -> None:
+        """Forget what was learnt from earlier steps.
+
+        For those who change velocities, spins or positions by hand: what comes next is
+        not what these steps led to.
+        """
+        self.history, self.middles = self.history[:0], self.middles[:0]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything, as arrays: ``State(**arrays)`` goes on as if nothing happened."""
