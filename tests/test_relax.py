@@ -10,7 +10,7 @@ import deepspin
 from deepspin.dynamics import units
 from deepspin.dynamics.fields import ModelFields, Response, Zeeman
 from deepspin.dynamics.manifold import Freedom, Point, Space
-from deepspin.dynamics.relax import GPA, Limits, along, relax
+from deepspin.dynamics.relax import GPA, Limits, along, relax, under
 
 METHODS = ("lbfgs", "cg")
 SPINS = Freedom(positions=False)
@@ -425,6 +425,67 @@ def test_harmonic_crystal(method):
     np.testing.assert_allclose(end.smax, stress, rtol=1e-12)
 
 
+def test_gradient_of_the_enthalpy():
+    """It is the derivative of E + pV by strains, positions, spins and moduli."""
+    (coord, spin, box), step, load = strained(seed=3), 1e-5, 0.4
+    space = Space(Freedom(moduli=True, cell=True), spin)
+    point = Point(coord, spin, spin / 1.5, np.full((1, 4, 1), 1.5), box)
+    gradient = space.gradient(point, under(load, Crystal(box)(coord, spin), box))
+
+    def enthalpy(vector):
+        there, _ = space.move(point, vector)
+        energy = Crystal(there.box)(there.coord, there.spin).energy[0]
+        return energy + load * np.abs(np.linalg.det(there.box[0]))
+
+    rng = np.random.default_rng(4)
+    u, turn = rng.normal(size=(2, 1, 4, 3))
+    turn = np.cross(point.axis, turn)
+    none, longer = np.zeros((1, 4, 3)), rng.normal(size=(1, 4, 1))
+    whole, zero = rng.normal(size=(1, 3, 3)), np.zeros((1, 3, 3))
+    strains = [np.eye(3)[None], whole + whole.mT]
+    parts = [(none, none, 0 * longer, strain) for strain in strains]
+    parts += [(u, turn, longer, zero), (u, turn, longer, whole + whole.mT)]
+    for part in parts:
+        vector = space._join(*part) * space._scale
+        slope = (enthalpy(step * vector) - enthalpy(-step * vector)) / (2 * step)
+        np.testing.assert_allclose((gradient * vector).sum(), slope, rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pressure", [50.0, -5.0])
+def test_crystal_under_pressure(method, pressure):
+    """Bonds as long as dE/dV = -p says, whatever the shape was; E + pV goes down."""
+    coord, spin, box = strained(nrep=2)
+    enthalpy = []
+    end = relax(
+        Crystal(),
+        coord,
+        0 * spin,
+        box,
+        free=Freedom(cell=True),
+        pressure=pressure,
+        limits=Limits(force=1e-9, stress=1e-8),
+        method=method,
+        observe=lambda now: enthalpy.append(now.enthalpy),
+    )
+    assert end.converged.all()
+
+    def left(bond):  # 24 bonds in (bond sqrt(2))**3
+        return 24 * 3.0 * (bond - 2.5) + 3 * 2**1.5 * bond**2 * pressure / GPA
+
+    bond = scipy.optimize.brentq(left, 2.0, 3.0, xtol=1e-13)
+    metric = end.box @ end.box.transpose(0, 2, 1)
+    np.testing.assert_allclose(metric, 2 * [2 * bond**2 * np.eye(3)], atol=1e-8)
+    np.testing.assert_allclose(end.energy, 36 * (bond - 2.5) ** 2, rtol=1e-8)
+    volume = np.linalg.det(end.box)
+    np.testing.assert_allclose(
+        end.enthalpy, end.energy + pressure / GPA * volume, rtol=1e-12
+    )
+    stress = -end.virial / volume[:, None, None] * GPA
+    np.testing.assert_allclose(stress, 2 * [-pressure * np.eye(3)], atol=1e-7)
+    assert (np.diff(enthalpy, axis=0) < 1e-12).all()
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "kinds", ["all", "spins fixed", "cell and spins", "atoms fixed"]
@@ -599,6 +660,8 @@ def test_steps_end():
         ({"method": "bfgs"}, r"one of lbfgs, cg, .*Received: 'bfgs' and 1000"),
         ({"steps": -1}, "Received: 'lbfgs' and -1"),
         ({"free": Freedom(cell=True)}, "A cell that changes needs `box`"),
+        ({"pressure": 1.0}, "cell that may change. Received: 1.0, cell=False"),
+        ({"pressure": np.nan}, "must be a finite number of GPa"),
         ({"free": Freedom(False, False)}, "Nothing may change"),
         ({"free": Freedom(False)}, "Nothing may change"),
         (

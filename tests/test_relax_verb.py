@@ -9,6 +9,8 @@ from dataclasses import replace
 import ase.io
 import numpy as np
 import pytest
+from ase.filters import UnitCellFilter
+from ase.optimize import BFGS
 
 import deepspin
 from deepspin.dynamics import manifold
@@ -124,6 +126,33 @@ def test_cell(here, caplog):
     assert "atoms: moved up to 0.0000 Å" in caplog.text
 
 
+def test_pressure(here, caplog):
+    """The same cell as under ASE's filter; energy and stress are without pressure."""
+    caplog.set_level(logging.INFO)
+    words = {"cell": True, "spins": "fixed", "fix_atoms": ["all"], "smax": 1e-6}
+    end = relax(**options(**words, pressure=2.0))
+    assert end.converged.all()
+    found = ase.io.read("relaxed.extxyz")
+    np.testing.assert_allclose(
+        found.get_stress(voigt=False) * 160.2176634, -2.0 * np.eye(3), atol=1e-6
+    )
+    load, again = 2.0 / 160.2176634, found.copy()
+    again.set_cell(again.cell.array @ (np.eye(3) + 0.01), scale_atoms=True)
+    again.calc = deepspin.DeepSpinCalculator("m.keras")
+    cell = UnitCellFilter(again, scalar_pressure=load)
+    forces = cell.get_forces  # atoms stay where they are in the cell
+    cell.get_forces = lambda: np.vstack([np.zeros((8, 3)), forces()[8:]])
+    assert BFGS(cell, logfile=None).run(fmax=1e-8, steps=300)
+    # the two turn the cell against the spins by a little, which costs energy
+    np.testing.assert_allclose(found.cell.lengths(), again.cell.lengths(), rtol=1e-4)
+    np.testing.assert_allclose(found.cell.angles(), again.cell.angles(), rtol=1e-4)
+    enthalpy = again.get_potential_energy() + load * again.get_volume()
+    assert found.info["enthalpy"] == pytest.approx(enthalpy, abs=2e-6)
+    enthalpy = found.get_potential_energy() + load * found.get_volume()
+    assert found.info["enthalpy"] == pytest.approx(enthalpy, rel=1e-12)
+    assert "step, enthalpy (eV)" in caplog.text and "pressure 2.000" in caplog.text
+
+
 def test_starts(here, caplog):
     """All states that were found, the lowest last."""
     caplog.set_level(logging.INFO)
@@ -187,6 +216,11 @@ def test_signal_loses_nothing(here, monkeypatch, capsys, number):
         (
             "s.extxyz --fmax 0",
             "--fmax, --tmax and --smax must be above 0. Received: 0 ",
+        ),
+        ("s.extxyz --pressure 2", "goes with --cell. Received: 2 without --cell"),
+        (
+            "s.extxyz --cell --pressure nan",
+            "finite number of GPa, and goes with --cell. Received: nan with",
         ),
         ("s.extxyz --steps -1", "not negative. Received: 1, -1, 0"),
         ("s.extxyz --starts 0", "--starts must be 1 or more"),

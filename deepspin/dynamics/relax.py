@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 
 import numpy as np
@@ -42,7 +42,8 @@ class Limits:
         Longest magnetic force, in eV/μ_B, that may still turn spins or change their
         moduli.
     stress : float
-        Largest component of the stress, in GPa, if the cell may change.
+        Largest component of the stress, in GPa, that no outer pressure holds, if the
+        cell may change.
     """
 
     force: float = 1e-3
@@ -67,8 +68,9 @@ class Relaxation:
         Positions in Å and spins in μ_B.
     box : np.ndarray, shape (nrep, 3, 3); or None
         Lattice vectors in Å.
-    energy : np.ndarray, shape (nrep,)
-        In eV.
+    energy, enthalpy : np.ndarray, shape (nrep,)
+        In eV; the enthalpy, which is the energy and the outer pressure times the
+        volume, is what goes down.
     force, force_mag : np.ndarray, shape (nrep, nloc, 3)
         In eV/Å and eV/μ_B.
     virial : np.ndarray, shape (nrep, 3, 3); or None
@@ -88,6 +90,7 @@ class Relaxation:
     spin: np.ndarray
     box: np.ndarray | None
     energy: np.ndarray
+    enthalpy: np.ndarray
     force: np.ndarray
     force_mag: np.ndarray
     virial: np.ndarray | None
@@ -115,13 +118,14 @@ def relax(
     box: np.ndarray | None = None,
     *,
     free: Freedom = FREE,
+    pressure: float = 0.0,
     limits: Limits = LIMITS,
     steps: int = 1000,
     method: str = "lbfgs",
     noise: float = NOISE["float64"],
     observe: Callable[[Relaxation], None] | None = None,
 ) -> Relaxation:
-    """Go down to a minimum of the energy, from one start or many.
+    """Go down to a minimum of the energy or enthalpy, from one start or many.
 
     Parameters
     ----------
@@ -134,6 +138,8 @@ def relax(
         Lattice vectors in Å, all periodic if the cell may change.
     free : Freedom
         What may change.
+    pressure : float
+        Outer pressure in GPa on a cell that may change; negative pulls.
     limits : Limits
         When to stop.
     steps : int
@@ -171,10 +177,37 @@ def relax(
             f"`method` must be one of {', '.join(METHODS)}, and `steps` not negative. "
             f"Received: {method!r} and {steps}"
         )
+    if not np.isfinite(pressure) or (pressure and not free.cell):
+        raise ValueError(
+            "`pressure` must be a finite number of GPa, and not 0 only on a cell that "
+            f"may change. Received: {pressure}, cell={free.cell}"
+        )
     axis = spin / modulus_of(spin)
     point = Point(coord, spin, axis, np.sqrt(dot(spin, spin)), box)
-    descent = _Descent(fields, point, Space(free, spin), limits, METHODS[method], noise)
+    space, load = Space(free, spin), pressure / GPA
+    descent = _Descent(fields, load, point, space, limits, METHODS[method], noise)
     return descent.run(steps, observe or (lambda now: None))
+
+
+def under(load: float, found: Response, box: np.ndarray | None) -> Response:
+    r"""Add what an outer pressure does to energy and virial.
+
+    The enthalpy :math:`E + pV` has the virial :math:`W - pV I`.
+
+    Parameters
+    ----------
+    load : float
+        Pressure p in eV/Å³.
+    found : Response
+        Of the Hamiltonian.
+    box : np.ndarray, shape (nrep, 3, 3); or None
+        Lattice vectors in Å; without them there is no volume, and `load` must be 0.
+    """
+    if not load:
+        return found
+    work = load * np.abs(np.linalg.det(box))
+    virial = found.virial - work[:, None, None] * np.eye(3)
+    return replace(found, energy=found.energy + work, virial=virial)
 
 
 def along(spin: np.ndarray, axis: np.ndarray) -> np.ndarray:
@@ -217,13 +250,15 @@ class _Descent:
     def __init__(
         self,
         fields: Fields,
+        load: float,
         point: Point,
         space: Space,
         limits: Limits,
         method: type,
         noise: float,
     ):
-        self.fields, self.space, self.limits, self.point = fields, space, limits, point
+        self.fields, self.load, self.limits = fields, load, limits
+        self.space, self.point = space, point
         nrep = len(point.coord)
         self.method = method(nrep, space.ndof)
         self.search = LineSearch(nrep, self.method, noise)
@@ -293,7 +328,7 @@ class _Descent:
         fields = self.fields
         if point.box is not None:
             fields = fields.in_box(point.box)
-        return fields(point.coord, point.spin)
+        return under(self.load, fields(point.coord, point.spin), point.box)
 
     def _try(self, point: Point) -> Response:
         """Ask about trial points; the energy is NaN where there is no answer."""
@@ -315,14 +350,16 @@ class _Descent:
         # what is not a number is not within limits
         within = (fmax <= limits.force) & (tmax <= limits.force_mag)
         within &= (smax * GPA <= limits.stress) & np.isfinite(found.energy)
+        bare = under(-self.load, found, point.box)
         return Relaxation(
             coord=point.coord,
             spin=point.spin,
             box=point.box,
-            energy=found.energy,
+            energy=bare.energy,
+            enthalpy=found.energy,
             force=found.force,
             force_mag=found.force_mag,
-            virial=found.virial,
+            virial=bare.virial,
             fmax=fmax,
             tmax=tmax,
             smax=smax * GPA,

@@ -106,8 +106,8 @@ def _phases(
 def distinct(end: Relaxation, atype: np.ndarray) -> list[list[int]]:
     """Sort relaxed replicas into states.
 
-    Two are the same state if their energies agree, and so do magnetisation and order of
-    each type, whatever their directions in space. Equal states at other atoms, as
+    Two are the same state if their enthalpies agree, and so do magnetisation and order
+    of each type, whatever their directions in space. Equal states at other atoms, as
     after a translation, count as the same.
 
     Parameters
@@ -120,16 +120,16 @@ def distinct(end: Relaxation, atype: np.ndarray) -> list[list[int]]:
     Returns
     -------
     list of list of int
-        Replicas in each state, states and replicas by their energies.
+        Replicas in each state, states and replicas by their enthalpies.
     """
     order = orders(end.spin, atype)
     scale = np.linalg.norm(end.spin, axis=2).max() or 1.0
     states: list[list[int]] = []
-    for k in np.argsort(end.energy, kind="stable"):
+    for k in np.argsort(end.enthalpy, kind="stable"):
         if not end.converged[k]:
             continue
         for state in states:
-            apart = (end.energy[k] - end.energy[state[0]]) / len(atype)
+            apart = (end.enthalpy[k] - end.enthalpy[state[0]]) / len(atype)
             differs = np.abs(order[k] - order[state[0]]).max(initial=0.0) / scale
             if apart < SAME_ENERGY and differs < SAME_ORDER:
                 state.append(int(k))

@@ -13,7 +13,7 @@ import numpy as np
 
 from deepspin.dynamics.fields import ModelFields
 from deepspin.dynamics.manifold import Freedom
-from deepspin.dynamics.relax import NOISE, Limits, Relaxation, along
+from deepspin.dynamics.relax import GPA, NOISE, Limits, Relaxation, along
 from deepspin.dynamics.relax import relax as go_down
 from deepspin.dynamics.starts import distinct, orders, starting_spins
 from deepspin.dynamics.structures import (
@@ -49,6 +49,7 @@ def relax(
     output: str = "relaxed.extxyz",
     frame: int = -1,
     cell: bool = False,
+    pressure: float = 0.0,
     spins: str = "directions",
     axis: Sequence[float] | None = None,
     fix_atoms: Sequence[str] = (),
@@ -75,6 +76,8 @@ def relax(
         File to write; of several minima the lowest is its last frame.
     cell : bool
         Relax the cell, too.
+    pressure : float
+        Outer pressure on it, in GPa.
     spins : {"directions", "moduli", "collinear", "fixed"}
         What of the spins may change: directions; and moduli, too; moduli and signs
         only; nothing.
@@ -108,6 +111,11 @@ def relax(
         A signal stopped it, after a step; what there was is written.
     """
     limits = _check(spins, axis, steps, starts, seed, (fmax, tmax, smax))
+    if not np.isfinite(pressure) or (pressure and not cell):
+        raise InputError(
+            "--pressure takes a finite number of GPa, and goes with --cell. Received: "
+            f"{pressure:g} {'with' if cell else 'without'} --cell"
+        )
     check_suffix(output)
     claim(output, force=force)
     file = resolve_checkpoint(model)
@@ -122,7 +130,7 @@ def relax(
     if axis is not None:
         atoms = replace(atoms, spin=along(atoms.spin, np.array(axis)))
     spin = _starts(atoms, starts, seed, spins, free)
-    told = _Told()
+    told = _Told("enthalpy" if pressure else "energy")
     try:
         with StopOnSignal() as told.stop:
             end = go_down(
@@ -133,6 +141,7 @@ def relax(
                 spin,
                 atoms.box,
                 free=free,
+                pressure=pressure,
                 limits=limits,
                 steps=steps,
                 method=method,
@@ -241,9 +250,15 @@ class _Told:
     """Tells where a relaxation is, a line for each step, and keeps the last.
 
     Stops it when a signal has come.
+
+    Parameters
+    ----------
+    what : str
+        What goes down.
     """
 
-    def __init__(self):
+    def __init__(self, what: str):
+        self.what = what
         self.first: Relaxation | None = None
         self.last: Relaxation | None = None
         self.stop: StopOnSignal | None = None
@@ -254,16 +269,17 @@ class _Told:
         if self.first is None:
             self.first = now
             log.info(
-                "# %s energy (eV), and the largest force (eV/Å), magnetic force "
+                "# %s %s (eV), and the largest force (eV/Å), magnetic force "
                 "(eV/μ_B) and stress (GPa) that are left",
                 "converged, lowest" if many else "step,",
+                self.what,
             )
         self.last = now
         done = np.count_nonzero(now.converged)
         log.info(
             "%s %18.8f %11.3e %11.3e %11.3e",
             f"{done:5d} of {now.nrep}" if many else f"{now.steps[0]:6d}",
-            now.energy.min(),
+            now.enthalpy.min(),
             now.fmax.max(),
             now.tmax.max(),
             now.smax.max(),
@@ -308,13 +324,12 @@ def _report(end: Relaxation, potential: DeepSpin) -> None:
 
 
 def _tell_changes(atoms: Structure, first: Relaxation, end: Relaxation) -> None:
-    """Tell how far atoms, spins and cell have come, where the energy is lowest."""
-    k = int(np.argmin(end.energy))
-    log.info(
-        "energy: %.8f eV, %+.8f eV from its start",
-        end.energy[k],
-        end.energy[k] - first.energy[k],
-    )
+    """Tell how far atoms, spins and cell have come, where the enthalpy is lowest."""
+    k = int(np.argmin(end.enthalpy))
+    for what in ("energy", "enthalpy"):
+        now, before = getattr(end, what)[k], getattr(first, what)[k]
+        if what == "energy" or now != end.energy[k]:
+            log.info("%s: %.8f eV, %+.8f eV from its start", what, now, now - before)
     place, spin, old = end.coord[k], end.spin[k], first.spin[k]
     if end.smax.any():  # in the cell as it was
         place = place @ np.linalg.inv(end.box[k]) @ atoms.box
@@ -334,16 +349,18 @@ def _tell_changes(atoms: Structure, first: Relaxation, end: Relaxation) -> None:
             np.linalg.norm(spin[own].mean(axis=0)),
         )
     if end.smax.any():
+        volume, before = np.abs(np.linalg.det([end.box[k], atoms.box]))
         log.info(
-            "cell: volume %+.3f %%, lattice vectors of %s Å",
-            100 * (np.linalg.det(end.box[k]) / np.linalg.det(atoms.box) - 1),
+            "cell: volume %+.3f %%, lattice vectors of %s Å, pressure %.4f GPa",
+            100 * (volume / before - 1),
             ", ".join(f"{x:.4f}" for x in np.linalg.norm(end.box[k], axis=1)),
+            GPA * np.trace(end.virial[k]) / 3 / volume,
         )
 
 
 def _save(output: str, atoms: Structure, end: Relaxation) -> None:
     """Write the structure; of many starts all states that were found, lowest last."""
-    states = distinct(end, atoms.atype) or [[int(np.argmin(end.energy))]]
+    states = distinct(end, atoms.atype) or [[int(np.argmin(end.enthalpy))]]
     if end.nrep > 1:
         _tell_states(atoms, end, states)
     frames, results = [], []
@@ -353,7 +370,10 @@ def _save(output: str, atoms: Structure, end: Relaxation) -> None:
         frames.append(replace(atoms, coord=end.coord[k], spin=end.spin[k], box=box))
         values = {
             name: getattr(end, name)[k]
-            for name in ("energy", "force", "force_mag", "virial", "converged", "steps")
+            for name in (
+                *("energy", "enthalpy", "force", "force_mag", "virial"),
+                *("converged", "steps"),
+            )
         }
         results.append({**values, "found": len(state)})
     save_structure(output, frames, results)
@@ -364,18 +384,19 @@ def _tell_states(
     atoms: Structure, end: Relaxation, states: Sequence[Sequence[int]]
 ) -> None:
     """Tell which states were found, the lowest first."""
-    lowest = end.energy[states[0][0]]
+    lowest = end.enthalpy[states[0][0]]
     log.info(
-        "# state, energy (eV), above the lowest (meV), times found, first start; of "
-        "each type |mean S| and the root mean square of S along its main axes (μ_B)"
+        "# state, %s (eV), above the lowest (meV), times found, first start; of "
+        "each type |mean S| and the root mean square of S along its main axes (μ_B)",
+        "energy" if lowest == end.energy[states[0][0]] else "enthalpy",
     )
     for number, state in enumerate(states):
         order = orders(end.spin[state[:1]], atoms.atype)[0]
         log.info(
             "%3d %18.8f %12.4f %4d %4d  %s",
             number,
-            end.energy[state[0]],
-            1e3 * (end.energy[state[0]] - lowest),
+            end.enthalpy[state[0]],
+            1e3 * (end.enthalpy[state[0]] - lowest),
             len(state),
             min(state),
             " ".join(f"{x:.3f}" for x in order),

@@ -171,6 +171,13 @@ def _add_freedom(parser) -> None:
     """Options that say what may change."""
     parser.add_argument("--cell", action="store_true", help="relax the cell, too")
     parser.add_argument(
+        "--pressure",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="outer pressure on that cell, in GPa (default: 0)",
+    )
+    parser.add_argument(
         "--spins",
         choices=("directions", "moduli", "collinear", "fixed"),
         default="directions",
@@ -216,6 +223,13 @@ def add_md(verbs, common) -> None:
         "--output",
         default="out.json",
         help="where to write the input with all defaults filled in (default: out.json)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("tensorflow", "lammps"),
+        default="tensorflow",
+        help="what evaluates the model: this process, or LAMMPS, in as many as mpirun "
+        "starts (default: tensorflow)",
     )
     parser.add_argument(
         "--doc",
