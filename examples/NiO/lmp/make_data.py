@@ -7,6 +7,7 @@ python make_data.py
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,13 @@ DISPLACEMENT, DISORDER = 0.03, 0.3  # of positions in Å, of directions of unit 
 SEED = 1972
 
 
-def rock_salt(repeat: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rock_salt(repeat: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Build the crystal in the antiferromagnetic order of type II.
 
     Parameters
     ----------
-    repeat : int
-        Cubic cells a side; only even numbers hold the order.
+    repeat : sequence of 3 int
+        Cubic cells along x, y and z; only even numbers hold the order.
 
     Returns
     -------
@@ -31,8 +32,8 @@ def rock_salt(repeat: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         Coordinates in Å, shape (nloc, 3); types from 1 on, Ni first, shape (nloc,);
         signs of the spins, 0 on O, shape (nloc,).
     """
-    steps = np.arange(2 * repeat)
-    site = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    steps = [np.arange(2 * n) for n in repeat]
+    site = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
     plane = site.sum(axis=1)  # {111} planes: Ni, O, Ni with the opposite spin, O
     oxygen = plane % 2
     order = np.argsort(oxygen, kind="stable")
@@ -40,15 +41,15 @@ def rock_salt(repeat: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return site[order] * LATTICE / 2, 1 + oxygen[order], sign[order]
 
 
-def write_data(output: Path, repeat: int) -> None:
+def write_data(output: Path, repeat: Sequence[int]) -> None:
     """Write a data file of `atom_style spin` with type labels.
 
     Parameters
     ----------
     output : Path
         File to write.
-    repeat : int
-        Cubic cells a side, an even number.
+    repeat : sequence of 3 int
+        Cubic cells along x, y and z, even numbers.
     """
     rng = np.random.default_rng(SEED)
     coord, atype, sign = rock_salt(repeat)
@@ -57,13 +58,15 @@ def write_data(output: Path, repeat: int) -> None:
     # LAMMPS normalises directions, also of atoms without a spin: 0 0 0 would be NaN
     spin = np.where(sign[:, None] != 0, spin, [0.0, 0.0, 1.0])
     spin /= np.linalg.norm(spin, axis=1, keepdims=True)
-    side = repeat * LATTICE
     lines = [
         "NiO, antiferromagnet of type II with disturbed spins and positions",
         "",
         f"{len(coord)} atoms",
         "2 atom types",
-        *(f"0 {side:.10g} {axis}lo {axis}hi" for axis in "xyz"),
+        *(
+            f"0 {n * LATTICE:.10g} {axis}lo {axis}hi"
+            for n, axis in zip(repeat, "xyz", strict=True)
+        ),
         "",
         "Atom Type Labels",
         "",
@@ -87,11 +90,21 @@ def main() -> None:
     """Read the command line and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("nio.data"))
-    parser.add_argument("--repeat", type=int, default=2, help="cubic cells a side")
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        nargs="+",
+        default=[2],
+        help="cubic cells a side, or along x, y and z (default: 2)",
+    )
     args = parser.parse_args()
-    if args.repeat < 2 or args.repeat % 2:
-        parser.error(f"--repeat must be even, for the order. Received: {args.repeat}")
-    write_data(args.output, args.repeat)
+    repeat = args.repeat * 3 if len(args.repeat) == 1 else args.repeat
+    if len(repeat) != 3 or any(n < 2 or n % 2 for n in repeat):
+        parser.error(
+            "--repeat must be one even number or three, for the order. Received: "
+            f"{args.repeat}"
+        )
+    write_data(args.output, repeat)
 
 
 if __name__ == "__main__":
