@@ -133,8 +133,7 @@ class DeepSpinCalculator(Calculator):
             pbc=self.atoms.pbc,
             fparam=self.parameters.get("fparam"),
         )
-        magnetic = self.potential.model.spin.scheme.is_magnetic(atype)
-        spin = np.where(magnetic[:, None], spin, 0.0)
+        spin = self._only_magnetic(atype, spin)
         energy, force_mag = float(result["energy"][0]), result["force_mag"][0]
         self.results = {
             "energy": energy,
@@ -150,6 +149,18 @@ class DeepSpinCalculator(Calculator):
         if periodic and self.atoms.cell.rank == 3:
             stress = -result["virial"][0] / self.atoms.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def types_and_spins(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+        """Return the model's types (N,) of some atoms, and their spins (N, 3) in μ_B.
+
+        Atoms of types without spin have none.
+        """
+        atype = self._types_of(atoms)
+        return atype, self._only_magnetic(atype, self._spins_of(atoms, atype))
+
+    def _only_magnetic(self, atype: np.ndarray, spin: np.ndarray) -> np.ndarray:
+        magnetic = self.potential.model.spin.scheme.is_magnetic(atype)
+        return np.where(magnetic[:, None], spin, 0.0)
 
     def set(self, **kwargs) -> dict:
         """Change parameters; the only one is `fparam`."""

@@ -14,6 +14,7 @@ import pytest
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms, FixedPlane
 from ase.filters import FrechetCellFilter, UnitCellFilter
 from ase.io.trajectory import Trajectory
 from ase.md.langevin import Langevin
@@ -28,6 +29,11 @@ from deepspin.calculator import (
     store,
     write_row,
 )
+from deepspin.dynamics.atoms import SpinLatticeDynamics
+from deepspin.dynamics.fields import ModelFields, Zeeman
+from deepspin.dynamics.integrators import Gilbert, Integrator
+from deepspin.dynamics.integrators import Langevin as Bath
+from deepspin.dynamics.state import State
 from deepspin.keys import MU_B
 
 
@@ -353,6 +359,128 @@ def test_dynamics_conserve_energy(atoms):
         assert np.abs(moving.positions - start.positions).max() > 0.05
     assert errors[0] < 1e-3 * start.get_kinetic_energy()
     assert 3.5 < errors[0] / errors[1] < 4.5
+
+
+def warm(atoms, kelvin=300):
+    width = np.sqrt(kelvin * units.kB * atoms.get_masses())[:, None]
+    noise = np.random.default_rng(0).normal(size=(len(atoms), 3))
+    atoms.set_momenta(width * noise)
+
+
+def test_spins_move(atoms):
+    """Energy is conserved to second order, moduli, momentum; time runs back."""
+    warm(atoms)
+    start = atoms.copy()
+    moduli = np.linalg.norm(start.get_initial_magnetic_moments(), axis=1)
+    errors = []
+    for step, number in ((0.5, 40), (0.25, 80)):
+        moving = start.copy()
+        moving.calc = atoms.calc
+        dynamics = SpinLatticeDynamics(moving, step * units.fs)
+        totals = [moving.get_total_energy() for _ in dynamics.irun(number)]
+        errors.append(np.ptp(totals))
+        spin = moving.get_initial_magnetic_moments()
+        assert np.abs(spin - start.get_initial_magnetic_moments()).max() > 0.01
+        assert np.abs(moving.positions - start.positions).max() > 0.05
+        np.testing.assert_allclose(np.linalg.norm(spin, axis=1), moduli, rtol=1e-12)
+        momentum = moving.get_momenta() - start.get_momenta()
+        np.testing.assert_allclose(momentum.sum(axis=0), 0, atol=1e-10)
+        assert dynamics.evaluations <= 6 * number
+    assert errors[0] < 1e-3 * start.get_kinetic_energy()
+    assert 3.5 < errors[0] / errors[1] < 4.5
+    SpinLatticeDynamics(moving, -step * units.fs).run(number)
+    assert np.abs(moving.positions - start.positions).max() < 1e-6
+
+
+def test_spins_move_as_in_dynamics(atoms):
+    """Steps are those of the integrator; changes by hand are seen."""
+    warm(atoms)
+    calc = atoms.calc
+    atype, spin = calc.types_and_spins(atoms)
+    state = State(
+        coord=atoms.positions[None],
+        velocity=atoms.get_velocities()[None] * units.fs,
+        spin=spin[None],
+        mass=atoms.get_masses(),
+        atype=atype,
+        box=atoms.cell.array[None],
+        seed=3,
+    )
+    fields = ModelFields(calc.potential, atype, state.box)
+    integrator = Integrator(
+        Zeeman(fields, np.array([0.0, 0.0, 50.0])),
+        0.5,
+        lattice_bath=Bath(200, 0.03),
+        spin_bath=Gilbert(200, 0.2),
+    )
+    dynamics = SpinLatticeDynamics(
+        atoms,
+        0.5 * units.fs,
+        temperature_K=200,
+        friction=0.03 / units.fs,
+        damping=0.2,
+        field=[0.0, 0.0, 50.0],
+        seed=3,
+    )
+    for _ in range(10):
+        integrator.step(state)
+    dynamics.run(10)
+    np.testing.assert_allclose(atoms.positions, state.coord[0], atol=1e-10)
+    np.testing.assert_allclose(
+        atoms.get_initial_magnetic_moments(), state.spin[0], atol=1e-9
+    )
+    moved = atoms.positions + 0.1
+    atoms.positions = moved
+    dynamics.run(1)
+    assert np.abs(atoms.positions - moved).max() < 0.05
+
+
+def test_fixed_atoms(atoms, tmp_path):
+    """They stay, and their moments turn; files are written as by ASE's dynamics."""
+    warm(atoms)
+    atoms.set_constraint(FixAtoms([0]))
+    start = atoms.copy()
+    log, trajectory = tmp_path / "md.log", tmp_path / "md.traj"
+    dynamics = SpinLatticeDynamics(
+        atoms, 0.5 * units.fs, logfile=str(log), trajectory=str(trajectory)
+    )
+    dynamics.run(3)
+    turned = atoms.get_initial_magnetic_moments() - start.get_initial_magnetic_moments()
+    assert np.abs(turned[0]).max() > 1e-5
+    moved = np.abs(atoms.positions - start.positions).max(axis=1)
+    assert moved[0] == 0
+    assert (moved[1:] > 0).all()
+    assert len(log.read_text().splitlines()) == 5
+    frames = ase.io.read(trajectory, ":")
+    assert len(frames) == 4
+    np.testing.assert_array_equal(frames[-1].positions, atoms.positions)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda a: None, {"damping": 0.1}, "which need `temperature_K`"),
+        (
+            lambda a: setattr(a, "calc", LennardJones()),
+            {},
+            "needs atoms with a DeepSpinCalculator. Received: LennardJones",
+        ),
+        (
+            lambda a: a.set_constraint(FixedPlane(0, [0, 0, 1])),
+            {},
+            "FixAtoms only. Received: FixedPlane",
+        ),
+        (
+            lambda a: a.arrays.pop("initial_magmoms"),
+            {},
+            "The atoms have no magnetic moments",
+        ),
+    ],
+)
+def test_dynamics_refuse(atoms, change, options, message):
+    change(atoms)
+    with pytest.raises(ValueError, match=message):
+        SpinLatticeDynamics(atoms, 0.5 * units.fs, **options)
 
 
 def test_langevin(atoms):
