@@ -1073,9 +1073,10 @@ MISTAKES = {
     ),
     "no learning curve": data(
         "Draw a file that is no learning curve.",
-        "'notes' is neither a learning curve (its first line begins with "
-        "'# step rmse') nor a log of dynamics ('# step replica time') nor a "
-        "detail file of dp-spin test -d ('# system: data_fx ...').",
+        "'notes' is no result file: a learning curve (its first line begins with "
+        "'# step rmse'), a log of dp-spin md ('# step replica time') or relax ('# step "
+        "replica energy'), a file of model-devi ('# step max_devi_v'), or a detail "
+        "file of test -d ('# system: data_fx ...').",
         text("notes", "to do\n"),
         how="plot notes",
     ),
@@ -1300,9 +1301,23 @@ MISTAKES = {
     "option for curves only": typed(
         "Ask for logarithmic steps where there are none.",
         "plot detail.e.out --log-x",
-        "--labels, --log-x and --linear-y are for learning curves, not "
-        "for detail files.",
+        "--log-x and --linear-y are for learning curves.",
         text("detail.e.out", DETAIL),
+    ),
+    "names of detail files": typed(
+        "Give a name to a detail file.",
+        "plot detail.e.out --labels old",
+        "--labels are for runs, not for detail files.",
+        text("detail.e.out", DETAIL),
+    ),
+    "deviations of other columns": typed(
+        "Draw deviations of models, one of which had no spins.",
+        "plot model_devi.out",
+        "'model_devi.out' changes its columns. Split it.",
+        text(
+            "model_devi.out",
+            "# a\n# step max_devi_f max_devi_fm\n0 1 1\n# b\n# step max_devi_f\n0 1\n",
+        ),
     ),
     "picture of another kind": typed(
         "Ask for a picture of another kind.",
@@ -1312,8 +1327,8 @@ MISTAKES = {
     "curves and details": typed(
         "Draw learning curves and detail files together.",
         "plot detail.e.out lcurve.out",
-        "'lcurve.out' is a learning curve, others are detail files. Draw "
-        "them in two pictures.",
+        "'lcurve.out' is a learning curve, 'detail.e.out' a detail file. Draw them "
+        "in two pictures.",
         text("detail.e.out", DETAIL),
     ),
     "input to write of another kind": typed(

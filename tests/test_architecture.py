@@ -23,7 +23,7 @@ ORDER = (
     ("keys", "env"),
     ("op",),
     ("utils",),
-    ("survey", "descriptor", "fit"),
+    ("survey", "pictures", "descriptor", "fit"),
     ("model",),
     ("interop",),
     ("loss",),

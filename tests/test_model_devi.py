@@ -15,6 +15,7 @@ from peer import needs_peer, run_peer
 import deepspin
 from deepspin.entrypoints import model_devi as verb
 from deepspin.main import main
+from deepspin.pictures.tables import read_table
 from deepspin.training.serialization import save_model
 from deepspin.utils.system import load_system
 
@@ -228,6 +229,30 @@ def test_atoms(run, potentials):
         np.testing.assert_allclose(found[column], want, rtol=1e-6)
     np.testing.assert_array_equal(found["f"].max(axis=1), found["max_devi_f"])
     np.testing.assert_array_equal(np.nanmin(found["fm"], 1), found["min_devi_fm"])
+
+
+@pytest.mark.parametrize("options", [(), ("--atomic",)])
+def test_plot_reads_it(run, options):
+    """Of several systems, too, and with columns of atoms between the others."""
+    few("other", VALID / "virtual-atom-32")
+    run("-s", ".", "-f", "5", *options)
+    blocks = [np.loadtxt(text) for text in split_at_headers("model_devi.out")]
+    found = read_table(Path("model_devi.out"))
+    assert [Path(name).name for name in found.systems] == ["data", "other"]
+    assert found.columns == ["system", *THEIRS, *OURS]
+    for number, block in enumerate(blocks):
+        rows = found.values[found.values[:, 0] == number, 1:]
+        atoms = (block.shape[1] - len(THEIRS + OURS)) // 2
+        first = len(THEIRS)
+        ours = block[:, first + atoms :][:, : len(OURS)]
+        np.testing.assert_array_equal(rows, np.hstack([block[:, :first], ours]))
+    assert main(["plot", "model_devi.out"]) == 0
+
+
+def split_at_headers(path):
+    """Lines of each block."""
+    parts = re.split(r"^# .*\n# step.*\n", Path(path).read_text(), flags=re.MULTILINE)
+    return [part.splitlines() for part in parts[1:]]
 
 
 def test_equal_models_do_not_disagree(run, models):

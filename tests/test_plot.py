@@ -225,7 +225,7 @@ def test_runs_side_by_side(figure):
     ],
 )
 def test_short_names(paths, names):
-    assert plot._short_names([Path(p) for p in paths]) == names
+    assert lines.short_names(paths) == names
 
 
 def test_labels_as_they_are(figure):
@@ -298,7 +298,7 @@ def test_log_axis_has_numbers(scale, width):
     """Whatever its range, some ticks have labels, all different."""
     picture, (axis,) = plots.new_figure()
     axis.plot([0, 1], [scale, scale * width])
-    plot._set_log_y(axis)
+    lines.set_log_y(axis)
     picture.draw_without_rendering()
     low, high = axis.get_ylim()
     labels = zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
@@ -338,6 +338,165 @@ def test_a_million_lines_take_seconds(figure):
     _, valid = drawn(panels(figure("lcurve.out"))["force"])
     assert time.perf_counter() - start < 60
     assert np.median(valid[:, 1]) == 0.1
+
+
+# --- Relaxations ----------------------------------------------------------------------
+
+
+def relaxation(path="relaxed.log", nrep=1, *, pressure=0.0, cell=True, seed=0):
+    """Write a log of a relaxation; returns rows by replica."""
+    rng = np.random.default_rng(seed)
+    lines, rows = [], []
+    for replica in range(nrep):
+        steps = np.arange(6 + replica)
+        energy = -10 + replica + np.exp(-steps) / (1 + replica)
+        columns = [steps, np.full(len(steps), replica), energy]
+        columns.append(energy + pressure * (1 + np.exp(-steps)))
+        columns += [rng.uniform(0.1, 1, len(steps)) * np.exp(-steps) for _ in "fts"]
+        columns[-1] *= cell
+        rows.append(np.round(np.column_stack(columns), 8))
+        lines.append(rows[-1])
+    head = "step replica energy enthalpy fmax tmax smax\n- - eV eV eV/A eV/mu_B GPa"
+    np.savetxt(path, np.concatenate(lines), header=head)
+    return rows
+
+
+def test_relaxation_is_the_file(figure):
+    (rows,) = relaxation()
+    axes = panels(figure("relaxed.log"))
+    assert {title: axis.get_ylabel() for title, axis in axes.items()} == {
+        "energy above the lowest": "eV",
+        "longest force": "eV/Å",
+        "longest magnetic force": MAGNETIC,
+        "largest stress": "GPa",
+    }
+    expected = [rows[:, 2] - rows[-1, 2], *rows[:, 4:].T]
+    for axis, values in zip(axes.values(), expected, strict=True):
+        (points,) = drawn(axis)
+        np.testing.assert_array_equal(points[:, 0], rows[:, 0])
+        np.testing.assert_allclose(points[:, 1], values, rtol=1e-12)
+        assert (axis.get_xlabel(), axis.get_yscale()) == ("step", "log")
+
+
+def test_many_starts(figure):
+    """Each has its line; their ends are sorted, in a panel of their own."""
+    rows = relaxation(nrep=3, pressure=0.5, cell=False)
+    rows[0][:, 2:4] += 5.0  # the first ends highest
+    np.savetxt(
+        "relaxed.log",
+        np.concatenate(rows),
+        header="step replica energy enthalpy fmax tmax smax",
+    )
+    picture = figure("relaxed.log")
+    axes = panels(picture)
+    assert legend(picture) == ["start 0", "start 1", "start 2"]
+    assert list(axes) == [
+        "enthalpy above the lowest",
+        "longest force",
+        "longest magnetic force",
+        "enthalpy of the ends above the lowest",
+    ]
+    assert len(axes["longest force"].lines) == 3
+    ends = sorted(part[-1, 3] for part in rows)
+    (points,) = drawn(axes["enthalpy of the ends above the lowest"])
+    np.testing.assert_allclose(
+        points[:, 1], 1e3 * (np.array(ends) - ends[0]), rtol=1e-12
+    )
+
+
+# --- Deviations of models -------------------------------------------------------------
+
+DEVIATIONS = ["max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f"]
+DEVIATIONS += ["avg_devi_f", "devi_e"]
+OURS = ["max_devi_fm", "min_devi_fm", "avg_devi_fm"]
+
+
+def deviations(path, names, systems, seed=0):
+    """Write a block for each system (name, frames, atoms); returns columns by name."""
+    rng = np.random.default_rng(seed)
+    blocks = []
+    with open(path, "w") as file:
+        for system, frames, atoms in systems:
+            wide = [atoms if name.startswith("atm") else 1 for name in names]
+            values = np.round(rng.uniform(1e-4, 0.1, (frames, sum(wide))), 8)
+            values = np.column_stack([10.0 * np.arange(frames), values])
+            if system:
+                file.write(f"# {system}\n")
+            file.write(f"#{'step':>11s} " + " ".join(names) + "\n")
+            np.savetxt(file, values, fmt="%.8g")
+            first = np.cumsum([1, *wide[:-1]])
+            found = dict(zip(names, values[:, first].T, strict=True))
+            blocks.append({"step": values[:, 0], **found})
+    return blocks
+
+
+@pytest.mark.parametrize(
+    ("names", "titles"),
+    [
+        ([*DEVIATIONS, *OURS], ["force", "magnetic force", "energy", "virial"]),
+        (DEVIATIONS, ["force", "energy", "virial"]),
+        ([*DEVIATIONS[:-1], "atm_devi_f(N)"], ["force", "virial"]),
+        (
+            [n.replace("devi_f", "devi_fr") for n in DEVIATIONS[:-1]] + OURS,
+            ["force", "magnetic force", "virial"],
+        ),
+    ],
+    ids=["ours", "DeePMD-kit's", "of atoms", "of LAMMPS"],
+)
+def test_deviations_are_the_file(figure, names, titles):
+    (block,) = deviations("md.out", names, [("data/a", 7, 4)])
+    block = {name.replace("devi_fr", "devi_f"): v for name, v in block.items()}
+    picture = figure("md.out")
+    axes = panels(picture)
+    assert list(axes) == titles
+    units = {"force": "eV/Å", "magnetic force": MAGNETIC}
+    for title, axis in axes.items():
+        assert axis.get_ylabel() == f"deviation ({units.get(title, 'eV/atom')})"
+        assert (axis.get_xlabel(), axis.get_yscale()) == ("step", "log")
+        name = {"force": "f", "magnetic force": "fm", "virial": "v"}.get(title)
+        strong, weak = (f"max_devi_{name}", f"avg_devi_{name}")
+        found = {line.get_alpha(): line.get_xydata() for line in axis.lines}
+        np.testing.assert_array_equal(found[1.0][:, 0], block["step"])
+        if title == "energy":
+            np.testing.assert_array_equal(found[1.0][:, 1], block["devi_e"])
+            assert len(found) == 1
+        else:
+            np.testing.assert_array_equal(found[1.0][:, 1], block[strong])
+            np.testing.assert_array_equal(found[0.4][:, 1], block[weak])
+    assert legend(picture) == ["largest", "mean"]
+
+
+def test_deviations_of_systems(figure):
+    """One after the other, whatever their numbers of atoms; files side by side."""
+    names = [*DEVIATIONS, "atm_devi_f(N)", *OURS, "atm_devi_fm(N)"]
+    systems = [("data/a", 3, 4), ("data/b#/c", 2, 6)]
+    blocks = deviations("md.out", names, systems)
+    picture = figure("md.out")
+    assert legend(picture) == ["a", "b#/c", "largest", "mean"]
+    axis = panels(picture)["magnetic force"]
+    strong = [line.get_xydata() for line in axis.lines if line.get_alpha() == 1]
+    assert axis.get_xlabel() == "frame"
+    for points, block, place in zip(strong, blocks, ([0, 1, 2], [3, 4]), strict=True):
+        np.testing.assert_array_equal(points[:, 0], place)
+        np.testing.assert_array_equal(points[:, 1], block["max_devi_fm"])
+    deviations("other.out", DEVIATIONS, [("", 4, 0)])
+    both = figure("md.out", "other.out", "--labels", "old", "new")
+    assert legend(both) == ["old", "new", "largest", "mean"]
+    assert {line.get_color() for line in panels(both)["force"].lines} == set(
+        plots.COLORS[:2]
+    )
+
+
+@pytest.mark.parametrize("kind", ["relaxation", "deviations"])
+def test_other_labels_do_not_overlap(figure, kind):
+    if kind == "relaxation":
+        relaxation("a.log", nrep=12)
+    else:
+        systems = [(f"data/{'long' * 9}-{k}", 3, 2) for k in range(5)]
+        deviations("a.log", [*DEVIATIONS, *OURS], systems)
+    for group in boxes(figure("a.log")):
+        for k, box in enumerate(group):
+            assert not any(box.overlaps(other) for other in group[:k])
 
 
 # --- Detail files ---------------------------------------------------------------------
@@ -450,15 +609,16 @@ def write(name, text):
 
 HEAD = "# step rmse_val rmse_trn rmse_e_val rmse_e_trn lr\n"
 ROW = "0 1 1 1 1 1\n"
+DEVI = "# a\n# step max_devi_f avg_devi_f\n"
 CASES = {
     "absent": (["no/l.out"], "There is no file 'no/l.out'."),
     "folder": (["."], "'.' is a folder. Give the file, such as 'lcurve.out'."),
     "empty": (["empty.out"], "'empty.out' is empty."),
     "header": (["header.out"], "'header.out' has no numbers yet, only a header."),
     "torn": (["torn.out"], "'torn.out' has no numbers yet, only a header."),
-    "neither": (["text.txt"], "'text.txt' is neither a learning curve .*"),
-    "binary": (["binary.out"], "'binary.out' is neither a learning curve .*"),
-    "other detail": (["d.s.out"], "'d.s.out' is neither a learning curve .*"),
+    "neither": (["text.txt"], "'text.txt' is no result file: a learning curve .*"),
+    "binary": (["binary.out"], "'binary.out' is no result file: a learning curve .*"),
+    "other detail": (["d.s.out"], "'d.s.out' is no result file: a learning curve .*"),
     "word": (["word.out"], "'word.out' is not a table of numbers: .*'oops'.*"),
     "ragged": (["ragged.out"], "'ragged.out' is not a table of numbers: .*from 6 to 5"),
     "columns": (["less.out"], "'less.out' has 5 numbers in a line, .* names 6."),
@@ -470,9 +630,19 @@ CASES = {
         ["total.out"],
         "'total.out' has no errors of energy.*: step, rmse_val.*",
     ),
-    "mixture": (["ok.out", "d.fr.out"], "'ok.out' is a learning curve, others are .*"),
+    "deviations": (["devi.out"], "'devi.out' has 2 numbers in a line, .* names 3."),
+    "atoms": (["atoms.out"], "'atoms.out' has 4 numbers in a line, .* names 5."),
+    "no deviations": (["devi0.out"], "'devi0.out' has no numbers yet, only a header."),
+    "nan deviations": (["devin.out"], "'devin.out' has no numbers but nan."),
+    "mixture": (
+        ["ok.out", "d.fr.out"],
+        "'d.fr.out' is a detail file, 'ok.out' a learning curve.*two.*",
+    ),
     "labels": (["ok.out", "--labels", "a", "b"], "--labels needs .* 1 files.*: 2"),
-    "no runs": (["d.fr.out", "--log-x"], "--labels, --log-x and --linear-y are for .*"),
+    "no runs": (
+        ["d.fr.out", "--log-x"],
+        "--log-x and --linear-y are for learning curves.",
+    ),
     "suffix": (["ok.out", "-o", "p.jpg"], "A picture must end in .png.* Got 'p.jpg'."),
     "target": (["ok.out", "-o", "d.png"], "'d.png' is a folder. Give a file .*"),
 }
@@ -495,6 +665,10 @@ def files(folder):
     write("nane.out", HEAD + "0 1 1 nan nan 0.001\n")
     write("nans.out", HEAD + "nan 1 1 1 1 0.001\n")
     write("total.out", "# step rmse_val lr\n0 1 1\n")
+    write("devi.out", DEVI + "0 1\n")
+    write("atoms.out", DEVI.replace("\n", " atm_devi_f(N) atm_devi_fm(N)\n") + ROW[4:])
+    write("devi0.out", DEVI)
+    write("devin.out", DEVI + "0 nan nan\n")
     write("ok.out", HEAD + ROW)
     Path("d.png").mkdir()
 

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -17,6 +18,7 @@ from deepspin.dynamics import manifold
 from deepspin.dynamics.structures import Structure, load_structure, save_structure
 from deepspin.entrypoints.relax import relax
 from deepspin.main import main
+from deepspin.pictures.tables import read_table
 from deepspin.training.serialization import save_model
 
 
@@ -81,7 +83,7 @@ def test_spins(here, caplog):
     assert "1 of 1 converged" in caplog.text
     assert "atoms: moved up to 0.0000 Å" in caplog.text
     assert "spins of Ni: |S|" in caplog.text
-    assert caplog.messages[-1] == "wrote 'relaxed.extxyz'"
+    assert caplog.messages[-1] == "wrote 'relaxed.extxyz' and 'relaxed.log'"
 
 
 def test_again(here):
@@ -168,6 +170,22 @@ def test_starts(here, caplog):
     np.testing.assert_array_equal(read("g.xyz").spin, end.spin[np.argmin(end.energy)])
     single = relax(**options(fix_atoms=["all"], tmax=1e-6))
     np.testing.assert_allclose(single.energy[0], end.energy[0], rtol=1e-12)
+
+
+def test_log(here):
+    """A line for each step of each start; dp-spin plot reads it."""
+    seen = relax(**options(fix_atoms=["all"], starts=3, steps=4, output="g.xyz"))
+    table = read_table(Path("g.log"))
+    assert table.kind == "relaxation"
+    replicas = table.replicas()
+    for k, columns in enumerate(replicas):
+        np.testing.assert_array_equal(columns["step"], np.arange(seen.steps[k] + 1))
+        assert columns["energy"][-1] == pytest.approx(seen.energy[k], abs=1e-8)
+        assert columns["tmax"][-1] == pytest.approx(seen.tmax[k], rel=1e-3)
+        assert (np.diff(columns["enthalpy"]) <= 1e-8).all()
+    assert len(replicas) == 3
+    assert main(["plot", "g.log"]) == 0
+    assert Path("g.png").stat().st_size > 10_000
 
 
 def test_not_converged(here, caplog):

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ from deepspin.dynamics.structures import (
 )
 from deepspin.env import start_tensorflow
 from deepspin.utils.model_files import resolve_checkpoint
-from deepspin.utils.outputs import claim
+from deepspin.utils.outputs import claim, replacing
 from deepspin.utils.refused import InputError
 from deepspin.utils.stopping import StopOnSignal, Stopped
 
@@ -40,6 +41,15 @@ SPINS = {
     "collinear": (False, True),
     "fixed": (False, False),
 }
+# columns of the log after the step and the replica: units
+COLUMNS = {
+    "energy": "eV",
+    "enthalpy": "eV",
+    "fmax": "eV/A",
+    "tmax": "eV/mu_B",
+    "smax": "GPa",
+}
+FORMATS = ("7d", "7d", "18.8f", "18.8f", "11.3e", "11.3e", "11.3e")
 
 
 def relax(
@@ -73,7 +83,8 @@ def relax(
     model : str
         Model file of any kind.
     output : str
-        File to write; of several minima the lowest is its last frame.
+        File to write; of several minima the lowest is its last frame. What is left of
+        energies and forces in each step goes beside it, with the suffix ``.log``.
     cell : bool
         Relax the cell, too.
     pressure : float
@@ -117,7 +128,8 @@ def relax(
             f"{pressure:g} {'with' if cell else 'without'} --cell"
         )
     check_suffix(output)
-    claim(output, force=force)
+    for path in (output, _log_of(output)):
+        claim(path, force=force)
     file = resolve_checkpoint(model)
     start_tensorflow()
     from deepspin.infer.deep_spin import DeepSpin
@@ -151,13 +163,13 @@ def relax(
     except KeyboardInterrupt as stop:
         if told.last is None:
             raise
-        _save(output, atoms, told.last)
+        _save(output, atoms, told, told.last)
         raise Stopped(
             f"stopped; wrote '{output}', which is not relaxed", told.stop.received
         ) from stop
     _report(end, potential)
     _tell_changes(atoms, told.first, end)
-    _save(output, atoms, end)
+    _save(output, atoms, told, end)
     return end
 
 
@@ -262,6 +274,7 @@ class _Told:
         self.first: Relaxation | None = None
         self.last: Relaxation | None = None
         self.stop: StopOnSignal | None = None
+        self.lines: list[str] = []
 
     def __call__(self, now: Relaxation) -> None:
         """Tell it."""
@@ -274,6 +287,7 @@ class _Told:
                 "converged, lowest" if many else "step,",
                 self.what,
             )
+        self._note(now)
         self.last = now
         done = np.count_nonzero(now.converged)
         log.info(
@@ -286,6 +300,15 @@ class _Told:
         )
         if self.stop.received is not None:
             raise KeyboardInterrupt
+
+    def _note(self, now: Relaxation) -> None:
+        """Have lines for the log of replicas that have moved."""
+        moved = np.ones(now.nrep, dtype=bool)
+        if self.last is not None:
+            moved = now.steps > self.last.steps
+        for k in np.flatnonzero(moved):
+            row = [now.steps[k], k, *(getattr(now, name)[k] for name in COLUMNS)]
+            self.lines.append(" ".join(map(format, row, FORMATS)) + "\n")
 
 
 def _report(end: Relaxation, potential: DeepSpin) -> None:
@@ -358,8 +381,20 @@ def _tell_changes(atoms: Structure, first: Relaxation, end: Relaxation) -> None:
         )
 
 
-def _save(output: str, atoms: Structure, end: Relaxation) -> None:
+def _log_of(output: str) -> Path:
+    return Path(output).with_suffix(".log")
+
+
+def _save(output: str, atoms: Structure, told: _Told, end: Relaxation) -> None:
     """Write the structure; of many starts all states that were found, lowest last."""
+    heads = (["step", "replica", *COLUMNS], ["-", "-", *COLUMNS.values()])
+    widths = [form.partition(".")[0].rstrip("d") for form in FORMATS]
+    head = [
+        "#" + " ".join(map(format, line, (f">{w}s" for w in widths)))[1:] + "\n"
+        for line in heads
+    ]
+    with replacing(_log_of(output)) as partial:
+        partial.write_text("".join(head + told.lines), encoding="utf-8")
     states = distinct(end, atoms.atype) or [[int(np.argmin(end.enthalpy))]]
     if end.nrep > 1:
         _tell_states(atoms, end, states)
@@ -377,7 +412,7 @@ def _save(output: str, atoms: Structure, end: Relaxation) -> None:
         }
         results.append({**values, "found": len(state)})
     save_structure(output, frames, results)
-    log.info("wrote '%s'", output)
+    log.info("wrote '%s' and '%s'", output, _log_of(output))
 
 
 def _tell_states(

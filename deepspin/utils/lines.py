@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 MANY_LINES = 2000
 BINS = 500
 LONGEST_LABEL = 36
+# more lines than this are not named
+MANY_NAMES = 14
 
 
 def line_style(number: int, *, faint: bool = False) -> dict:
@@ -77,6 +81,57 @@ def binned(
     )
 
 
+def set_steps(axis: Axes) -> None:
+    """Whole steps along an axis, in thousands where they are many."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    points = _points(axis)
+    if len(points) and np.ptp(points[:, 0]) == 0:
+        axis.set_xlim(points[0, 0] - 1, points[0, 0] + 1)
+
+
+def _points(axis: Axes) -> np.ndarray:
+    """Finite points of the lines of a panel, (n, 2)."""
+    drawn = [np.asarray(line.get_xydata()) for line in axis.lines]
+    return np.concatenate([xy[np.isfinite(xy).all(axis=1)] for xy in drawn])
+
+
+def set_log_y(axis: Axes) -> None:
+    """Logarithmic axis, with plain numbers where they are short.
+
+    Without a line that is positive anywhere it stays linear.
+    """
+    from matplotlib.ticker import (
+        AutoLocator,
+        LogFormatterSciNotation,
+        LogLocator,
+        NullFormatter,
+    )
+
+    if not (_points(axis)[:, 1] > 0).any():
+        return
+    axis.set_yscale("log", nonpositive="mask")
+    low, high = axis.get_ylim()
+    if high < 4 * low:
+        axis.yaxis.set_major_locator(AutoLocator())
+    else:
+        subs = (1, 2, 5) if high < 100 * low else (1,)
+        axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    every = LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf))
+    plain = low > 5e-4 and high < 2e4
+    axis.yaxis.set_major_formatter("{x:g}" if plain else every)
+
+
+def fill_place(axes: list[Axes], count: int) -> None:
+    """Have the last panel take an empty place beside it."""
+    if count < len(axes):
+        axes[-1].remove()
+        axes[-2].set_subplotspec(axes[-2].get_gridspec()[-1, :])
+
+
 def draw_legend(figure: Figure, entries: Sequence[tuple[str, dict]]) -> None:
     """Draw a legend of texts and styles above the panels.
 
@@ -111,3 +166,15 @@ def shortened(name: str) -> str:
         return name
     half = LONGEST_LABEL // 2
     return f"{name[: half - 1]}…{name[-half:]}"
+
+
+def short_names(paths: Sequence[str | Path]) -> list[str]:
+    """What tells the paths apart: without the folders and names that all share."""
+    parts = [list(Path(os.path.abspath(path)).parts) for path in paths]
+    if len({tuple(p) for p in parts}) < 2:
+        return [Path(path).name for path in paths]
+    while len({p[0] for p in parts}) == 1:
+        parts = [p[1:] for p in parts]
+    while len({p[-1] for p in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [p[:-1] for p in parts]
+    return ["/".join(p) for p in parts]

@@ -198,13 +198,15 @@ def _add_plot(verbs, common) -> None:
         common,
         "plot",
         "deepspin.entrypoints.plot:plot",
-        "Draw learning curves (lcurve.out), logs of md, or detail files of test.",
+        "Draw learning curves (lcurve.out), logs of md and relax, deviations of "
+        "models, or detail files of test.",
     )
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
-        help="learning curves or logs of md, several to compare runs; or detail files",
+        help="one file, or several of a kind to compare runs: learning curves, logs of "
+        "md or relax, files of model-devi, detail files of test",
     )
     parser.add_argument(
         "-o",
