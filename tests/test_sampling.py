@@ -1,0 +1,493 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Monte Carlo and Langevin samples against exact results; averages and their errors.
+
+Seeds are fixed. Bounds are five standard errors, from exact variances where these are
+known and times that samples remember (which are measured).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hamiltonians import Cluster, exchange, free, in_field, spins, wells
+
+from deepspin.dynamics import units
+from deepspin.dynamics.averages import (
+    BLOCKS,
+    Curve,
+    Samples,
+    autocorrelation_time,
+    transition,
+)
+from deepspin.dynamics.fields import Response
+from deepspin.dynamics.integrators import Gilbert, Integrator
+from deepspin.dynamics.sampling import HybridMonteCarlo, LangevinSampler, Phase
+from deepspin.dynamics.state import State
+
+LADDER = np.array([200.0, 300.0, 450.0])
+
+
+def equilibrated(sampler, state, moves=60):
+    for _ in range(moves):
+        sampler.advance(state, tune=True)
+    return sampler
+
+
+def sampled(sampler, state, measure, number):
+    """Values of a measure, (number, nrep), and outcomes."""
+    values, outcomes = [], []
+    for _ in range(number):
+        outcomes.append(sampler.advance(state))
+        values.append(measure(state, sampler.response(state)))
+    return np.array(values), outcomes
+
+
+def agrees(values, exact, sigmas=5.0):
+    """Whether means over samples, (nsamples, ...), are exact within their errors."""
+    flat = values.reshape(len(values), -1)
+    times = np.array([autocorrelation_time(column) for column in flat.T])
+    error = flat.std(axis=0) * np.sqrt(times / len(flat))
+    apart = np.abs(flat.mean(axis=0) - np.ravel(exact))
+    assert (apart < sigmas * error).all(), (apart / error).round(1)
+    assert (error > 0).all()
+
+
+# --- Trajectories ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def moving():
+    """A sampler of the cluster whose inertia is known, its state and a start."""
+    cluster = Cluster(anisotropy=0.002)
+    state = cluster.state(nrep=3, still=True)
+    sampler = HybridMonteCarlo(cluster, LADDER)
+    equilibrated(sampler, state, 5)
+    return sampler, state, sampler.start(state), sampler.response(state)
+
+
+def test_trajectories_are_reversible(moving):
+    sampler, state, start, response = moving
+    pace = np.array([0.5, 1.0, 2.0])
+    end, after, lost = sampler.follow(state, start, response, pace)
+    back = replace(end, velocity=-end.velocity, turning=-end.turning)
+    home, _, _ = sampler.follow(state, back, after, pace)
+    assert not lost.any()
+    assert np.abs(end.spin - start.spin).max() > 0.1
+    for name, sign in (("coord", 1), ("spin", 1), ("velocity", -1), ("turning", -1)):
+        size = np.abs(getattr(start, name)).max()
+        apart = sign * getattr(home, name) - getattr(start, name)
+        assert np.abs(apart).max() < 1e-12 * size, name
+
+
+def test_trajectories_keep_moduli_and_tangents(moving):
+    sampler, state, start, response = moving
+    end, _, _ = sampler.follow(state, start, response, np.full(3, 2.0))
+    modulus = np.linalg.norm(end.spin, axis=2)
+    np.testing.assert_allclose(modulus, 1.3, rtol=1e-14)
+    along = (end.spin * end.turning).sum(axis=2)
+    assert np.abs(along).max() < 1e-14 * np.abs(end.turning).max()
+    drift = (end.velocity * state.mass[:, None]).sum(axis=1)
+    assert np.abs(drift).max() < 1e-12
+
+
+def test_trajectories_keep_volume():
+    """Jacobian of a trajectory in coordinates on spheres and their tangents is 1."""
+    rng = np.random.default_rng(2)
+    matrix = 0.02 * (np.ones((2, 2)) - np.eye(2))
+    state = spins(rng.normal(size=(2, 3)))
+    sampler = HybridMonteCarlo(exchange(matrix), [300.0], lattice=False, leaps=3)
+    equilibrated(sampler, state, 2)
+    axes = np.linalg.norm(state.spin, axis=2, keepdims=True)
+
+    def phase_of(x):
+        """Spherical angles and their canonical momenta, 4 of each spin, to vectors."""
+        theta, phi, p_theta, p_phi = x.reshape(4, 1, 2, 1)
+        sine, cosine = np.sin(theta), np.cos(theta)
+        unit = np.concatenate([sine * np.cos(phi), sine * np.sin(phi), cosine], -1)
+        south = np.concatenate([cosine * np.cos(phi), cosine * np.sin(phi), -sine], -1)
+        east = np.concatenate([-np.sin(phi), np.cos(phi), 0 * phi], -1)
+        turning = p_theta * south + p_phi / sine * east
+        zero = np.zeros_like(unit)
+        return Phase(zero, axes * unit, zero, turning)
+
+    def canonical(phase):
+        unit = phase.spin / axes
+        theta, phi = np.arccos(unit[..., 2]), np.arctan2(unit[..., 1], unit[..., 0])
+        sine = np.sin(theta)[..., None]
+        south = np.stack(
+            [
+                np.cos(theta) * np.cos(phi),
+                np.cos(theta) * np.sin(phi),
+                -np.sin(theta),
+            ],
+            -1,
+        )
+        east = np.stack([-np.sin(phi), np.cos(phi), 0 * phi], -1)
+        p_theta = (phase.turning * south).sum(axis=2)
+        p_phi = (phase.turning * east).sum(axis=2) * sine[..., 0]
+        return np.stack([theta, phi, p_theta, p_phi]).ravel()
+
+    def mapped(x):
+        start = phase_of(x)
+        response = sampler.fields(start.coord, start.spin)
+        return canonical(sampler.follow(state, start, response, np.array([8.0]))[0])
+
+    x = np.array([1.1, 1.8, 0.4, -0.9, 0.03, -0.02, 0.01, 0.04])
+    np.testing.assert_allclose(canonical(phase_of(x)), x, rtol=1e-12)
+    scale = np.array([1e-4] * 4 + [1e-5] * 4)
+
+    def central(d):
+        return mapped(x + d) - mapped(x - d)
+
+    jacobian = np.stack(
+        [(8 * central(d) - central(2 * d)) / (12 * d.max()) for d in np.diag(scale)]
+    )
+    assert abs(np.linalg.det(jacobian) - 1) < 1e-9
+    assert np.abs(jacobian - np.eye(8)).max() > 0.1
+
+
+def test_energy_error_is_of_second_order(moving):
+    sampler, state, start, response = moving
+    errors = []
+    for halvings in (0, 1, 2):
+        sampler.leaps = 8 * 2**halvings
+        pace = np.full(3, 1.0 / 2**halvings)
+        end, after, _ = sampler.follow(state, start, response, pace)
+        change = sampler.energy(state, end, after)
+        errors.append(np.abs(change - sampler.energy(state, start, response)).max())
+    np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 4.0, rtol=0.1)
+
+
+def test_lost_trajectories_are_rejected():
+    """What flies apart, or is no number, is not followed, and changes nothing."""
+
+    def fields(coord, spin, time=0.0):
+        force = np.zeros_like(coord)
+        force[1] = 1e6
+        energy = np.zeros(len(coord))
+        energy[2] = np.nan if spin[2, 0, 2] < 1 else 0.0
+        return Response(energy, force, np.zeros_like(spin))
+
+    state = spins([[[0.0, 0.0, 1.0]]] * 3)
+    sampler = HybridMonteCarlo(fields, LADDER, exchange=False)
+    outcome = sampler.advance(state)
+    assert outcome.acceptance.tolist() == [1.0, 0.0, 0.0]
+    assert (state.spin[1:] == [0, 0, 1]).all()
+    assert not state.coord[1:].any()
+    assert (state.spin[0] != [0, 0, 1]).any()
+
+
+# --- Distributions --------------------------------------------------------------------
+
+
+def test_spins_in_a_field():
+    """L(x), its heat capacity and its susceptibility, at all temperatures."""
+    field = 250.0
+    state = spins(np.tile([0.0, 0.0, 1.2], (3, 40, 1)))
+    sampler = HybridMonteCarlo(in_field([0, 0, field]), LADDER, lattice=False, leaps=3)
+    equilibrated(sampler, state)
+    values, _ = sampled(
+        sampler,
+        state,
+        lambda s, r: np.stack([s.spin[..., 2].mean(axis=1) / 1.2, r.energy]),
+        1500,
+    )
+    x = 1.2 * units.MU_B * field / (units.K_B * LADDER)
+    langevin = 1 / np.tanh(x) - 1 / x
+    slope = 1 / x**2 - 1 / np.sinh(x) ** 2
+    agrees(values[:, 0], langevin)
+    energy = values[:, 1]
+    agrees(energy, -40 * x * langevin * units.K_B * LADDER)
+    apart = (energy - energy.mean(axis=0)) ** 2 / (units.K_B * LADDER) ** 2
+    agrees(apart, 40 * x**2 * slope)  # C/k_B
+    assert 0.5 < slope[0] * 3 < 0.9  # far from both limits
+
+
+@pytest.mark.parametrize("exchanged", [True, False], ids=["exchange", "alone"])
+def test_two_coupled_spins(exchanged):
+    """<cos> is L(J S^2/kT), with and without exchange of replicas."""
+    coupling = 0.02
+    state = spins([[[0.0, 0.0, 1.3], [0.0, 1.3, 0.0]]] * 3)
+    fields = exchange(coupling * (np.ones((2, 2)) - np.eye(2)))
+    sampler = HybridMonteCarlo(
+        fields, LADDER, lattice=False, leaps=5, exchange=exchanged
+    )
+    equilibrated(sampler, state)
+    cosine, outcomes = sampled(
+        sampler,
+        state,
+        lambda s, r: (s.spin[:, 0] * s.spin[:, 1]).sum(axis=1) / 1.3**2,
+        3000,
+    )
+    x = coupling * 1.3**2 / (units.K_B * LADDER)
+    agrees(cosine, 1 / np.tanh(x) - 1 / x)
+    tried = np.isfinite([o.exchange for o in outcomes])
+    assert tried.mean() == (0.5 if exchanged else 0.0)
+    acceptance = np.mean([o.acceptance for o in outcomes], axis=0)
+    assert (acceptance > 0.5).all()
+
+
+def test_atoms_in_wells():
+    """3/2 k_B of potential heat capacity per atom, and so 3 k_B in all."""
+    state = State(
+        coord=np.zeros((3, 10, 3)),
+        spin=np.zeros((3, 10, 3)),
+        mass=np.linspace(10.0, 60.0, 10),
+        atype=np.zeros(10, int),
+    )
+    sampler = equilibrated(HybridMonteCarlo(wells(2.0), LADDER), state)
+    energy, _ = sampled(sampler, state, lambda s, r: r.energy, 1500)
+    thermal = units.K_B * LADDER
+    agrees(energy, 15 * thermal)
+    agrees((energy - energy.mean(axis=0)) ** 2, 15 * thermal**2)
+    curve = Curve.of(as_samples(energy, dof=state.dof))
+    capacity, error = curve.value["heat_capacity"], curve.error["heat_capacity"]
+    assert (np.abs(capacity - 3) < 5 * error).all()
+    assert (error < 0.25).all()
+
+
+def test_langevin_agrees():
+    """Hybrid Monte Carlo of a cluster of spins samples what heat baths do."""
+    cluster = Cluster(anisotropy=0.01)
+    kelvin = np.array([150.0, 300.0])
+    monte = cluster.state(nrep=2)
+    sampler = equilibrated(HybridMonteCarlo(cluster, kelvin, lattice=False), monte)
+    bath = replace(monte)  # atoms stay where both have them
+    integrator = Integrator(
+        cluster, 1.0, lattice=False, spin_bath=Gilbert(kelvin, damping=0.5)
+    )
+    langevin = equilibrated(LangevinSampler(integrator, kelvin, 10), bath, 40)
+    langevin_energy, _ = sampled(langevin, bath, lambda s, r: r.energy, 400)
+    energy, _ = sampled(sampler, monte, lambda s, r: r.energy, 800)
+    found = []
+    for values in (energy, langevin_energy):
+        times = [autocorrelation_time(column) for column in values.T]
+        error = values.std(axis=0) * np.sqrt(np.array(times) / len(values))
+        found.append((values.mean(axis=0), error))
+    (a, da), (b, db) = found
+    assert (np.abs(a - b) < 5 * np.hypot(da, db)).all()
+    spread = 8 * units.K_B * kelvin  # each spin has about k_B of heat capacity
+    assert (np.hypot(da, db) < 0.1 * spread).all()
+
+
+# --- Tuning, seeds, restarts ----------------------------------------------------------
+
+
+def test_timesteps_are_tuned_and_then_stay():
+    cluster = Cluster()
+    state = cluster.state(nrep=3, still=True)
+    sampler = equilibrated(HybridMonteCarlo(cluster, LADDER), state, 150)
+    frozen = sampler.timestep.copy()
+    _, outcomes = sampled(sampler, state, lambda s, r: r.energy, 150)
+    assert (sampler.timestep == frozen).all()
+    acceptance = np.mean([o.acceptance for o in outcomes], axis=0)
+    np.testing.assert_allclose(acceptance, 0.7, atol=0.15)
+
+
+def test_a_move_is_so_many_evaluations():
+    cluster = Cluster()
+    state = cluster.state(nrep=3)
+    sampler = HybridMonteCarlo(cluster, LADDER, leaps=7)
+    equilibrated(sampler, state, 4)
+    assert cluster.calls == sampler.evaluations == 1 + 4 * 7
+
+
+def test_seeds_decide():
+    def end(seed):
+        cluster = Cluster()
+        state = cluster.state(nrep=3)
+        state.seed = seed
+        equilibrated(HybridMonteCarlo(cluster, LADDER), state, 5)
+        return state.spin
+
+    assert np.array_equal(end(1), end(1))
+    assert not np.array_equal(end(1), end(2))
+
+
+@pytest.mark.parametrize("tune", [True, False], ids=["tuning", "frozen"])
+def test_restart_is_exact(tune):
+    cluster = Cluster()
+
+    def begin():
+        state = cluster.state(nrep=3)
+        return equilibrated(HybridMonteCarlo(cluster, LADDER), state, 6), state
+
+    sampler, state = begin()
+    first, again = begin()
+    other = HybridMonteCarlo(cluster, LADDER)
+    other.restore(first.arrays())
+    again = State.from_arrays(again.arrays())
+    for _ in range(6):
+        sampler.advance(state, tune=tune)
+        other.advance(again, tune=tune)
+    assert np.array_equal(state.spin, again.spin)
+    assert np.array_equal(state.coord, again.coord)
+    assert np.array_equal(sampler.timestep, other.timestep)
+    assert sampler.evaluations == other.evaluations
+
+
+MISTAKES = {
+    "zero": ({"temperature": [0.0, 1.0]}, "numbers > 0 in K"),
+    "falling": ({"temperature": [2.0, 1.0]}, "must rise"),
+    "leaps": ({"leaps": 0}, "`leaps` must be at least 1"),
+    "acceptance": ({"acceptance": 1.0}, "between 0 and 1"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes(case):
+    change, message = MISTAKES[case]
+    with pytest.raises(ValueError, match=message):
+        HybridMonteCarlo(free, **({"temperature": [1.0, 2.0]} | change))
+
+
+def test_mistakes_of_states():
+    state = spins([[[0, 0, 1.0]]] * 2, box=[np.eye(3), 2 * np.eye(3)])
+    with pytest.raises(ValueError, match="a replica for each temperature"):
+        HybridMonteCarlo(free, [1.0]).advance(state)
+    with pytest.raises(ValueError, match="different cells"):
+        HybridMonteCarlo(free, [1.0, 2.0]).advance(state)
+
+
+# --- Averages -------------------------------------------------------------------------
+
+
+def autoregressive(memory, shape, seed=0):
+    """x' = memory x + noise, of variance 1; its autocorrelation time is known."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=shape)
+    for k in range(1, len(x)):
+        x[k] = memory * x[k - 1] + np.sqrt(1 - memory**2) * x[k]
+    return x
+
+
+def as_samples(energy, order=None, **options):
+    """Samples of 10 atoms with spin, a temperature for each column of energies."""
+    number, nrep = energy.shape
+    order = np.zeros((number, nrep, 1, 3)) if order is None else order
+    given = {"natoms": 10, "nspins": 10, "dof": 0} | options
+    return Samples(
+        temperature=np.linspace(*LADDER[[0, -1]], nrep) if nrep != 3 else LADDER,
+        energy=energy,
+        order=order,
+        magnetisation=order[:, :, 0],
+        acceptance=np.ones((number, nrep)),
+        exchange=np.full((number, nrep - 1), np.nan),
+        **given,
+    )
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.6, 0.9])
+def test_autocorrelation_time(memory):
+    series = autoregressive(memory, (20000, 8))
+    times = [autocorrelation_time(column) for column in series.T]
+    exact = (1 + memory) / (1 - memory)
+    # the variance of the estimate: Madras and Sokal
+    error = exact * np.sqrt(2 * (2 * 5 + 1) * exact / len(series))
+    np.testing.assert_allclose(times, exact, atol=5 * max(error, 0.02))
+
+
+def test_autocorrelation_time_of_a_constant():
+    assert autocorrelation_time(np.full(50, 7.3)) == 1.0
+
+
+def test_error_of_a_series_that_remembers():
+    """The jackknife's error of a mean is that of the exact autocorrelation time."""
+    memory, number = 0.8, 8000
+    series = autoregressive(memory, (number, 40), seed=3)
+    curve = Curve.of(as_samples(series))
+    exact = np.sqrt((1 + memory) / (1 - memory) / number) / 10
+    # each has BLOCKS - 1 degrees of freedom
+    spread = 1 / np.sqrt(2 * (BLOCKS - 1) * 40)
+    found = np.sqrt((curve.error["energy"] ** 2).mean())
+    assert abs(found / exact - 1) < 5 * spread
+    assert not curve.short.any()
+    assert Curve.of(as_samples(series[:120])).short.mean() > 0.8
+
+
+@pytest.mark.parametrize("vectors", [1, 4])
+def test_binder_cumulant_of_gaussians(vectors):
+    """Without order, 1 - (n + 2)/3n of n components: 4/9 of three."""
+    rng = np.random.default_rng(0)
+    order = rng.normal(size=(40000, 3, vectors, 3)) * [[[0.1]], [[0.2]], [[0.3]]]
+    curve = Curve.of(as_samples(np.zeros((40000, 3)), order))
+    components = 3 * vectors
+    exact = 1 - (components + 2) / (3 * components)
+    error = curve.error["binder"]
+    assert (np.abs(curve.value["binder"] - exact) < 5 * error).all()
+    assert (error < 0.003).all()
+
+
+def test_full_order():
+    order = np.zeros((100, 3, 2, 3))
+    order[:, :, 0] = np.random.default_rng(0).normal(size=(100, 3, 3))
+    order /= np.linalg.norm(order[:, :, :1], axis=3, keepdims=True)
+    curve = Curve.of(as_samples(np.zeros((100, 3)), order))
+    np.testing.assert_allclose(curve.value["binder"], 2 / 3, rtol=1e-12)
+    np.testing.assert_allclose(curve.value["order"], 1, rtol=1e-12)
+    np.testing.assert_allclose(curve.value["susceptibility"], 0, atol=1e-9)
+
+
+def test_susceptibility_in_a_field():
+    """The variance of the order times N/kT is its derivative in the field."""
+    number, nspins = 20000, 10
+    rng = np.random.default_rng(1)
+    order = np.zeros((number, 3, 1, 3))
+    order[..., 0, 2] = 0.5 + 0.01 * rng.normal(size=(number, 3))
+    curve = Curve.of(as_samples(np.zeros((number, 3)), order))
+    exact = nspins * 1e-4 / (units.K_B * LADDER)
+    error = curve.error["susceptibility"]
+    assert (np.abs(curve.value["susceptibility"] - exact) < 5 * error).all()
+    np.testing.assert_allclose(error / exact, np.sqrt(2 / number), rtol=0.6)
+
+
+def ordered(natoms, sharpness, seed, kelvin=None, nsamples=4000):
+    """Samples whose order ends at 300 K, the sharper the larger."""
+    rng = np.random.default_rng(seed)
+    kelvin = np.arange(260.0, 345.0, 10.0) if kelvin is None else kelvin
+    mean = 0.5 - np.tanh(sharpness * (kelvin - 300) / 300) / 2
+    order = rng.normal(size=(nsamples, len(kelvin), 1, 3)) * 0.2
+    order[..., 0, 2] += mean
+    samples = as_samples(np.zeros((nsamples, len(kelvin))), order, natoms=natoms)
+    return Curve.of(replace(samples, temperature=kelvin))
+
+
+def test_crossing():
+    found = transition([ordered(64, 8.0, 2), ordered(16, 3.0, 1)])
+    assert "16 and 64 atoms" in found.source
+    assert abs(found.temperature - 300) < 5 * found.error
+    assert 0.05 < found.error < 2
+
+
+def test_error_of_the_crossing():
+    """What is told as the error is how crossings scatter."""
+    found = [
+        transition([ordered(16, 3.0, 2 * k), ordered(64, 8.0, 2 * k + 1)])
+        for k in range(20)
+    ]
+    scatter = np.std([t.temperature for t in found])
+    told = np.sqrt(np.mean([t.error**2 for t in found]))
+    assert 0.5 < scatter / told < 1.7
+    assert abs(np.mean([t.temperature for t in found]) - 300) < 5 * told / np.sqrt(20)
+
+
+def test_no_crossing():
+    below = np.arange(200.0, 250.0, 10.0)
+    found = transition([ordered(16, 3.0, 1, below), ordered(64, 8.0, 2, below)])
+    assert np.isnan(found.temperature)
+
+
+def test_peak():
+    """Of one size, the top of the susceptibility."""
+    number, kelvin = 4000, np.arange(260.0, 345.0, 10.0)
+    rng = np.random.default_rng(0)
+    width = 0.05 * np.exp(-(((kelvin - 297) / 40) ** 2) / 2)
+    order = np.zeros((number, len(kelvin), 1, 3))
+    order[..., 0, 2] = 0.5 + width * rng.normal(size=(number, len(kelvin)))
+    samples = as_samples(np.zeros((number, len(kelvin))), order)
+    found = transition([Curve.of(replace(samples, temperature=kelvin))])
+    assert "peak of the susceptibility of 10 atoms" in found.source
+    assert abs(found.temperature - 297) < 5 * found.error + 3  # 1/kT shifts it
+    assert 0 < found.error < 5
