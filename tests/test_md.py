@@ -1103,4 +1103,4 @@ def test_options_of_pictures(run, given, capsys):
     with open("d.fr.out", "a") as file:
         file.write("1 2 3 1 2 3\n")
     run("plot", "md.log", "d.fr.out", status=1)
-    assert "'md.log' is a log of dynamics, others are detail files" in said(capsys)
+    assert "'d.fr.out' is a detail file, 'md.log' a log of dynamics" in said(capsys)
