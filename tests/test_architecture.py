@@ -152,7 +152,7 @@ NEEDS_TENSORFLOW = {"batches", "network", "tabulate"}  # parts of utils
 QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main", "deepspin.verbs"] + [
     module
     for module in MODULES
-    if module.startswith(("deepspin.entrypoints", "deepspin.survey", "deepspin.utils"))
+    if module.split(".")[1:2] in (["entrypoints"], ["pictures"], ["survey"], ["utils"])
     and module.split(".")[-1] not in NEEDS_TENSORFLOW
 ]
 
@@ -167,9 +167,10 @@ def python(code, cwd):
     "code",
     [
         "import deepspin; dir(deepspin)",
+        "import deepspin.dynamics as d; [getattr(d, name) for name in d.__all__]",
         f"import {', '.join(QUICK_MODULES)}",
     ],
-    ids=["package", "modules"],
+    ids=["package", "dynamics", "modules"],
 )
 def test_import_without_tensorflow(tmp_path, code):
     done = python(f"import sys; {code}; print({LOADED})", tmp_path)

@@ -1,2 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How atoms and spins move: spin-lattice dynamics of replicas of one system."""
+"""How atoms and spins move: spin-lattice dynamics of replicas of one system.
+
+What a program of one's own is made of; none of it imports TensorFlow, a model does.
+`deepspin.dynamics.relax` has relaxations, `deepspin.dynamics.observables` what is
+measured, `deepspin.dynamics.units` the units.
+"""
+
+from deepspin.dynamics.fields import Fields, ModelFields, Response, Zeeman
+from deepspin.dynamics.integrators import (
+    DynamicsError,
+    Gilbert,
+    Integrator,
+    Langevin,
+)
+from deepspin.dynamics.manifold import Freedom
+from deepspin.dynamics.state import State, thermal_velocity
+from deepspin.dynamics.structures import Structure, load_structure, save_structure
+from deepspin.dynamics.tspin import InertialIntegrator, thermal_spin_velocity
+
+__all__ = [
+    "DynamicsError",
+    "Fields",
+    "Freedom",
+    "Gilbert",
+    "InertialIntegrator",
+    "Integrator",
+    "Langevin",
+    "ModelFields",
+    "Response",
+    "State",
+    "Structure",
+    "Zeeman",
+    "load_structure",
+    "save_structure",
+    "thermal_spin_velocity",
+    "thermal_velocity",
+]
