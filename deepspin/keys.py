@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MU_B = 5.7883818060e-5
-"""Bohr magneton in eV/T (CODATA 2018): the energy of 1 μ_B in 1 T."""
+"""Bohr magneton in eV/T, from CODATA 2018. 1 μ_B gains as much in 1 T."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def visit_math_block(writer, node: nodes.math_block) -> None:
 def mend_docstring(app: Sphinx, what: str, name: str, obj, options, lines) -> None:
     """Number references as a list, and keep napoleon from reading types in prose."""
     lines[:] = [re.sub(r"^\.\. \[(\d+)\] ", r"\1. ", line) for line in lines]
+    lines[:] = [re.sub(r"\[(\d+)\]_", r"[\1]", line) for line in lines]
     if what == "property":  # "Length: of what" is a sentence, no type
         lines[0] = lines[0].replace(": ", " – ")
 

@@ -221,6 +221,14 @@ def test_every_public_name_is_in_the_reference():
     assert documented == set(deepspin.__all__) - {"__version__"}
 
 
+def test_names_for_dynamics_are_in_the_reference():
+    from deepspin import dynamics
+
+    text = "".join((DOC / name).read_text("utf-8") for name in ("api.md", "relax.md"))
+    dotted = r"^\.\. auto\w+:: deepspin\.dynamics\.(?:\w+\.)?(\w+)$"
+    assert set(dynamics.__all__) <= set(re.findall(dotted, text, re.MULTILINE))
+
+
 def test_conventions_are_those_of_the_code():
     """The table of arrays has the names, shapes and units of `deepspin.keys`."""
     from deepspin import keys
