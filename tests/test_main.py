@@ -17,7 +17,7 @@ from deepspin.verbs import build_parser
 
 VERBS = (
     *("init", "check-data", "neighbor-stat", "convert-data", "train", "plot", "test"),
-    *("model-devi", "relax", "md", "freeze", "compress", "show"),
+    *("model-devi", "relax", "md", "thermo", "freeze", "compress", "show"),
     *("convert-from", "convert-to", "doc-train-input"),
 )
 ANCHORS = [

@@ -13,6 +13,7 @@ from deepspin.pictures.curves import draw_curves
 from deepspin.pictures.deviations import draw_deviations
 from deepspin.pictures.motion import draw_dynamics, draw_relaxation
 from deepspin.pictures.tables import Table, read_table
+from deepspin.pictures.temperatures import draw_temperatures
 from deepspin.utils.files import DataError
 from deepspin.utils.lines import short_names, shortened
 from deepspin.utils.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
@@ -24,11 +25,13 @@ log = logging.getLogger(__name__)
 DRAW = {
     "dynamics": draw_dynamics,
     "relaxation": draw_relaxation,
+    "temperatures": draw_temperatures,
     "deviations": draw_deviations,
 }
 CALLED = {
     "dynamics": "log of dynamics",
     "relaxation": "log of a relaxation",
+    "temperatures": "table of temperatures",
     "deviations": "file of deviations",
 }
 
@@ -47,8 +50,9 @@ def plot(
     ----------
     files : sequence of str
         Learning curves (``lcurve.out``, of deepspin or DeePMD-kit), logs of ``dp-spin
-        md`` or ``relax``, deviations of models (of ``model-devi``, DeePMD-kit's too, or
-        LAMMPS), or detail files of ``dp-spin test``; all of one kind.
+        md`` or ``relax``, tables of ``thermo``, deviations of models (of
+        ``model-devi``, DeePMD-kit's too, or LAMMPS), or detail files of ``dp-spin
+        test``; all of one kind.
     output : str, optional
         Picture; by default beside the first file, with its name and ``.png``.
     labels : sequence of str, optional

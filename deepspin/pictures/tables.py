@@ -24,6 +24,8 @@ HEADS = {
     "dynamics": ["step", "replica", "time"],
     "relaxation": ["step", "replica", "energy"],
 }
+# and tables of temperatures, whose values are separated by commas
+TEMPERATURES = "natoms,temperature (K),"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Table:
     path : Path
         The file.
     kind : str
-        "learning curve", "dynamics", "relaxation", "deviations", or the quantity of a
-        detail file (see `plots.QUANTITIES`).
+        "learning curve", "dynamics", "relaxation", "temperatures", "deviations", or the
+        quantity of a detail file (see `plots.QUANTITIES`).
     columns : list of str
         Their names.
     values : np.ndarray
@@ -86,7 +88,11 @@ def read_table(path: Path) -> Table:
         log.warning("'%s': the last line is not complete; left out", path)
     if not text.strip():
         raise DataError(f"'{path}' is empty.")
-    kind, columns = _columns(path, text)
+    if text.startswith(TEMPERATURES):
+        kind, (head, _, rows) = "temperatures", text.partition("\n")
+        columns, text = head.split(","), rows.replace(",", " ")
+    else:
+        kind, columns = _columns(path, text)
     if kind == "deviations":
         return _deviations(path, text)
     values = _numbers(path, text)
@@ -128,8 +134,9 @@ def _columns(path: Path, text: str) -> tuple[str, list[str]]:
     raise DataError(
         f"'{path}' is no result file: a learning curve (its first line begins with "
         "'# step rmse'), a log of dp-spin md ('# step replica time') or relax ('# step "
-        "replica energy'), a file of model-devi ('# step max_devi_v'), or a detail "
-        "file of test -d ('# system: data_fx ...')."
+        "replica energy'), a table of thermo ('natoms,temperature'), a file of "
+        "model-devi ('# step max_devi_v'), or a detail file of test -d ('# system: "
+        "data_fx ...')."
     )
 
 

@@ -8,7 +8,7 @@ import argparse
 from deepspin import __version__
 from deepspin.verbs.common import add_force as _add_force
 from deepspin.verbs.common import add_verb as _add
-from deepspin.verbs.use import add_md, add_model_devi, add_relax
+from deepspin.verbs.use import add_md, add_model_devi, add_relax, add_thermo
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_model_devi,
         add_relax,
         add_md,
+        add_thermo,
         _add_freeze,
         _add_compress,
         _add_show,
@@ -198,15 +199,15 @@ def _add_plot(verbs, common) -> None:
         common,
         "plot",
         "deepspin.entrypoints.plot:plot",
-        "Draw learning curves (lcurve.out), logs of md and relax, deviations of "
-        "models, or detail files of test.",
+        "Draw learning curves (lcurve.out), logs of md and relax, tables of thermo, "
+        "deviations of models, or detail files of test.",
     )
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
         help="one file, or several of a kind to compare runs: learning curves, logs of "
-        "md or relax, files of model-devi, detail files of test",
+        "md or relax, tables of thermo, files of model-devi, detail files of test",
     )
     parser.add_argument(
         "-o",

@@ -231,10 +231,48 @@ def add_md(verbs, common) -> None:
         help="what evaluates the model: this process, or LAMMPS, in as many as mpirun "
         "starts (default: tensorflow)",
     )
+    _add_doc(parser, "md")
+
+
+def add_thermo(verbs, common) -> None:
+    """``dp-spin thermo``."""
+    parser = add_verb(
+        verbs,
+        common,
+        "thermo",
+        "deepspin.entrypoints.thermo:thermo",
+        "Sample a ladder of temperatures: order, heat capacity, critical temperature.",
+    )
+    parser.add_argument(
+        "input", nargs="?", metavar="INPUT", help="input file, JSON or YAML"
+    )
+    parser.add_argument(
+        "-r",
+        "--restart",
+        metavar="SAMPLES",
+        help="go on from this file of samples, as if nothing had happened",
+    )
+    parser.add_argument(
+        "--analyse",
+        metavar="SAMPLES",
+        help="only average the samples of this file, and draw them",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="out.json",
+        help="where to write the input with all defaults filled in (default: out.json)",
+    )
+    _add_doc(parser, "thermo")
+
+
+def _add_doc(parser, name: str) -> None:
+    """Declare the option that prints the documentation of an input."""
     parser.add_argument(
         "--doc",
         action=_PrintInput,
         nargs=0,
+        const=name,
         dest=argparse.SUPPRESS,
         default=argparse.SUPPRESS,
         help="print the documentation of the input file, as rst, and exit",
@@ -242,10 +280,13 @@ def add_md(verbs, common) -> None:
 
 
 class _PrintInput(argparse.Action):
-    """Print what the input of ``dp-spin md`` may hold."""
+    """Print what the input of ``dp-spin md`` or ``dp-spin thermo`` may hold."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        from deepspin.dynamics.options import gen_doc
+        if self.const == "md":
+            from deepspin.dynamics.options import gen_doc
+        else:
+            from deepspin.dynamics.thermo_options import gen_doc
 
         sys.stdout.write(gen_doc() + "\n")
         parser.exit()

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What samples tell: averages in a table and a picture, the temperature of order."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from deepspin.dynamics.averages import QUANTITIES, Curve, Transition, transition
+from deepspin.dynamics.thermo_data import load
+from deepspin.pictures.tables import read_table
+from deepspin.pictures.temperatures import draw_temperatures
+from deepspin.utils.outputs import replacing
+from deepspin.utils.plots import save
+from deepspin.utils.refused import InputError
+
+log = logging.getLogger(__name__)
+
+# columns of a table that are no quantities with errors
+_FIRST = ("natoms", "temperature (K)")
+_LAST = ("autocorrelation time (samples)", "acceptance", "exchange", "nsamples")
+
+
+def analyse(path: str | Path) -> tuple[list[Curve], Transition]:
+    """Average the samples of a file; write table and picture beside it.
+
+    Raises
+    ------
+    InputError, DataError, OSError
+        There are no samples, or files cannot be read or written.
+    """
+    _, runs = load(path)
+    curves = [Curve.of(run.samples()) for run in runs if run.nsamples > 1]
+    if not curves:
+        raise InputError(f"'{path}' has no samples yet. Go on with -r {path}.")
+    order = transition(curves)
+    table, picture = outputs(Path(path))
+    write_table(table, curves)
+    ends = (order.temperature - order.error, order.temperature + order.error)
+    band = ends if np.isfinite(ends).all() else None
+    save(draw_temperatures([read_table(table)], [""], band), picture)
+    for curve in curves:
+        kelvin = curve.samples.temperature[curve.short]
+        if len(kelvin):
+            log.warning(
+                "%d atoms: %d samples are few at %s K, errors are larger than told: "
+                "the autocorrelation time is %.0f samples",
+                curve.samples.natoms,
+                curve.samples.nsamples,
+                ", ".join(f"{k:g}" for k in kelvin),
+                curve.time.max(),
+            )
+    if np.isfinite(order.temperature):
+        log.info(
+            "order ends at %.1f ± %.1f K: %s",
+            order.temperature,
+            order.error,
+            order.source,
+        )
+    else:
+        log.info("no temperature of order: the samples do not show %s", order.source)
+    log.info("averages are in %s and %s", table, picture)
+    return curves, order
+
+
+def outputs(path: Path) -> tuple[Path, Path]:
+    """Table and picture that belong to a file of samples."""
+    return path.with_suffix(".csv"), path.with_suffix(".png")
+
+
+def columns() -> list[str]:
+    """Names of the columns of a table, with units."""
+    names = []
+    for name, unit in QUANTITIES.items():
+        text = name.replace("_", " ")
+        mark = f" ({unit})" if unit else ""
+        names += [f"{text}{mark}", f"{text} error{mark}"]
+    return [*_FIRST, *names, *_LAST]
+
+
+def write_table(path: str | Path, curves: list[Curve]) -> None:
+    """Write averages and errors as comma-separated values, a line for each replica."""
+    lines = [",".join(columns())]
+    for curve in curves:
+        samples = curve.samples
+        kelvin = samples.temperature
+        exchange = np.full(len(kelvin), np.nan)
+        tried = np.isfinite(samples.exchange)
+        sums = np.where(tried, samples.exchange, 0.0).sum(axis=0)
+        exchange[:-1] = np.where(
+            tried.any(axis=0), sums / np.maximum(tried.sum(axis=0), 1), np.nan
+        )
+        parts = [np.full(len(kelvin), samples.natoms), kelvin]
+        for name in QUANTITIES:
+            parts += [curve.value[name], curve.error[name]]
+        parts += [curve.time, samples.acceptance.mean(axis=0), exchange]
+        parts += [np.full(len(kelvin), samples.nsamples)]
+        for row in zip(*parts, strict=True):
+            lines.append(",".join(f"{value:.10g}" for value in row))
+    with replacing(path) as partial:
+        partial.write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dp-spin thermo``: temperature curves as an input file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deepspin.dynamics.thermo_options import normalize
+from deepspin.env import start_tensorflow
+from deepspin.utils.inputs import load_input
+from deepspin.utils.model_files import resolve_checkpoint
+from deepspin.utils.refused import InputError
+
+
+def thermo(
+    *,
+    input: str | None = None,
+    restart: str | None = None,
+    analyse: str | None = None,
+    output: str = "out.json",
+) -> None:
+    """Check the input, then import TensorFlow and run; see `deepspin.dynamics.thermo`.
+
+    With `analyse`, average the samples of that file only.
+    """
+    if (input is None) == (analyse is None) or (analyse and restart):
+        raise InputError("Give either an input file, or samples with --analyse FILE.")
+    if analyse is not None:
+        from deepspin.dynamics import thermo_results
+
+        thermo_results.analyse(analyse)
+        return
+    options = normalize(load_input(input))
+    resolve_checkpoint(options["model"])
+    _exists(options["structure"]["file"].partition("#")[0], "structure")
+    if restart is not None:
+        _exists(restart, "restart file")
+    start_tensorflow()
+    from deepspin.dynamics.thermo import run
+
+    run(options, restart=restart, output=output)
+
+
+def _exists(name: str, kind: str) -> None:
+    if not Path(name).exists():
+        raise FileNotFoundError(f"No {kind}: '{name}' does not exist.")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Temperature curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepspin.pictures.tables import Table
+from deepspin.utils.lines import draw_legend, line_style, shortened
+from deepspin.utils.plots import GREY, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# panels: column and its error, title, unit
+PANELS = (
+    ("order", "order error", "order parameter", ""),
+    (
+        "susceptibility (1/eV)",
+        "susceptibility error (1/eV)",
+        "susceptibility of the order",
+        "1/eV",
+    ),
+    ("binder", "binder error", "Binder cumulant", ""),
+    (
+        "heat capacity (k_B/atom)",
+        "heat capacity error (k_B/atom)",
+        "heat capacity",
+        r"$k_\mathrm{B}$ per atom",
+    ),
+    (
+        "energy (eV/atom)",
+        "energy error (eV/atom)",
+        "potential energy, from its first value",
+        "eV/atom",
+    ),
+    (
+        "magnetisation (mu_B)",
+        "magnetisation error (mu_B)",
+        "magnetisation",
+        r"$\mu_\mathrm{B}$ per spin",
+    ),
+)
+
+
+def draw_temperatures(
+    tables: Sequence[Table],
+    names: Sequence[str],
+    band: tuple[float, float] | None = None,
+) -> Figure:
+    """Draw tables of ``dp-spin thermo``, each size of each file as a line.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+        One for each file.
+    names : sequence of str
+        Names of the files.
+    band : (float, float), optional
+        Where order ends, from and to, in K.
+
+    Returns
+    -------
+    Figure
+        The picture.
+    """
+    lines = []
+    for table, name in zip(tables, names, strict=True):
+        columns = dict(zip(table.columns, table.values.T, strict=True))
+        for natoms in np.unique(columns["natoms"]):
+            rows = columns["natoms"] == natoms
+            words = [shortened(name)] if len(tables) > 1 else []
+            text = ", ".join([*words, f"{natoms:.0f} atoms"])
+            lines.append((text, {k: v[rows] for k, v in columns.items()}))
+    figure, axes = new_figure(3, 2, size=(4.2, 2.5))
+    draw_legend(figure, [(text, line_style(k)) for k, (text, _) in enumerate(lines)])
+    for axis, (column, error, title, unit) in zip(axes, PANELS, strict=True):
+        for number, (_, line) in enumerate(lines):
+            first = line[column][0] if column.startswith("energy") else 0.0
+            axis.errorbar(
+                line["temperature (K)"],
+                line[column] - first,
+                yerr=line[error],
+                marker="o",
+                markersize=3.5,
+                capsize=2,
+                **line_style(number) | {"linewidth": 1.2},
+            )
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.set(xlabel="temperature (K)", ylabel=unit)
+        if band is not None:
+            axis.axvspan(*band, color=GREY, alpha=0.25, linewidth=0, zorder=1)
+    return figure
