@@ -1075,8 +1075,9 @@ MISTAKES = {
         "Draw a file that is no learning curve.",
         "'notes' is no result file: a learning curve (its first line begins with "
         "'# step rmse'), a log of dp-spin md ('# step replica time') or relax ('# step "
-        "replica energy'), a file of model-devi ('# step max_devi_v'), or a detail "
-        "file of test -d ('# system: data_fx ...').",
+        "replica energy'), a table of thermo ('natoms,temperature'), a file of "
+        "model-devi ('# step max_devi_v'), or a detail file of test -d ('# system: "
+        "data_fx ...').",
         text("notes", "to do\n"),
         how="plot notes",
     ),
