@@ -465,7 +465,12 @@ def _check_together(data: dict) -> None:
         ("ensemble/spin_temperature", data["ensemble"].get("spin_temperature")),
     ):
         if isinstance(values, list) and len(values) not in (1, nrep):
-            raise bad(name, values, f"one number, or one for each of {nrep} replicas")
+            raise bad(
+                name,
+                values,
+                f"one number, or one for each of {nrep} replicas",
+                "The longest list of `seed` and `temperature` says how many there are",
+            )
     if data["field_frequency"] and data["field"] is None:
         raise InputError("`field_frequency` needs a `field` that alternates. Give one.")
     names = [data["output"][k] for k in ("log", "trajectory", "restart")]

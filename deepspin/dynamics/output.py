@@ -280,9 +280,9 @@ class Checkpoint:
             about = json.loads(str(arrays.pop("about")))
             version = about["format"]
         except Exception as error:  # zipfile raises what it likes on damaged files
-            text = " ".join(str(error).split()).rstrip(".")
             raise ValueError(
-                f"'{path}' is damaged, or no restart file of dp-spin md ({text})."
+                f"'{path}' is damaged, or no restart file of dp-spin md. Go on from "
+                "another one, or begin anew."
             ) from error
         if version > FORMAT:
             raise ValueError(

@@ -200,7 +200,7 @@ def _of_atoms(atoms: Atoms, type_map: Sequence[str], path: str) -> Structure:
     if unknown or not symbols:
         raise DataError(
             f"'{path}' has atoms of {', '.join(unknown) or 'no element'}; the model "
-            f"knows {', '.join(type_map)}."
+            f"knows {', '.join(type_map)}. Take a model that knows all of them."
         )
     periodic = bool(atoms.pbc.any())
     fixed = np.zeros(len(atoms), dtype=bool)
