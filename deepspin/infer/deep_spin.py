@@ -198,6 +198,26 @@ class DeepSpin:
             )
         return {name: _join([part[name] for part in parts]) for name in parts[0]}
 
+    def check(
+        self,
+        coords: np.ndarray,
+        cells: np.ndarray | None,
+        atom_types: Sequence[int] | Sequence[str],
+        spins: np.ndarray,
+        *,
+        pbc: bool | Sequence[bool] | None = None,
+        fparam: np.ndarray | None = None,
+    ) -> None:
+        """Look at frames as `eval` does before it evaluates them, and no more.
+
+        Takes what `eval` does, raises and warns as that does for frames of no use, and
+        sets `dropped`.
+        """
+        frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
+        spin = self._begin(frames)
+        for frame in range(frames.nf):
+            self._neighbors(frames, spin, frame)
+
     def descriptor(
         self,
         coords: np.ndarray,
@@ -370,9 +390,7 @@ class DeepSpin:
         """
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}")
-        scheme, self.dropped = self.model.spin.scheme, 0
-        self._check_spins(frames)
-        spin = np.where(scheme.is_magnetic(frames.atype)[:, None], frames.spin, 0.0)
+        spin, scheme = self._begin(frames), self.model.spin.scheme
         natoms = np.bincount(frames.atype, minlength=scheme.ntypes)
         natoms = tuple(map(int, natoms))
         room = MEMORY / _bytes_per_slot(self.model, second=second, plain=plain)
@@ -389,6 +407,13 @@ class DeepSpin:
                 None if frames.fparam is None else frames.fparam[index],
             )
             yield tf.nest.map_structure(tf.constant, inputs), slots
+
+    def _begin(self, frames: Frames) -> np.ndarray:
+        """Spins that count, (nf, nloc, 3), checked."""
+        self.dropped = 0
+        self._check_spins(frames)
+        magnetic = self.model.spin.scheme.is_magnetic(frames.atype)
+        return np.where(magnetic[:, None], frames.spin, 0.0)
 
     def _grouped(
         self,
