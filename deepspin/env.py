@@ -147,7 +147,7 @@ def start_tensorflow() -> None:
     keep_compiled_programs()
     intra, inter = thread_counts()
     kernels_wanted(), instruction_set()  # a mistake in them is to be known now
-    with _held_back_stderr():
+    with held_back(2):
         import tensorflow as tf
 
         if intra:
@@ -157,20 +157,36 @@ def start_tensorflow() -> None:
         tf.zeros([])  # the first operation has something to say too
 
 
+def share_threads(processes: int) -> None:
+    """Give each of several processes one thread, or a single one all cores.
+
+    Of LAMMPS and its plugin, and of TensorFlow, before these are loaded; what the user
+    has chosen stays.
+    """
+    count = "1" if processes > 1 else str(len(os.sched_getaffinity(0)))
+    os.environ.setdefault("OMP_NUM_THREADS", count)
+    os.environ.setdefault("DP_INTRA_OP_PARALLELISM_THREADS", count)
+    os.environ.setdefault("DP_INTER_OP_PARALLELISM_THREADS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
 @contextlib.contextmanager
-def _held_back_stderr() -> Iterator[None]:
-    """Keep what libraries write to stderr, and show it only if the block fails."""
+def held_back(*outputs: int) -> Iterator[None]:
+    """Keep what libraries write to outputs (1, 2), and show it if the block fails."""
+    sys.stdout.flush()
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
-        saved = os.dup(2)
-        os.dup2(kept.fileno(), 2)
+        saved = {number: os.dup(number) for number in outputs}
+        for number in outputs:
+            os.dup2(kept.fileno(), number)
         try:
             yield
         except Exception:
-            os.dup2(saved, 2)
+            os.dup2(saved[2], 2)
             kept.seek(0)
             os.write(2, kept.read())
             raise
         finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            for number, copy in saved.items():
+                os.dup2(copy, number)
+                os.close(copy)

@@ -19,6 +19,7 @@ from deepspin.dynamics.tspin import InertialIntegrator, thermal_spin_velocity
 from deepspin.utils.refused import InputError, bad
 
 if TYPE_CHECKING:
+    from deepspin.dynamics.lammps import Crew
     from deepspin.infer.deep_spin import DeepSpin
 
 log = logging.getLogger(__name__)
@@ -299,10 +300,15 @@ def order_signs(
 
 
 def build_fields(
-    options: dict, potential: DeepSpin, state: State, pbc: np.ndarray
+    options: dict,
+    potential: DeepSpin,
+    state: State,
+    pbc: np.ndarray,
+    crew: Crew | None = None,
 ) -> Fields:
-    """Build the Hamiltonian: the model, in a field perhaps."""
-    fields: Fields = ModelFields(
+    """Build the Hamiltonian: the model, here or in LAMMPS, in a field perhaps."""
+    engine = ModelFields if crew is None else crew.fields
+    fields: Fields = engine(
         potential, state.atype, state.box, pbc=pbc, fparam=options["fparam"]
     )
     if options["field"] is None:

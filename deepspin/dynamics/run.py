@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -47,6 +47,9 @@ from deepspin.utils.refused import InputError
 from deepspin.utils.stopping import StopOnSignal, Stopped
 from deepspin.utils.terminal import PROGRESS, ProgressLine
 
+if TYPE_CHECKING:
+    from deepspin.dynamics.lammps import Crew
+
 log = logging.getLogger(__name__)
 
 # an atom never moves so far (Å) in a step that can be followed
@@ -67,7 +70,11 @@ _FREE = ("output", "steps", "model")
 
 
 def run(
-    options: dict, *, restart: str | None = None, output: str = "out.json"
+    options: dict,
+    *,
+    restart: str | None = None,
+    output: str = "out.json",
+    crew: Crew | None = None,
 ) -> State:
     """Run dynamics as an input says.
 
@@ -79,6 +86,8 @@ def run(
         Restart file to go on from.
     output : str
         Where to write the input with all defaults.
+    crew : Crew, optional
+        Processes whose LAMMPS evaluates the model; else this process does.
 
     Returns
     -------
@@ -89,14 +98,16 @@ def run(
     ------
     InputError, DataError, OSError
         The input, or a file that it names, is of no use.
+    EngineError
+        LAMMPS cannot be used.
     DynamicsError
         Atoms or spins cannot be followed any more.
     Stopped
         A signal stopped it.
     """
     potential = DeepSpin(options["model"])
-    start = _begin(options, potential, restart)
-    fields = build_fields(options, potential, start.state, start.structure.pbc)
+    start = _begin(options, potential, restart, crew)
+    fields = build_fields(options, potential, start.state, start.structure.pbc, crew)
     integrator = build_integrator(options, fields, start.state, potential)
     integrator.evaluations = start.evaluations
     guard = Guard(options, integrator, potential)
@@ -113,7 +124,9 @@ def run(
     return start.state
 
 
-def _begin(options: dict, potential: DeepSpin, restart: str | None) -> Checkpoint:
+def _begin(
+    options: dict, potential: DeepSpin, restart: str | None, crew: Crew | None
+) -> Checkpoint:
     """Where the run starts; a seed that is drawn is put into `options`."""
     if restart is None:
         if options["seed"] is None:
@@ -125,10 +138,10 @@ def _begin(options: dict, potential: DeepSpin, restart: str | None) -> Checkpoin
             structure=structure,
             signs=order_signs(options, structure, magnetic),
             evaluations=0,
-            made_by=_describe(options, potential),
+            made_by=_describe(options, potential, crew),
         )
     start = Checkpoint.load(restart)
-    before, now = start.made_by, _describe(options, potential)
+    before, now = start.made_by, _describe(options, potential, crew)
     if options["seed"] is None:
         options["seed"] = before["options"]["seed"]
     _check_restart(options, start, potential)
@@ -157,7 +170,7 @@ def _check_restart(options: dict, start: Checkpoint, potential: DeepSpin) -> Non
         )
 
 
-def _describe(options: dict, potential: DeepSpin) -> dict:
+def _describe(options: dict, potential: DeepSpin, crew: Crew | None) -> dict:
     """What decides about the run's numbers."""
     digest = hashlib.blake2b(digest_size=16)
     for weight in potential.model.get_weights():
@@ -169,12 +182,14 @@ def _describe(options: dict, potential: DeepSpin) -> dict:
         "kernels": potential.model.native,
         "weights": digest.hexdigest(),
         "options": options,
+        **({"engine": f"LAMMPS on {crew.size}"} if crew else {}),
     }
 
 
 def _warn_of_differences(before: dict, now: dict, restart: str) -> None:
     """Say what keeps a restarted run from equalling an uninterrupted one."""
-    parts = [k for k in now if k != "options" and before.get(k) != now[k]]
+    names = [name for name in {**before, **now} if name != "options"]
+    parts = [name for name in names if before.get(name) != now.get(name)]
     changed = [
         name
         for name, value in now["options"].items()

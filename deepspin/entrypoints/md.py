@@ -4,15 +4,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deepspin.dynamics.options import normalize
 from deepspin.env import start_tensorflow
 from deepspin.utils.inputs import load_input
 from deepspin.utils.model_files import resolve_checkpoint
 
+if TYPE_CHECKING:
+    from deepspin.dynamics.lammps import Crew
 
-def md(*, input: str, restart: str | None = None, output: str = "out.json") -> None:
-    """Check the input, then import TensorFlow and run; see `deepspin.dynamics.run`."""
+
+def md(
+    *,
+    input: str,
+    restart: str | None = None,
+    output: str = "out.json",
+    engine: str = "tensorflow",
+) -> None:
+    """Run dynamics, see `deepspin.dynamics.run`; with LAMMPS, in several processes."""
+    if engine == "tensorflow":
+        _run(input, restart, output)
+        return
+    from deepspin.dynamics.lammps import Crew
+
+    with Crew() as crew:
+        if crew.first:
+            _run(input, restart, output, crew)
+        else:
+            crew.serve()
+
+
+def _run(
+    input: str, restart: str | None, output: str, crew: Crew | None = None
+) -> None:
+    """Check the input, then import TensorFlow and run."""
     options = normalize(load_input(input))  # a typo answers before TensorFlow loads
     resolve_checkpoint(options["model"])  # so does a wrong file
     name = restart or options["structure"]["file"].partition("#")[0]
@@ -22,4 +48,4 @@ def md(*, input: str, restart: str | None = None, output: str = "out.json") -> N
     start_tensorflow()
     from deepspin.dynamics.run import run
 
-    run(options, restart=restart, output=output)
+    run(options, restart=restart, output=output, crew=crew)
