@@ -88,6 +88,14 @@ def small_dynamics(path: Path) -> None:
     path.write_text(json.dumps(options), encoding="utf-8")
 
 
+def small_ladder(path: Path) -> None:
+    """Make an input of ``dp-spin thermo`` one of a few moves of a small cell."""
+    options = json.loads(path.read_text(encoding="utf-8"))
+    options |= {"sizes": [[1, 1, 1]], "equilibration": 3, "samples": 6}
+    options["temperature"] = options["temperature"][:3]
+    path.write_text(json.dumps(options), encoding="utf-8")
+
+
 def small_data(source: Path, target: Path) -> None:
     """Copy the example's data, a few frames of the smaller cell for each system.
 
@@ -112,6 +120,9 @@ def trained(tmp_path_factory):
     shutil.copytree(nio / "md", ours / "md")
     for path in (ours / "md").glob("*.json"):
         small_dynamics(path)
+    shutil.copytree(nio / "thermo", ours / "thermo")
+    for path in (ours / "thermo").glob("*.json"):
+        small_ladder(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_dp_spin(TRAINING)

@@ -386,6 +386,15 @@ def test_inputs_of_the_example(name):
     assert options["output"]["data"] == f"{name}.h5"
 
 
+def test_the_page_shows_the_example():
+    page = (EXAMPLE.parents[2] / "doc" / "thermo.md").read_text("utf-8")
+    shown = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
+    given = json.loads((EXAMPLE / "model.json").read_text("utf-8"))
+    same = normalize(given) | {"seed": None}
+    same["output"]["save_freq"] = 100
+    assert normalize(shown) == same
+
+
 def test_example_runs(exact, tmp_path, monkeypatch, capsys):
     exact, _ = exact
     monkeypatch.chdir(tmp_path)

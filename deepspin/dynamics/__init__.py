@@ -14,6 +14,7 @@ from deepspin.dynamics.integrators import (
     Langevin,
 )
 from deepspin.dynamics.manifold import Freedom
+from deepspin.dynamics.sampling import HybridMonteCarlo, LangevinSampler
 from deepspin.dynamics.state import State, thermal_velocity
 from deepspin.dynamics.structures import Structure, load_structure, save_structure
 from deepspin.dynamics.tspin import InertialIntegrator, thermal_spin_velocity
@@ -23,9 +24,11 @@ __all__ = [
     "Fields",
     "Freedom",
     "Gilbert",
+    "HybridMonteCarlo",
     "InertialIntegrator",
     "Integrator",
     "Langevin",
+    "LangevinSampler",
     "ModelFields",
     "Response",
     "State",
