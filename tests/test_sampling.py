@@ -407,6 +407,19 @@ def test_error_of_a_series_that_remembers():
     assert Curve.of(as_samples(series[:120])).short.mean() > 0.8
 
 
+def test_drifts_are_seen():
+    """Of energy and of order, and only where there are some."""
+    series = autoregressive(0.8, (4000, 60), seed=5)
+    assert not Curve.of(as_samples(series)).drifting.any()
+    order = autoregressive(0.5, (4000, 3, 1, 3), seed=6)
+    slope = np.linspace(-0.5, 0.5, 4000)
+    energy = autoregressive(0.8, (4000, 3), seed=7)
+    energy[:, 0] += 2 * slope
+    order[:, 1] *= (1 + slope)[:, None, None]
+    assert Curve.of(as_samples(energy, order)).drifting.tolist() == [True, True, False]
+    assert not Curve.of(as_samples(energy[:3], order[:3])).drifting.any()
+
+
 @pytest.mark.parametrize("vectors", [1, 4])
 def test_binder_cumulant_of_gaussians(vectors):
     """Without order, 1 - (n + 2)/3n of n components: 4/9 of three."""

@@ -13,9 +13,13 @@ from deepspin.dynamics import units
 BLOCKS = 20
 # a sum of autocorrelations ends at so many times its value
 WINDOW = 5.0
+# halves of samples differ if by so many standard errors
+DRIFT = 5.0
 # draws of blocks for the error of a temperature of order, and part of them that must
 # have such a temperature
 DRAWS, FOUND = 400, 0.8
+# places of two moments
+_ENERGY, _ORDER = 0, 3
 # unit of each quantity in a table
 QUANTITIES = {
     "energy": "eV/atom",
@@ -139,6 +143,17 @@ class Curve:
     def short(self) -> np.ndarray:
         """Whether blocks are too short for the errors to be trusted, (nrep,)."""
         return self.samples.nsamples < 3 * BLOCKS * self.time
+
+    @property
+    def drifting(self) -> np.ndarray:
+        """Whether energy or order differ between halves of the samples, (nrep,)."""
+        blocks = self.samples.blocks()
+        halves = np.array_split(blocks, 2)
+        if min(map(len, halves)) < 2:
+            return np.zeros(len(self.time), dtype=bool)
+        apart = np.abs(halves[0].mean(axis=0) - halves[1].mean(axis=0))
+        error = np.sqrt(sum(half.var(axis=0, ddof=1) / len(half) for half in halves))
+        return (apart > DRIFT * error)[:, [_ENERGY, _ORDER]].any(axis=1)
 
 
 def autocorrelation_time(series: np.ndarray) -> float:

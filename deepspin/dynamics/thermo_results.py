@@ -42,16 +42,7 @@ def analyse(path: str | Path) -> tuple[list[Curve], Transition]:
     band = ends if np.isfinite(ends).all() else None
     save(draw_temperatures([read_table(table)], [""], band), picture)
     for curve in curves:
-        kelvin = curve.samples.temperature[curve.short]
-        if len(kelvin):
-            log.warning(
-                "%d atoms: %d samples are few at %s K, errors are larger than told: "
-                "the autocorrelation time is %.0f samples",
-                curve.samples.natoms,
-                curve.samples.nsamples,
-                ", ".join(f"{k:g}" for k in kelvin),
-                curve.time.max(),
-            )
+        _warn(curve)
     if np.isfinite(order.temperature):
         log.info(
             "order ends at %.1f ± %.1f K: %s",
@@ -63,6 +54,21 @@ def analyse(path: str | Path) -> tuple[list[Curve], Transition]:
         log.info("no temperature of order: the samples do not show %s", order.source)
     log.info("averages are in %s and %s", table, picture)
     return curves, order
+
+
+def _warn(curve: Curve) -> None:
+    """Tell of averages that are not to be trusted."""
+    samples = curve.samples
+    for chosen, text in (
+        (
+            curve.short,
+            f"{samples.nsamples} samples are few, errors are larger than told",
+        ),
+        (curve.drifting, "not in equilibrium: energy or order drift; sample longer"),
+    ):
+        kelvin = ", ".join(f"{k:g}" for k in samples.temperature[chosen])
+        if kelvin:
+            log.warning("%d atoms at %s K: %s", samples.natoms, kelvin, text)
 
 
 def outputs(path: Path) -> tuple[Path, Path]:
