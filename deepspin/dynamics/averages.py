@@ -18,6 +18,9 @@ DRIFT = 5.0
 # draws of blocks for the error of a temperature of order, and part of them that must
 # have such a temperature
 DRAWS, FOUND = 400, 0.8
+# a parabola describes points if the square of its misfit, in errors, is at most so many
+# times the degrees of freedom
+MISFIT = 2.0
 # places of two moments
 _ENERGY, _ORDER = 0, 3
 # unit of each quantity in a table
@@ -212,8 +215,7 @@ def transition(curves: list[Curve]) -> Transition:
         source = f"the peak of the susceptibility of {curves[0].samples.natoms} atoms"
     else:
         difference = found[1]["binder"] - found[0]["binder"]
-        error = np.maximum(difference[1:].std(axis=0), 1e-12)
-        places = np.array([_crossing(kelvin, row, error) for row in difference])
+        places = _crossings(kelvin, difference)
         natoms = " and ".join(str(curve.samples.natoms) for curve in curves)
         source = f"the crossing of the Binder cumulants of {natoms} atoms"
     good = np.isfinite(places[1:])
@@ -230,26 +232,40 @@ def _drawn(curve: Curve, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return curve.samples.quantities(np.stack(means))
 
 
-def _crossing(kelvin: np.ndarray, difference: np.ndarray, error: np.ndarray) -> float:
-    """Where a difference falls through 0: of a parabola fitted to four points around.
+def _crossings(kelvin: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Where differences (1 + DRAWS, nrep) fall through 0, NaN where they do not.
 
-    Of several such places, the one with the deepest fall.
+    Of parabolas, fitted to as many temperatures around the place where the first row
+    falls deepest as one describes.
     """
-    best, deepest = np.nan, 0.0
-    for k in np.flatnonzero((difference[:-1] > 0) & (difference[1:] <= 0)):
-        part = slice(max(k - 1, 0), k + 3)
-        near, values = kelvin[part] - kelvin[k], difference[part]
+    error = np.maximum(rows[1:].std(axis=0), 1e-12)
+    first = rows[0]
+    falls = [
+        (first[max(k - 1, 0) : k + 1].sum() - first[k + 1 : k + 3].sum(), k)
+        for k in np.flatnonzero((first[:-1] > 0) & (first[1:] <= 0))
+    ]
+    if not falls:
+        return np.full(len(rows), np.nan)
+    k = max(falls)[1]
+    for half in range(len(kelvin), 1, -1):
+        part = slice(max(k + 1 - half, 0), k + 1 + half)
+        near, weight = kelvin[part] - kelvin[k], 1 / error[part]
         degree = min(2, max(len(near) - 2, 1))
-        roots = np.roots(np.polyfit(near, values, degree, w=1 / error[part]))
-        roots = roots[np.isreal(roots)].real
-        roots = roots[(roots >= near[0]) & (roots <= near[-1])]
-        first = k - part.start + 1
-        fall = values[:first].sum() - values[first:].sum()
-        if len(roots) and fall > deepest:
-            middle = (kelvin[k + 1] - kelvin[k]) / 2
-            root = roots[np.argmin(np.abs(roots - middle))]
-            best, deepest = kelvin[k] + root, fall
-    return best
+        fits = np.polyfit(near, rows[:, part].T, degree, w=weight).T
+        misfit = weight * (np.polyval(fits[0], near) - first[part])
+        if (misfit**2).sum() <= MISFIT * (len(near) - degree - 1):
+            break
+    return np.array([kelvin[k] + _falling_root(fit, near) for fit in fits])
+
+
+def _falling_root(fit: np.ndarray, near: np.ndarray) -> float:
+    """Where a polynomial falls through 0 among some places; NaN if nowhere."""
+    roots = np.roots(fit)
+    roots = roots[np.isreal(roots)].real
+    inside = (roots >= near[0]) & (roots <= near[-1])
+    falling = np.polyval(np.polyder(fit), roots) < 0
+    found = roots[inside & falling]
+    return float(found[0]) if len(found) else np.nan
 
 
 def _peak(kelvin: np.ndarray, values: np.ndarray) -> float:
