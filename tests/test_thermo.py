@@ -13,10 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
+from deepspin.dynamics import units
+from deepspin.dynamics.fields import ModelFields
 from deepspin.dynamics.sampling import HybridMonteCarlo, LangevinSampler
-from deepspin.dynamics.structures import Structure, save_structure
+from deepspin.dynamics.structures import Structure, load_structure, save_structure
 from deepspin.dynamics.thermo_data import RECORDS, load
 from deepspin.dynamics.thermo_options import gen_doc, normalize
+from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.training.serialization import save_model
 
@@ -146,6 +149,7 @@ MISTAKES = {
     "wave": ({"order_vectors": [[0.5, 0, 0]]}, "fits into 1 x 1 x 1 cells.*`sizes`"),
     "rule": ({"spins": [{"wave_vector": [0.5, 0, 0]}]}, "fits into 1 x 1 x 1 cells"),
     "vectors": ({"order_vectors": [[1, 0]]}, "a list of 3 finite numbers each"),
+    "samples": ({"samples": 1}, "`samples` is 1; expected an integer >= 2"),
     "data": ({"output": {"data": "a.npz"}}, "ends in .h5 or .hdf5"),
     "repeat": ({"structure": {"file": "s", "repeat": [2, 2, 2]}}, "structure/repeat"),
     "no model": ({"model": "no.keras"}, "there is no file 'no.keras'"),
@@ -219,6 +223,24 @@ def test_samples_are_those_of_the_states(run, given):
         np.testing.assert_allclose(samples.order[-1, :, 1], found, rtol=1e-12)
 
 
+def test_one_temperature_in_a_field(run, given, files):
+    """Fixed atoms stay; the energy is that of the model and of the field."""
+    given |= {"temperature": [50], "sizes": [[1, 1, 1]], "fixed_atoms": [0, 5]}
+    given |= {"field": [0, 0, 30.0], "samples": 2}
+    run("thermo", write(given))
+    _, (size,) = load("thermo.h5")
+    state = size.state
+    first = load_structure(files / "s.extxyz", DeepSpin(given["model"])).coord
+    still = (state.coord[0] == first).all(axis=1)
+    assert np.flatnonzero(still).tolist() == [0, 5]
+    assert size.samples().dof == 18
+    model = ModelFields(DeepSpin(given["model"]), state.atype, state.box)
+    alone = model(state.coord, state.spin).energy
+    zeeman = -units.MU_B * 30.0 * state.spin[0, :, 2].sum()
+    np.testing.assert_allclose(size.records["energy"][-1], alone + zeeman, rtol=1e-12)
+    assert size.records["exchange"][-1].shape == (0,)
+
+
 def test_earlier_results_make_way(run, given):
     given["sizes"] = [[1, 1, 1]]
     run("thermo", write(given))
@@ -282,6 +304,16 @@ def test_failures_keep_what_there_is(run, given, monkeypatch, capsys):
     )
     run("thermo", "input.json", "-r", "thermo.h5")
     same("thermo.h5", "all.h5")
+
+
+def test_going_on_elsewhere(run, given):
+    """The file that a run goes on from stays as it is."""
+    given["sizes"] = [[1, 1, 1]]
+    run("thermo", write(given))
+    before = Path("thermo.h5").read_bytes()
+    run("thermo", write(given | {"output": {"data": "b.h5"}}), "-r", "thermo.h5")
+    assert Path("thermo.h5").read_bytes() == before
+    same("b.h5", "thermo.h5")
 
 
 def test_restart_of_something_else(run, given, capsys):

@@ -94,6 +94,7 @@ def run(
             claim(file)
         if restart is None or Path(restart).resolve() != path.resolve():
             set_aside(files)
+            ladder.save()
         with replacing(claim(output)) as partial:
             partial.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
         ladder.run()

@@ -38,6 +38,7 @@ def _list_of(check: tuple):
     return lambda value: bool(value) and all(check[0](row) for row in value)
 
 
+AT_LEAST_TWO = (numbers(lambda x: x >= 2), "an integer >= 2")
 LADDER = (_rises, "temperatures > 0 in K that rise")
 SIZES = (_list_of(REPEAT), "a list of 3 integers >= 1 each")
 VECTORS = (_list_of(VECTOR), "a list of 3 finite numbers each")
@@ -174,7 +175,7 @@ def thermo_args() -> list[Argument]:
             AT_LEAST_ONE,
             200,
         ),
-        argument("samples", int, "Samples of each size.", AT_LEAST_ONE, 1000),
+        argument("samples", int, "Samples of each size.", AT_LEAST_TWO, 1000),
         argument(
             "order_vectors",
             list[list[float]],
