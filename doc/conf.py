@@ -39,6 +39,7 @@ napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_use_ivar = False
+napoleon_custom_sections = [("Attributes", "params_style")]  # of arrays
 
 html_theme = "furo"
 html_title = "deepspin"
