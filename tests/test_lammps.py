@@ -28,6 +28,7 @@ from peer import (
 
 from deepspin.interop.deepmd import load_frozen
 from deepspin.interop.graph import write_graph
+from deepspin.pictures.tables import read_table
 
 REFERENCE = Path(__file__).parent / "reference"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "NiO" / "lmp"
@@ -317,7 +318,7 @@ def test_model_deviation(make_model, make_nio, tmp_path):
     for model, path in zip(models, paths, strict=True):
         write_graph(model, path, {})
     write_lammps_data(tmp_path / "a.data", frame, names, models[0].type_map)
-    pair = "0.pb 1.pb out_file md.out out_freq 1"
+    pair = "0.pb 1.pb out_file md.out out_freq 1 atomic"
     script = start("a.data", pair, names) + "run 0 post no\n" + write_state("a")
     run_lammps(script, tmp_path)
     one, other = deep_pot([(path, names, [frame]) for path in paths], tmp_path)
@@ -336,6 +337,9 @@ def test_model_deviation(make_model, make_nio, tmp_path):
         apart = np.linalg.norm(one[name] - other[name], axis=-1)[0] / 2
         wanted += [apart.max(), apart.min(), apart.mean()]
     np.testing.assert_allclose(found[1:10], wanted, rtol=1e-5, atol=1e-12)
+    drawn = read_table(tmp_path / "md.out")  # by dp-spin plot
+    np.testing.assert_array_equal(drawn.values, [[0, *found[:10]]])
+    assert drawn.columns[5:8] == ["max_devi_f", "min_devi_f", "avg_devi_f"]
 
 
 # --- the example ----------------------------------------------------------------------

@@ -466,6 +466,19 @@ def test_deviations_are_the_file(figure, names, titles):
     assert legend(picture) == ["largest", "mean"]
 
 
+def test_deviations_of_atoms_without_names(figure):
+    """As LAMMPS' option `atomic` appends them."""
+    names = [n.replace("devi_f", "devi_fr") for n in DEVIATIONS[:-1]] + OURS
+    (block,) = deviations("md.out", names, [("", 3, 0)])
+    lines = Path("md.out").read_text().splitlines()
+    more = [f"{line} 0.1 0.2" for line in lines[1:]]
+    Path("md.out").write_text("\n".join([lines[0], *more, ""]))
+    axis = panels(figure("md.out"))["magnetic force"]
+    found = {line.get_alpha(): line.get_ydata() for line in axis.lines}
+    np.testing.assert_array_equal(found[1.0], block["max_devi_fm"])
+    np.testing.assert_array_equal(found[0.4], block["avg_devi_fm"])
+
+
 def test_deviations_of_systems(figure):
     """One after the other, whatever their numbers of atoms; files side by side."""
     names = [*DEVIATIONS, "atm_devi_f(N)", *OURS, "atm_devi_fm(N)"]

@@ -205,6 +205,8 @@ def _of_system(path: Path, header: list[str], rows: str) -> tuple[list, np.ndarr
     values = _numbers(path, rows)
     if values.size == 0:
         return names, values
+    if "max_devi_fr" in header:  # LAMMPS does not name those of atoms, which come last
+        values = values[:, : len(header)]
     atomic = len(header) - len(names)
     natoms, rest = divmod(values.shape[1] - len(names), max(atomic, 1))
     if rest or natoms < 0 or not atomic:
