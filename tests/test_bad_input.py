@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import ase
@@ -153,3 +154,18 @@ def test_too_large_a_step_of_others(use, atoms):
     atoms.set_momenta(np.full((8, 3), 1e6))
     said = use("ase", atoms, timestep=1e4)
     assert "lattice vectors away from the cell" in said
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_moments_of_another_shape(way, use, atoms):
+    atoms.arrays["initial_magmoms"] = np.ones((8, 2))
+    said = use(way, atoms)
+    assert re.search(
+        r"must (be|have the shape) .*3.* Received: \((1, )?8, 2\)", said
+    ), said
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_moments_that_are_no_numbers(way, use, atoms):
+    atoms.arrays["initial_magmoms"][3, 1] = np.nan
+    assert re.search("`spins?` .*has values that are NaN", use(way, atoms))
