@@ -1446,6 +1446,13 @@ MISTAKES = {
         "--log-x and --linear-y are for learning curves.",
         text("detail.e.out", DETAIL),
     ),
+    "structure to draw": typed(
+        "Draw a structure without times.",
+        "plot nio.xyz",
+        "'nio.xyz' is no trajectory of dp-spin md: it must have times, positions and "
+        "spins of its frames.",
+        structure(),
+    ),
     "names of detail files": typed(
         "Give a name to a detail file.",
         "plot detail.e.out --labels old",

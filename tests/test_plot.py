@@ -7,6 +7,8 @@ import re
 import time
 from pathlib import Path
 
+import ase.io
+import h5py
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -404,6 +406,75 @@ def test_many_starts(figure):
     )
 
 
+# --- Trajectories ---------------------------------------------------------------------
+
+
+def trajectory(path, frames=5, nrep=2, *, moduli=False, seed=0):
+    """Write a trajectory of two Ni and an O; returns times, positions and spins."""
+    rng = np.random.default_rng(seed)
+    time = 0.5 * np.arange(frames) + 3.0
+    coord = rng.normal(size=(frames, nrep, 3, 3))
+    spin = rng.normal(size=(frames, nrep, 3, 3))
+    spin /= np.linalg.norm(spin, axis=-1, keepdims=True)
+    spin *= 1 + moduli * rng.uniform(0, 0.2, (frames, nrep, 3, 1))
+    spin[:, :, 2] = 0.0
+    if path.endswith(".h5"):
+        with h5py.File(path, "w") as file:
+            file["type_map"], file["atype"] = [b"Ni", b"O"], [0, 0, 1]
+            file["step"] = [*range(frames), -1]  # a place without a frame
+            for name, values in (("time", time), ("coord", coord), ("spin", spin)):
+                file[name] = np.concatenate([values, np.full_like(values[:1], 1e9)])
+    else:
+        images = [
+            ase.Atoms("Ni2O", c[0], info={"time": t})
+            for c, t in zip(coord, time, strict=True)
+        ]
+        for atoms, moments in zip(images, spin, strict=True):
+            atoms.set_initial_magnetic_moments(moments[0])
+        ase.io.write(path, images)
+    return time, coord, spin
+
+
+@pytest.mark.parametrize("path", ["md.h5", "md.extxyz", "md.traj"])
+@pytest.mark.parametrize("moduli", [False, True])
+def test_motion(figure, path, moduli):
+    """Displacements and autocorrelation from the first frame on, by types."""
+    nrep = 2 if path == "md.h5" else 1
+    time, coord, spin = trajectory(path, nrep=nrep, moduli=moduli)
+    picture = figure(path)
+    assert Path(f"{path}.png").is_file()
+    assert legend(picture) == ["Ni", "O"]
+    axes = panels(picture)
+    titles = ["mean square displacement", "autocorrelation of the spins"]
+    assert list(axes) == titles + ["moduli of the spins"] * moduli
+    nickel, oxygen = (line.get_xydata() for line in axes[titles[0]].lines)
+    np.testing.assert_allclose(nickel[:, 0], 1e-3 * time, rtol=1e-12)
+    for points, own in ((nickel, [0, 1]), (oxygen, [2])):
+        shift = [((c - coord[0])[:, own] ** 2).sum(-1).mean() for c in coord]
+        np.testing.assert_allclose(points[:, 1], shift, rtol=1e-6)
+    (points,) = drawn(axes[titles[1]])
+    first = (spin[0] ** 2).sum()
+    kept = [(s * spin[0]).sum() / first for s in spin]
+    np.testing.assert_allclose(points[:, 1], kept, rtol=1e-6, atol=1e-9)
+    if moduli:
+        axis = axes["moduli of the spins"]
+        (bars,) = axis.patches
+        low, high = bars.get_xy()[:, 0].min(), bars.get_xy()[:, 0].max()
+        sizes = np.linalg.norm(spin[:, :, :2], axis=-1)
+        np.testing.assert_allclose([low, high], [sizes.min(), sizes.max()], rtol=1e-6)
+        assert axis.get_xlabel() == r"|S| ($\mu_\mathrm{B}$)"
+
+
+def test_motions_side_by_side(figure):
+    for name in "ab":
+        trajectory(f"{name}.h5", moduli=True)
+    picture = figure("a.h5", "b.h5", "-o", "both.png", "--labels", "cold", "hot")
+    assert legend(picture) == ["cold, Ni", "cold, O", "hot, Ni", "hot, O"]
+    for group in boxes(picture):
+        for k, box in enumerate(group):
+            assert not any(box.overlaps(other) for other in group[:k])
+
+
 # --- Deviations of models -------------------------------------------------------------
 
 DEVIATIONS = ["max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f"]
@@ -647,6 +718,12 @@ CASES = {
     "atoms": (["atoms.out"], "'atoms.out' has 4 numbers in a line, .* names 5."),
     "no deviations": (["devi0.out"], "'devi0.out' has no numbers yet, only a header."),
     "nan deviations": (["devin.out"], "'devin.out' has no numbers but nan."),
+    "no trajectory": (["log.h5"], "'log.h5' is no trajectory of dp-spin md: .*"),
+    "no times": (["still.extxyz"], "'still.extxyz' is no trajectory of dp-spin md"),
+    "one frame": (["one.h5"], "'one.h5' has 1 frames; 2 are needed to see more."),
+    "no motion": (["rest.h5"], "'rest.h5' has neither atoms nor spins that move."),
+    "trajectory and log": (["log.h5", "ok.out"], "'log.h5' is no trajectory .*"),
+    "kinds": (["move.h5", "ok.out"], "'ok.out' is a learning curve, .* a trajectory"),
     "mixture": (
         ["ok.out", "d.fr.out"],
         "'d.fr.out' is a detail file, 'ok.out' a learning curve.*two.*",
@@ -678,6 +755,13 @@ def files(folder):
     write("nane.out", HEAD + "0 1 1 nan nan 0.001\n")
     write("nans.out", HEAD + "nan 1 1 1 1 0.001\n")
     write("total.out", "# step rmse_val lr\n0 1 1\n")
+    write("log.h5", "to do\n")
+    ase.Atoms("O", magmoms=[[0, 0, 1]]).write("still.extxyz")
+    trajectory("one.h5", frames=1)
+    trajectory("move.h5")
+    trajectory("rest.h5", frames=2)
+    with h5py.File("rest.h5", "a") as file:
+        file["coord"][:], file["spin"][:] = 1.0, 0.0
     write("devi.out", DEVI + "0 1\n")
     write("atoms.out", DEVI.replace("\n", " atm_devi_f(N) atm_devi_fm(N)\n") + ROW[4:])
     write("devi0.out", DEVI)

@@ -14,6 +14,7 @@ from deepspin.pictures.deviations import draw_deviations
 from deepspin.pictures.motion import draw_dynamics, draw_relaxation
 from deepspin.pictures.tables import Table, read_table
 from deepspin.pictures.temperatures import draw_temperatures
+from deepspin.pictures.trajectory import SUFFIXES, Motion, draw_motion, read_motion
 from deepspin.utils.files import DataError
 from deepspin.utils.lines import short_names, shortened
 from deepspin.utils.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
@@ -27,6 +28,7 @@ DRAW = {
     "relaxation": draw_relaxation,
     "temperatures": draw_temperatures,
     "deviations": draw_deviations,
+    "trajectory": draw_motion,
 }
 CALLED = {
     "dynamics": "log of dynamics",
@@ -50,11 +52,12 @@ def plot(
     ----------
     files : sequence of str
         Learning curves (``lcurve.out``, of deepspin or DeePMD-kit), logs of ``dp-spin
-        md`` or ``relax``, tables of ``thermo``, deviations of models (of
-        ``model-devi``, DeePMD-kit's too, or LAMMPS), or detail files of ``dp-spin
-        test``; all of one kind.
+        md`` or ``relax``, trajectories of ``md``, tables of ``thermo``, deviations of
+        models (of ``model-devi``, DeePMD-kit's too, or LAMMPS), or detail files of
+        ``dp-spin test``; all of one kind.
     output : str, optional
-        Picture; by default beside the first file, with its name and ``.png``.
+        Picture; by default beside the first file, with its name and ``.png`` (after
+        the ending of a trajectory, whose log has the same name).
     labels : sequence of str, optional
         Names of the runs; by default the parts of the paths that differ.
     log_x, linear_y : bool
@@ -76,8 +79,11 @@ def plot(
         )
     for path in paths:
         _check_file(path)
-    target = claim_picture(output or paths[0].with_suffix(".png"))
-    tables = [read_table(path) for path in paths]
+    target = claim_picture(output or _picture_of(paths[0]))
+    tables = [
+        read_motion(path) if path.suffix in SUFFIXES else read_table(path)
+        for path in paths
+    ]
     names = list(labels) if labels else short_names(paths)
     kind = _kind(tables)
     if kind != "learning curve" and (log_x or linear_y):
@@ -94,6 +100,12 @@ def plot(
     log.info("drew %s", target)
 
 
+def _picture_of(path: Path) -> Path:
+    if path.suffix in SUFFIXES:
+        return path.with_name(f"{path.name}.png")
+    return path.with_suffix(".png")
+
+
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise DataError(
@@ -103,10 +115,10 @@ def _check_file(path: Path) -> None:
         raise DataError(f"There is no file '{path}'.")
 
 
-def _kind(tables: Sequence[Table]) -> str:
+def _kind(tables: Sequence[Table | Motion]) -> str:
     """Kind of all files; of detail files that of the first."""
 
-    def called(table: Table) -> str:
+    def called(table: Table | Motion) -> str:
         known = table.kind not in QUANTITIES
         return CALLED.get(table.kind, table.kind) if known else "detail file"
 

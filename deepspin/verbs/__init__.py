@@ -199,15 +199,16 @@ def _add_plot(verbs, common) -> None:
         common,
         "plot",
         "deepspin.entrypoints.plot:plot",
-        "Draw learning curves (lcurve.out), logs of md and relax, tables of thermo, "
-        "deviations of models, or detail files of test.",
+        "Draw learning curves (lcurve.out), logs of md and relax, trajectories, tables "
+        "of thermo, deviations of models, or detail files of test.",
     )
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
         help="one file, or several of a kind to compare runs: learning curves, logs of "
-        "md or relax, tables of thermo, files of model-devi, detail files of test",
+        "md or relax, trajectories of md, tables of thermo, files of model-devi, "
+        "detail files of test",
     )
     parser.add_argument(
         "-o",
