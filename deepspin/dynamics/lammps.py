@@ -45,8 +45,6 @@ HBAR = 6.5821191e-4
 COUNTED = 100
 # seconds that a process which failed waits for the others to fail as well
 PATIENCE = 10.0
-# shortest spin (μ_B) that LAMMPS is given; 0 has no direction
-SHORTEST = 1e-12
 # empty space (Å) around atoms where the cell is open
 MARGIN = 1.0
 _SETTINGS = """
@@ -401,7 +399,8 @@ class LammpsFields:
                 [t for t, m in zip(types, magnetic, strict=True) if m == wanted]
                 for wanted in (True, False)
             ]
-            given = [f"{x:.17g}" for x in self.fparam or ()]
+            fparam = [] if self.fparam is None else self.fparam
+            given = [f"{x:.17g}" for x in fparam]
             settings = _SETTINGS.format(
                 boundary=" ".join("p" * sum(self.pbc) + "f" * sum(~self.pbc)),
                 ntypes=len(names),
@@ -438,9 +437,8 @@ class LammpsFields:
         """Energy, forces and magnetic forces of one replica."""
         lattice, turn = turned(box[self.pbc])
         coord, spin = coord @ turn, spin @ turn
-        modulus = np.maximum(np.linalg.norm(spin, axis=1, keepdims=True), SHORTEST)
-        rows = np.hstack([modulus, spin / modulus])
-        rows[~spin.any(axis=1), 3] = 1.0
+        rows = directed(spin, self.magnetic)
+        modulus = rows[:, :1]
         # LAMMPS lists neighbours by their distance, but what the model sees of them
         # may be nearer; in steps, so that rounding does not matter
         skin = math.ceil(12.3 * (modulus[:, 0] * self._reach).max()) / 10
@@ -448,8 +446,27 @@ class LammpsFields:
             "respond", _cell(lattice, coord), skin, coord, rows
         )
         force, torque = found[:, :3], found[:, 3:]
-        force_mag = np.where(self.magnetic[:, None], HBAR / modulus * torque, 0.0)
+        force_mag = np.where(self.magnetic[:, None], torque, 0.0) * HBAR / modulus
         return energy, force @ turn.T, force_mag @ turn.T
+
+
+def directed(spin: np.ndarray, magnetic: np.ndarray) -> np.ndarray:
+    """Moduli and directions of spins (nloc, 3), shape (nloc, 4); 1 where there is none.
+
+    Raises
+    ------
+    ValueError
+        A spin has no direction.
+    """
+    modulus = np.linalg.norm(spin, axis=1)
+    bare = magnetic & (modulus == 0)
+    if bare.any():
+        raise ValueError(
+            f"The spin of atom {np.argmax(bare)} is 0, which LAMMPS cannot have on a "
+            "type with spin. Give it 1e-6 μ_B, or use the engine tensorflow."
+        )
+    modulus = np.where(magnetic, modulus, 1.0)[:, None]
+    return np.hstack([modulus, spin / modulus])
 
 
 def turned(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
