@@ -413,7 +413,7 @@ def test_inputs_of_the_example(name):
     options = normalize(json.loads((EXAMPLE / f"{name}.json").read_text("utf-8")))
     assert (EXAMPLE / options["structure"]["file"]).is_file()
     other = json.loads((EXAMPLE / "model.json").read_text("utf-8"))
-    for key in ("sizes", "spins", "method", "equilibration", "samples"):
+    for key in ("sizes", "spins", "method", "equilibration", "order_vectors"):
         assert options[key] == normalize(other)[key]
     assert options["output"]["data"] == f"{name}.h5"
 
