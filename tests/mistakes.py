@@ -1638,7 +1638,8 @@ MISTAKES = {
         "Begin with atoms without moments.",
         "The structure has no spins, but atoms of Ni need them. Add a column "
         "initial_magmoms:R:3 in μ_B to an extended XYZ file, or say "
-        "atoms.set_initial_magnetic_moments(...) in ASE before writing it.",
+        "atoms.set_initial_magnetic_moments(...) in ASE before writing it, or give "
+        "rules in `spins` of the input.",
         {},
         spin=None,
     ),

@@ -197,7 +197,7 @@ def _place_spins(
                 f"{origin[atom]} of the file ({structure.symbols[atom]}) both a modulus"
                 " and a direction."
             )
-        structure.with_spins(magnetic)
+        structure.with_spins(magnetic, ", or give rules in `spins` of the input")
     return spin
 
 

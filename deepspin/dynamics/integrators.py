@@ -35,6 +35,8 @@ MAX_ITERATIONS = 30
 # no difference even at 1e-2)
 TOLERANCE = 1e-8
 TOLERANCE_IN_BATH = 1e-4
+# iterations that end in changes below this end in rounding errors
+ROUNDING = 1e-5
 # largest rotation of a spin in a step, in radians
 MAX_TURN = 1.0
 # the rate of convergence is measured where a step takes two iterations or more; else it
@@ -355,13 +357,21 @@ class Integrator:
         self, state: State, active: np.ndarray, change: np.ndarray
     ) -> DynamicsError:
         replica = int(np.flatnonzero(active)[0])
-        return DynamicsError(
+        last = change[replica]
+        text = (
             f"Step {state.step}: the spins of replica {replica} did not converge in "
-            f"{MAX_ITERATIONS} iterations (last change: {change[replica]:.1e} of their "
-            f"moduli). Received: a timestep of {self.timestep:g} fs. Use a smaller "
-            f"one, such as {self.timestep / 2:g} fs, or, if the last change is small, "
-            f"a `tolerance` above {self.tolerance:g}: 1e-7 suits models of single "
-            "precision."
+            f"{MAX_ITERATIONS} iterations (last change: {last:.1e} of their moduli). "
+            f"Received: a timestep of {self.timestep:g} fs. "
+        )
+        if last < ROUNDING:
+            return DynamicsError(
+                f"{text}Magnetic forces are not exact enough for a `tolerance` of "
+                f"{self.tolerance:g}: 1e-7 suits models of single precision."
+            )
+        return DynamicsError(
+            f"{text}Use a smaller one, such as {self.timestep / 5:g} fs. If that does "
+            "not help, look at the start: atoms too near, or spins of moduli that the "
+            "model does not know, have magnetic forces that are too large."
         )
 
 

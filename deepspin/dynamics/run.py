@@ -196,14 +196,22 @@ def _warn_of_differences(before: dict, now: dict, restart: str) -> None:
         if name not in _FREE and before["options"].get(name) != value
     ]
     parts += [f"`{name}`" for name in changed if name not in _KEPT]
-    if parts:
+    if "ensemble" in changed:
+        log.info(
+            "goes on from '%s' in other ways; since it was written, these have "
+            "changed: %s",
+            restart,
+            ", ".join(parts),
+        )
+    elif parts:
         log.warning(
             "this run will not equal an uninterrupted one; since '%s' was written, "
             "these have changed: %s",
             restart,
             ", ".join(parts),
         )
-    kept = [f"`{name}`" for name in changed if name in _KEPT]
+    given = now["options"]
+    kept = [f"`{name}`" for name in changed if name in _KEPT and given[name]]
     if kept:
         log.warning(
             "'%s' tells these itself; what the input says of them has no effect: %s",
@@ -563,12 +571,18 @@ class Simulation:
 
 
 def _summary(frame: Frame) -> list[str]:
-    """Means over the replicas, in words."""
+    """Time, temperatures and energies of the replicas, in words."""
     state = frame.state
     energy = frame.response.energy + observables.kinetic_energy(state)
-    kelvin = observables.lattice_temperature(state).mean()
+    kelvin = observables.lattice_temperature(state)
     return [
         f"{1e-3 * state.time:.3f} ps",
-        f"{kelvin:.1f} K",
-        f"{energy.mean() / state.nloc:.6f} eV/atom",
+        f"{_range(kelvin, '.1f')} K",
+        f"{_range(energy / state.nloc, '.6f')} eV/atom",
     ]
+
+
+def _range(values: np.ndarray, form: str) -> str:
+    """Smallest and largest value, or the only one."""
+    low, high = format(values.min(), form), format(values.max(), form)
+    return low if low == high else f"{low} to {high}"

@@ -79,13 +79,15 @@ class Structure:
         """Name of each atom's type."""
         return [self.names[t] for t in self.atype]
 
-    def with_spins(self, magnetic: np.ndarray) -> Structure:
+    def with_spins(self, magnetic: np.ndarray, or_else: str = "") -> Structure:
         """Give the same, provided that there are spins where there must be.
 
         Parameters
         ----------
         magnetic : np.ndarray of bool, shape (nloc,)
             Atoms of types with spin.
+        or_else : str
+            Another way to give spins, for the message.
 
         Raises
         ------
@@ -100,7 +102,8 @@ class Structure:
         raise DataError(
             f"The structure has no spins, but atoms of {kinds} need them. Add a column "
             "initial_magmoms:R:3 in μ_B to an extended XYZ file, or say "
-            "atoms.set_initial_magnetic_moments(...) in ASE before writing it."
+            "atoms.set_initial_magnetic_moments(...) in ASE before writing it"
+            f"{or_else}."
         )
 
 

@@ -41,6 +41,8 @@ SPINS = {
     "collinear": (False, True),
     "fixed": (False, False),
 }
+# a relative change of the volume that few solids make
+LARGE = 0.05
 # columns of the log after the step and the replica: units
 COLUMNS = {
     "energy": "eV",
@@ -128,9 +130,9 @@ def relax(
             f"{pressure:g} {'with' if cell else 'without'} --cell"
         )
     check_suffix(output)
+    file = resolve_checkpoint(model)
     for path in (output, _log_of(output)):
         claim(path, force=force)
-    file = resolve_checkpoint(model)
     start_tensorflow()
     from deepspin.infer.deep_spin import DeepSpin
 
@@ -142,7 +144,7 @@ def relax(
     if axis is not None:
         atoms = replace(atoms, spin=along(atoms.spin, np.array(axis)))
     spin = _starts(atoms, starts, seed, spins, free)
-    told = _Told("enthalpy" if pressure else "energy")
+    told = _Told("enthalpy" if pressure else "energy", cell)
     try:
         with StopOnSignal() as told.stop:
             end = go_down(
@@ -267,10 +269,12 @@ class _Told:
     ----------
     what : str
         What goes down.
+    cell : bool
+        Whether the cell changes, so that stresses are told.
     """
 
-    def __init__(self, what: str):
-        self.what = what
+    def __init__(self, what: str, cell: bool):
+        self.what, self.cell = what, cell
         self.first: Relaxation | None = None
         self.last: Relaxation | None = None
         self.stop: StopOnSignal | None = None
@@ -282,21 +286,22 @@ class _Told:
         if self.first is None:
             self.first = now
             log.info(
-                "# %s %s (eV), and the largest force (eV/Å), magnetic force "
-                "(eV/μ_B) and stress (GPa) that are left",
+                "# %s %s (eV), and the largest force (eV/Å), magnetic force (eV/μ_B)"
+                "%s that are left",
                 "converged, lowest" if many else "step,",
                 self.what,
+                " and stress (GPa)" if self.cell else "",
             )
         self._note(now)
         self.last = now
         done = np.count_nonzero(now.converged)
         log.info(
-            "%s %18.8f %11.3e %11.3e %11.3e",
+            "%s %18.8f %11.3e %11.3e%s",
             f"{done:5d} of {now.nrep}" if many else f"{now.steps[0]:6d}",
             now.enthalpy.min(),
             now.fmax.max(),
             now.tmax.max(),
-            now.smax.max(),
+            f" {now.smax.max():11.3e}" if self.cell else "",
         )
         if self.stop.received is not None:
             raise KeyboardInterrupt
@@ -379,6 +384,11 @@ def _tell_changes(atoms: Structure, first: Relaxation, end: Relaxation) -> None:
             ", ".join(f"{x:.4f}" for x in np.linalg.norm(end.box[k], axis=1)),
             GPA * np.trace(end.virial[k]) / 3 / volume,
         )
+        if abs(volume / before - 1) > LARGE:
+            log.warning(
+                "so large a change of the volume may be the model's error: it knows "
+                "stresses only if virials were in its training"
+            )
 
 
 def _log_of(output: str) -> Path:
