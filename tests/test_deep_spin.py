@@ -230,16 +230,18 @@ def test_memory_decides(model, several, monkeypatch):
     """All at once, as many as there is room for, or one by one at least."""
     potential = deepspin.DeepSpin(model)
     want = potential.eval(**several)
-    seen = {}
-    for memory in (2**29, 250_000, 1):
+    most = []
+    for memory in (1, *(2**k for k in range(16, 25)), 2**29):
         monkeypatch.setattr("deepspin.infer.deep_spin.MEMORY", memory)
         with monkeypatch.context() as patch:
             sizes = calls(potential, patch)
             assert_same(potential.eval(**several), want, 1e-13)
-        seen[memory] = sizes
-    assert seen[2**29] == [5]
-    assert seen[1] == [1] * 5
-    assert sum(seen[250_000]) == 5 and 1 < max(seen[250_000]) < 5
+        assert sum(sizes) == 5
+        most.append(max(sizes))
+    assert most[0] == 1
+    assert most[-1] == 5
+    assert most == sorted(most)
+    assert any(1 < size < 5 for size in most)
 
 
 def test_frames_of_parameters(make_model, make_cluster):

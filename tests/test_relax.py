@@ -361,7 +361,9 @@ def test_gradient_and_steps():
     u, turn = rng.normal(size=(2, 1, 4, 3))
     strain = rng.normal(size=(1, 3, 3))
     turn -= (turn * axis).sum(axis=2, keepdims=True) * axis
-    vector = space._join(u, turn, rng.normal(size=(1, 4, 1)), strain + strain.mT)
+    vector = space._join(
+        u, turn, rng.normal(size=(1, 4, 1)), strain + np.swapaxes(strain, 1, 2)
+    )
     vector = 0.3 * vector * space._scale
 
     def at(x):
@@ -442,9 +444,12 @@ def test_gradient_of_the_enthalpy():
     turn = np.cross(point.axis, turn)
     none, longer = np.zeros((1, 4, 3)), rng.normal(size=(1, 4, 1))
     whole, zero = rng.normal(size=(1, 3, 3)), np.zeros((1, 3, 3))
-    strains = [np.eye(3)[None], whole + whole.mT]
+    strains = [np.eye(3)[None], whole + np.swapaxes(whole, 1, 2)]
     parts = [(none, none, 0 * longer, strain) for strain in strains]
-    parts += [(u, turn, longer, zero), (u, turn, longer, whole + whole.mT)]
+    parts += [
+        (u, turn, longer, zero),
+        (u, turn, longer, whole + np.swapaxes(whole, 1, 2)),
+    ]
     for part in parts:
         vector = space._join(*part) * space._scale
         slope = (enthalpy(step * vector) - enthalpy(-step * vector)) / (2 * step)
