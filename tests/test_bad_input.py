@@ -83,6 +83,7 @@ def use(file, capsys, caplog):
             "temperature": 300,
             "timestep": timestep,
             "steps": 2,
+            "seed": 1,
         }
         Path("md.json").write_text(json.dumps(options))
         main(["md", "md.json"])

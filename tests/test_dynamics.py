@@ -2,6 +2,7 @@
 """Spin-lattice dynamics without baths: equations of motion and conservation laws."""
 
 import copy
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -476,6 +477,14 @@ def test_single_precision():
     with pytest.raises(DynamicsError, match="1e-7 suits models of single precision"):
         run(Integrator(rough, 2.0, tolerance=1e-10), cluster.state(), 50)
     run(Integrator(rough, 2.0, tolerance=1e-7), cluster.state(), 50)
+
+
+def test_slow_convergence():
+    """Small changes that still shrink are no rounding errors."""
+    cluster = Cluster()
+    with pytest.raises(DynamicsError, match=r"smaller one, such as 3\.5 fs") as hit:
+        run(Integrator(cluster, 17.5, tolerance=1e-12), cluster.state(), 1)
+    assert float(re.search(r"last change: (\S+)", str(hit.value))[1]) < 1e-7
 
 
 # --- A model --------------------------------------------------------------------------

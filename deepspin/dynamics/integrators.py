@@ -35,8 +35,10 @@ MAX_ITERATIONS = 30
 # no difference even at 1e-2)
 TOLERANCE = 1e-8
 TOLERANCE_IN_BATH = 1e-4
-# iterations that end in changes below this end in rounding errors
+# changes below this that shrank to no less than this share of what they were after half
+# of the iterations are rounding errors
 ROUNDING = 1e-5
+STALLED = 0.1
 # largest rotation of a spin in a step, in radians
 MAX_TURN = 1.0
 # the rate of convergence is measured where a step takes two iterations or more; else it
@@ -261,7 +263,7 @@ class Integrator:
         best = (np.zeros_like(spin), guess, middle, turned, middle)
         rate = np.minimum(1.0, FORGET * state.rate)
         stiffness = state.stiffness
-        change = np.zeros(state.nrep)
+        change = halfway = np.zeros(state.nrep)
         active = np.ones(state.nrep, dtype=bool)
         for iteration in range(MAX_ITERATIONS):
             before, middle = best[2], best[4]
@@ -276,6 +278,8 @@ class Integrator:
                 seen = _stiffness(middle, middle - before, found[1] - best[1])
                 stiffness = np.where(active, _learn(stiffness, seen), stiffness)
             change = np.where(active, moved, change)
+            if iteration == MAX_ITERATIONS // 2:
+                halfway = change
             best = tuple(
                 np.where(active[:, None, None], ours, old)
                 for ours, old in zip((*found, middle, *new), best, strict=True)
@@ -296,7 +300,7 @@ class Integrator:
                 )
             if not np.isfinite(change).all():
                 break
-        raise self._diverged(state, active, change)
+        raise self._diverged(state, active, change, halfway)
 
     def _stiff(self, stiffness: np.ndarray) -> np.ndarray:
         """Stiffness (eV/μ_B²) as far as it may act, shape (nrep, 1, 1)."""
@@ -354,8 +358,13 @@ class Integrator:
             )
 
     def _diverged(
-        self, state: State, active: np.ndarray, change: np.ndarray
+        self,
+        state: State,
+        active: np.ndarray,
+        change: np.ndarray,
+        halfway: np.ndarray,
     ) -> DynamicsError:
+        """What to say of spins whose last changes, and those halfway, are these."""
         replica = int(np.flatnonzero(active)[0])
         last = change[replica]
         text = (
@@ -363,7 +372,7 @@ class Integrator:
             f"{MAX_ITERATIONS} iterations (last change: {last:.1e} of their moduli). "
             f"Received: a timestep of {self.timestep:g} fs. "
         )
-        if last < ROUNDING:
+        if STALLED * halfway[replica] < last < ROUNDING:
             return DynamicsError(
                 f"{text}Magnetic forces are not exact enough for a `tolerance` of "
                 f"{self.tolerance:g}: 1e-7 suits models of single precision."
