@@ -109,6 +109,23 @@ def nio(model, seed=0):
     )
 
 
+def structure(model):
+    """The frame of `nio` with masses."""
+    from deepspin.dynamics.structures import Structure
+
+    frame = nio(model)
+    return Structure(
+        names=("Ni", "O"),
+        atype=frame.atype,
+        coord=frame.coord,
+        box=frame.box,
+        pbc=np.ones(3, dtype=bool),
+        spin=frame.spin * frame.magnetic[:, None],
+        mass=np.where(frame.atype == 0, 58.693, 15.999),
+        fixed=np.zeros(8, dtype=bool),
+    )
+
+
 def cluster(model, seed=0, natoms=5):
     """Open cluster, types in turn."""
     rng = np.random.default_rng(seed + 100)
@@ -182,6 +199,12 @@ def make_model():
 def make_nio():
     """Factory of perturbed NiO frames for a model: ``make_nio(model, seed=3)``."""
     return nio
+
+
+@pytest.fixture(scope="session")
+def make_structure():
+    """Factory of frames of `make_nio` with masses: ``make_structure(model)``."""
+    return structure
 
 
 @pytest.fixture(scope="session")

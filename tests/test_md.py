@@ -44,23 +44,12 @@ ENSEMBLES = {
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory, make_model, make_nio):
+def files(tmp_path_factory, make_model, make_structure):
     """Folder with a model, and a structure of 8 atoms for it."""
     folder = tmp_path_factory.mktemp("md")
     model = make_model("NiO")
     save_model(model, folder / "m.keras", METADATA)
-    frame = make_nio(model)
-    structure = Structure(
-        names=("Ni", "O"),
-        atype=frame.atype,
-        coord=frame.coord,
-        box=frame.box,
-        pbc=np.ones(3, dtype=bool),
-        spin=frame.spin * frame.magnetic[:, None],
-        mass=np.where(frame.atype == 0, 58.693, 15.999),
-        fixed=np.zeros(8, dtype=bool),
-    )
-    save_structure(folder / "s.extxyz", [structure])
+    save_structure(folder / "s.extxyz", [make_structure(model)])
     return folder
 
 

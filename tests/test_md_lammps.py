@@ -21,7 +21,7 @@ from peer import PEER, THREADS
 import deepspin
 from deepspin.dynamics.fields import ModelFields
 from deepspin.dynamics.lammps import directed, turned
-from deepspin.dynamics.structures import Structure, save_structure
+from deepspin.dynamics.structures import save_structure
 from deepspin.training.serialization import save_model
 
 needs_engine = pytest.mark.skipif(
@@ -148,21 +148,10 @@ ENSEMBLES = {
 
 
 @pytest.fixture
-def given(make_model, make_nio, tmp_path):
+def given(make_model, make_structure, tmp_path):
     """Input of a run of 32 atoms in a row of four cells, hot."""
     model = make_model("NiO")
-    frame = make_nio(model)
-    structure = Structure(
-        names=("Ni", "O"),
-        atype=frame.atype,
-        coord=frame.coord,
-        box=frame.box,
-        pbc=np.ones(3, dtype=bool),
-        spin=frame.spin * frame.magnetic[:, None],
-        mass=np.where(frame.atype == 0, 58.693, 15.999),
-        fixed=np.zeros(8, dtype=bool),
-    )
-    save_structure(tmp_path / "s.extxyz", [structure])
+    save_structure(tmp_path / "s.extxyz", [make_structure(model)])
     save_model(model, tmp_path / "m.keras")
     return {
         "model": str(tmp_path / "m.keras"),

@@ -15,7 +15,7 @@ from ase.optimize import BFGS
 
 import deepspin
 from deepspin.dynamics import manifold
-from deepspin.dynamics.structures import Structure, load_structure, save_structure
+from deepspin.dynamics.structures import load_structure, save_structure
 from deepspin.entrypoints.relax import relax
 from deepspin.main import main
 from deepspin.pictures.tables import read_table
@@ -23,23 +23,13 @@ from deepspin.training.serialization import save_model
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory, make_model, make_nio):
+def files(tmp_path_factory, make_model, make_structure):
     """Folder with a model and a structure of 8 atoms for it."""
     folder = tmp_path_factory.mktemp("relax")
     model = make_model("NiO", type_one_side=True)
     save_model(model, folder / "m.keras")
     save_model(make_model("NiO", precision="float32"), folder / "single.keras")
-    frame = make_nio(model)
-    atoms = Structure(
-        names=("Ni", "O"),
-        atype=frame.atype,
-        coord=frame.coord,
-        box=frame.box,
-        pbc=np.ones(3, dtype=bool),
-        spin=frame.spin * frame.magnetic[:, None],
-        mass=np.ones(8),
-        fixed=np.zeros(8, dtype=bool),
-    )
+    atoms = make_structure(model)
     save_structure(folder / "s.extxyz", [atoms])
     cluster = replace(atoms, box=None, pbc=np.zeros(3, bool))
     save_structure(folder / "open.extxyz", [cluster])

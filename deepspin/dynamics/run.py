@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import logging
 import secrets
@@ -16,9 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-import tensorflow as tf
 
-from deepspin import __version__
 from deepspin.dynamics import observables
 from deepspin.dynamics.build import (
     build_fields,
@@ -172,15 +169,8 @@ def _check_restart(options: dict, start: Checkpoint, potential: DeepSpin) -> Non
 
 def _describe(options: dict, potential: DeepSpin, crew: Crew | None) -> dict:
     """What decides about the run's numbers."""
-    digest = hashlib.blake2b(digest_size=16)
-    for weight in potential.model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
     return {
-        "deepspin": __version__,
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-        "kernels": potential.model.native,
-        "weights": digest.hexdigest(),
+        **potential.describe(),
         "options": options,
         **({"engine": f"LAMMPS on {crew.size}"} if crew else {}),
     }

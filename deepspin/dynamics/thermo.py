@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import logging
 import secrets
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from deepspin import __version__
 from deepspin.dynamics import options as md_options
 from deepspin.dynamics.averages import Curve
 from deepspin.dynamics.build import (
@@ -125,19 +123,6 @@ def _known(options: dict, restart: str | None) -> tuple[dict, list[SizeRun]]:
     return made_by, runs
 
 
-def _describe(options: dict, potential: DeepSpin) -> dict:
-    """What decides about the run's numbers."""
-    digest = hashlib.blake2b(digest_size=16)
-    for weight in potential.model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return {
-        "deepspin": __version__,
-        "numpy": np.__version__,
-        "weights": digest.hexdigest(),
-        "options": options,
-    }
-
-
 # --- The loop -------------------------------------------------------------------------
 
 
@@ -160,14 +145,18 @@ class Ladder:
         made_by, runs = known
         self.options, self.potential = options, potential
         self.path = Path(options["output"]["data"])
-        self.made_by = _describe(options, potential)
-        for name, value in self.made_by.items():
-            if made_by and name != "options" and made_by.get(name) != value:
-                log.warning(
-                    "this run will not equal an uninterrupted one: it has another "
-                    "%s than the samples so far",
-                    {"weights": "model"}.get(name, name),
-                )
+        self.made_by = {**potential.describe(), "options": options}
+        changed = [
+            name
+            for name, value in self.made_by.items()
+            if made_by and name != "options" and made_by.get(name) != value
+        ]
+        if changed:
+            log.warning(
+                "this run will not equal an uninterrupted one; since the samples "
+                "so far were made, these have changed: %s",
+                ", ".join(changed),
+            )
         self.runs: list[SizeRun] = []
         self.samplers: list[Sampler] = []
         for number in range(len(options["sizes"])):

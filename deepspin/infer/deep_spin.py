@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from deepspin import keys
+from deepspin import __version__, keys
 from deepspin.infer.frames import Frames, numbers
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.op.library import errors_in_one_line
@@ -132,6 +133,19 @@ class DeepSpin:
         """Of the nets: float32 if any of the two is of that, else float64."""
         parts = (self.model.descriptor, self.model.fitting)
         return min(part.compute_dtype for part in parts)
+
+    def describe(self) -> dict:
+        """What decides about numbers: versions, kernels or not, digest of weights."""
+        digest = hashlib.blake2b(digest_size=16)
+        for weight in self.model.get_weights():
+            digest.update(np.ascontiguousarray(weight).tobytes())
+        return {
+            "deepspin": __version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "kernels": self.model.native,
+            "weights": digest.hexdigest(),
+        }
 
     def eval(
         self,

@@ -36,14 +36,17 @@ class ExactPotential:
     precision = "float64"
     dropped = 0
     model = SimpleNamespace(
-        get_weights=list,
         spin=SimpleNamespace(
             scheme=SimpleNamespace(is_magnetic=lambda atype: atype == generate.NICKEL)
-        ),
+        )
     )
 
     def __init__(self):
         self._listed: list[np.ndarray] = []
+
+    def describe(self):
+        """What decides about numbers."""
+        return {"numpy": np.__version__}
 
     def eval(self, coord, box, atype, spin, *, pbc=None, fparam=None):
         """Evaluate replicas in one box: coord and spin (nrep, nloc, 3).
