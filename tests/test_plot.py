@@ -718,6 +718,9 @@ CASES = {
     "atoms": (["atoms.out"], "'atoms.out' has 4 numbers in a line, .* names 5."),
     "no deviations": (["devi0.out"], "'devi0.out' has no numbers yet, only a header."),
     "nan deviations": (["devin.out"], "'devin.out' has no numbers but nan."),
+    "cut log": (["cut.log"], "'cut.log' has no column 'e_total', only step, .*cut?"),
+    "cut relaxation": (["cut2.log"], "'cut2.log' has no column 'enthalpy', only .*"),
+    "cut table": (["cut.csv"], "'cut.csv' has no column 'order', only natoms, .*"),
     "no trajectory": (["log.h5"], "'log.h5' is no trajectory of dp-spin md: .*"),
     "no times": (["still.extxyz"], "'still.extxyz' is no trajectory of dp-spin md"),
     "one frame": (["one.h5"], "'one.h5' has 1 frames; 2 are needed to see more."),
@@ -755,6 +758,9 @@ def files(folder):
     write("nane.out", HEAD + "0 1 1 nan nan 0.001\n")
     write("nans.out", HEAD + "nan 1 1 1 1 0.001\n")
     write("total.out", "# step rmse_val lr\n0 1 1\n")
+    write("cut.log", "# step replica time\n0 0 1\n")
+    write("cut2.log", "# step replica energy\n0 0 1\n")
+    write("cut.csv", "natoms,temperature (K),order error\n16,300,0.1\n")
     write("log.h5", "to do\n")
     ase.Atoms("O", magmoms=[[0, 0, 1]]).write("still.extxyz")
     trajectory("one.h5", frames=1)

@@ -21,6 +21,8 @@ from deepspin.dynamics.thermo_data import RECORDS, load
 from deepspin.dynamics.thermo_options import gen_doc, normalize
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
+from deepspin.pictures.tables import read_table
+from deepspin.pictures.temperatures import draw_temperatures
 from deepspin.training.serialization import save_model
 
 METHODS = {
@@ -178,6 +180,7 @@ def test_run(method, run, given):
     assert columns["natoms"].tolist() == [8] * 3 + [16] * 3
     assert columns["temperature (K)"].tolist() == [200, 300, 450] * 2
     assert (columns["nsamples"] == 8).all()
+    assert not columns["trusted"].any()
     assert np.isfinite(columns["heat capacity error (k_B/atom)"]).all()
     assert np.isfinite(columns["exchange"]).tolist() == (
         [True, True, False] * 2 if given["method"]["type"] == "hmc" else [False] * 6
@@ -359,6 +362,24 @@ def test_plot(run, given, capsys):
     assert Path("both.png").stat().st_size > 20_000
     run("plot", "thermo.csv", "--log-x", status=1)
     assert "--log-x and --linear-y are for learning curves" in said(capsys)
+
+
+def test_hollow_points(run, given):
+    """Those of averages that are not to be trusted, and only those."""
+    run("thermo", write(given))
+    table = read_table(Path("thermo.csv"))
+    for doubted in ([], [1], [0, 5]):
+        table.values[:, table.columns.index("trusted")] = 1
+        table.values[doubted, table.columns.index("trusted")] = 0
+        figure = draw_temperatures([table], [""])
+        for axis in figure.axes:
+            points = [x for x in axis.lines if x.get_markerfacecolor() == "white"]
+            drawn = np.concatenate(
+                [x.get_xdata()[np.isfinite(x.get_ydata())] for x in points]
+            )
+            assert drawn.tolist() == [given["temperature"][k % 3] for k in doubted]
+        texts = [x.get_text() for x in figure.legends[0].get_texts()]
+        assert ("too few samples, or drifting" in texts) == bool(doubted)
 
 
 # --- The example ----------------------------------------------------------------------

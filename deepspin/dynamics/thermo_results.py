@@ -20,7 +20,13 @@ log = logging.getLogger(__name__)
 
 # columns of a table that are no quantities with errors
 _FIRST = ("natoms", "temperature (K)")
-_LAST = ("autocorrelation time (samples)", "acceptance", "exchange", "nsamples")
+_LAST = (
+    "autocorrelation time (samples)",
+    "acceptance",
+    "exchange",
+    "nsamples",
+    "trusted",
+)
 
 
 def analyse(path: str | Path) -> tuple[list[Curve], Transition]:
@@ -103,6 +109,7 @@ def write_table(path: str | Path, curves: list[Curve]) -> None:
             parts += [curve.value[name], curve.error[name]]
         parts += [curve.time, samples.acceptance.mean(axis=0), exchange]
         parts += [np.full(len(kelvin), samples.nsamples)]
+        parts += [~(curve.short | curve.drifting)]
         for row in zip(*parts, strict=True):
             lines.append(",".join(f"{value:.10g}" for value in row))
     with replacing(path) as partial:

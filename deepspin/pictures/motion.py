@@ -60,10 +60,15 @@ def draw_dynamics(tables: Sequence[Table], names: Sequence[str]) -> Figure:
     -------
     Figure
         The picture.
+
+    Raises
+    ------
+    DataError
+        A table lacks a column.
     """
     from matplotlib.ticker import EngFormatter
 
-    runs = _runs(tables, names)
+    runs = _runs(tables, names, ("time", "e_total", "e_pot", "e_kin"))
     panels = [c for c in DYNAMICS if any(_tells(run, c) for _, run in runs)]
     ncols = min(len(panels), 2)
     figure, axes = new_figure(-(-len(panels) // ncols), ncols, size=(4.2, 2.5))
@@ -92,11 +97,15 @@ def _name(figure: Figure, runs: Sequence[tuple[str, dict]]) -> None:
 
 
 def _runs(
-    tables: Sequence[Table], names: Sequence[str], what: str = "replica"
+    tables: Sequence[Table],
+    names: Sequence[str],
+    needed: Sequence[str],
+    what: str = "replica",
 ) -> list[tuple[str, dict]]:
-    """Name and columns of each replica of each run."""
+    """Name and columns of each replica of each run; some columns must be there."""
     found = []
     for table, name in zip(tables, names, strict=True):
+        table.require(needed)
         replicas = table.replicas()
         for number, run in enumerate(replicas):
             words = [shortened(name)] * (len(tables) > 1)
@@ -145,8 +154,14 @@ def draw_relaxation(tables: Sequence[Table], names: Sequence[str]) -> Figure:
     -------
     Figure
         The picture.
+
+    Raises
+    ------
+    DataError
+        A table lacks a column.
     """
-    runs = _runs(tables, names, "start")
+    needed = ("step", "energy", "enthalpy", *LEFT)
+    runs = _runs(tables, names, needed, "start")
     pressed = any((run["energy"] != run["enthalpy"]).any() for _, run in runs)
     what = "enthalpy" if pressed else "energy"
     lowest = np.nanmin([run["enthalpy"].min() for _, run in runs])

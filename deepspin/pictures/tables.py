@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,15 @@ class Table:
     columns: list[str]
     values: np.ndarray
     systems: Sequence[str] = ()
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raise a DataError if a column is not there."""
+        for name in names:
+            if name not in self.columns:
+                raise DataError(
+                    f"'{self.path}' has no column '{name}', only "
+                    f"{', '.join(self.columns)}. Is it of another version, or cut?"
+                )
 
     def replicas(self) -> list[dict[str, np.ndarray]]:
         """Columns of each replica by name, of a file that has several."""

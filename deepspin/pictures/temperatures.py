@@ -44,6 +44,14 @@ PANELS = (
         r"$\mu_\mathrm{B}$ per spin",
     ),
 )
+# points whose errors may be larger than drawn
+_DOUBTFUL = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 4.5,
+    "markerfacecolor": "white",
+    "zorder": 4,
+}
 
 
 def draw_temperatures(
@@ -66,9 +74,15 @@ def draw_temperatures(
     -------
     Figure
         The picture.
+
+    Raises
+    ------
+    DataError
+        A table lacks a column.
     """
     lines = []
     for table, name in zip(tables, names, strict=True):
+        table.require([*(name for panel in PANELS for name in panel[:2]), "trusted"])
         columns = dict(zip(table.columns, table.values.T, strict=True))
         for natoms in np.unique(columns["natoms"]):
             rows = columns["natoms"] == natoms
@@ -76,19 +90,25 @@ def draw_temperatures(
             text = ", ".join([*words, f"{natoms:.0f} atoms"])
             lines.append((text, {k: v[rows] for k, v in columns.items()}))
     figure, axes = new_figure(3, 2, size=(4.2, 2.5))
-    draw_legend(figure, [(text, line_style(k)) for k, (text, _) in enumerate(lines)])
+    entries = [(text, line_style(k)) for k, (text, _) in enumerate(lines)]
+    if any((line["trusted"] == 0).any() for _, line in lines):
+        entries.append(("too few samples, or drifting", _DOUBTFUL | {"color": GREY}))
+    draw_legend(figure, entries)
     for axis, (column, error, title, unit) in zip(axes, PANELS, strict=True):
         for number, (_, line) in enumerate(lines):
+            kelvin, style = line["temperature (K)"], line_style(number)
             first = line[column][0] if column.startswith("energy") else 0.0
             axis.errorbar(
-                line["temperature (K)"],
+                kelvin,
                 line[column] - first,
                 yerr=line[error],
                 marker="o",
                 markersize=3.5,
                 capsize=2,
-                **line_style(number) | {"linewidth": 1.2},
+                **style | {"linewidth": 1.2},
             )
+            doubtful = np.where(line["trusted"] == 0, line[column] - first, np.nan)
+            axis.plot(kelvin, doubtful, **_DOUBTFUL | {"color": style["color"]})
         axis.set_title(title, fontsize=10, loc="left")
         axis.set(xlabel="temperature (K)", ylabel=unit)
         if band is not None:
