@@ -23,6 +23,24 @@ SYSTEMS = {
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--first-of-each",
+        action="store_true",
+        help="run each test with the first of its parameters alone: enough to see what "
+        "other versions of libraries break",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--first-of-each"):
+        first = {}
+        for item in items:
+            first.setdefault(item.nodeid.partition("[")[0], item)
+        config.hook.pytest_deselected(items=[*set(items).difference(first.values())])
+        items[:] = first.values()
+
+
 def build(
     system="NiO",
     *,

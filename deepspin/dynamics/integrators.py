@@ -35,8 +35,8 @@ MAX_ITERATIONS = 30
 # no difference even at 1e-2)
 TOLERANCE = 1e-8
 TOLERANCE_IN_BATH = 1e-4
-# changes below this that shrank to no less than this share of what they were after half
-# of the iterations are rounding errors
+# rounding errors: changes below this that half of the iterations have not made smaller
+# by this factor
 ROUNDING = 1e-5
 STALLED = 0.1
 # largest rotation of a spin in a step, in radians
