@@ -119,6 +119,73 @@ def test_order_parameter():
             observables.order_parameter(spin, signs)
 
 
+def crystal(repeat, turn, *, noise=0.0, seed=0):
+    """Replica of an fcc crystal, two primitive cells a side repeated.
+
+    `turn` makes the phase of each spin from positions in units of the repeated cell.
+    """
+    rng = np.random.default_rng(seed)
+    cell = 4.2 * (1 - np.eye(3))
+    number = 2 * np.array(repeat)
+    place = np.stack(np.meshgrid(*map(np.arange, number), indexing="ij"), -1) / 2
+    place = place.reshape(-1, 3)
+    phase = 2 * np.pi * turn(place)
+    spin = np.stack([np.cos(phase), np.sin(phase), 0 * phase], axis=1)
+    spin += noise * rng.normal(size=spin.shape)
+    coord = place @ cell + 0.05 * rng.normal(size=spin.shape)
+    # an atom without spin, and one that has left the cell
+    coord = np.concatenate([coord, [[1.0, 0, 0]]])
+    coord[0] -= cell[2] * repeat[2]
+    return State(
+        coord=coord[None],
+        spin=np.concatenate([1.3 * spin, np.zeros((1, 3))])[None],
+        mass=np.ones(len(coord)),
+        atype=np.arange(len(coord)) // len(spin),
+        box=(cell * np.array(repeat)[:, None])[None],
+    )
+
+
+def signs_of(state, repeat, wave):
+    """Signs of the order with a wave vector, as an input would give them."""
+    phase = state.coord[0] @ np.linalg.inv(state.box[0]) * repeat @ np.array(wave)
+    return np.where(state.atype == 0, np.sign(np.cos(2 * np.pi * phase)), 0)
+
+
+def test_strongest_wave():
+    """A spiral has its wave vector and weight 1, whatever is looked for beside it."""
+    repeat, wave = (3, 2, 2), (1 / 3, 0, 1 / 2)
+    state = crystal(repeat, lambda place: place @ wave)
+    ferro = signs_of(state, repeat, (0, 0, 0))
+    for known in ([ferro], [ferro, signs_of(state, repeat, (1, 0, 0))]):
+        found, weight = observables.strongest_wave(state, repeat, np.stack(known))
+        np.testing.assert_allclose(found, [wave], atol=1e-12)
+        assert weight == pytest.approx([1], abs=0.03)  # the atoms are not quite there
+
+
+def test_collinear_wave():
+    """Known by another name, or by half of a square wave, it is not told of."""
+    repeat = (2, 2, 4)
+    state = crystal(repeat, lambda place: place @ (1, 1, 1))
+    ferro = signs_of(state, repeat, (0, 0, 0))
+    found, weight = observables.strongest_wave(state, repeat, ferro[None])
+    np.testing.assert_allclose(abs(found), [[1, 1, 1]])
+    assert weight == pytest.approx([1], abs=0.03)
+    for wave in ((1, 1, 1), (1, -1, 1), (3, 1, -1)):
+        known = np.stack([ferro, signs_of(state, repeat, wave)])
+        assert observables.strongest_wave(state, repeat, known)[1] < 0.03
+    state = crystal(repeat, lambda place: 0.5 * np.floor(place @ (0, 0, 0.5) + 0.25))
+    known = np.where(state.atype == 0, np.sign(state.spin[0, :, 0]), 0)
+    assert observables.strongest_wave(state, repeat, known[None])[1] < 0.2
+
+
+def test_wave_of_disorder():
+    """Its strongest wave is well below what `dp-spin thermo` tells of."""
+    for seed in range(20):
+        state = crystal((2, 2, 2), lambda place: 0 * place[:, 0], noise=50.0, seed=seed)
+        known = signs_of(state, (2, 2, 2), (0, 0, 0))
+        assert observables.strongest_wave(state, (2, 2, 2), known[None])[1] < 10 / 64
+
+
 def test_angular_momentum():
     state = spins([[0, 0, 2.0]])
     state.coord = np.array([[[1.0, 0, 0]]])

@@ -343,6 +343,23 @@ def test_analyse(run, given):
     assert Path("thermo.png").stat().st_size > 20_000
 
 
+@pytest.mark.parametrize("wave", [0, 0.25])
+def test_another_order(wave, run, given, capsys):
+    """Spins that have ordered otherwise than looked for are told of, each time."""
+    given["method"] = METHODS["spin bath"] | {"timestep": 1e-3}
+    rule = {"type": "Ni", "modulus": 1.2, "direction": [0, 1, 1]}
+    given["spins"] = [{**rule, "wave_vector": [wave, 0, 0], "axis": [1, 0, 0]}]
+    given |= {"sizes": [[4, 1, 1]], "temperature": [1, 2]}
+    told = (
+        "32 atoms at 1, 2 K: spins have ordered in another wave than `order_vectors`; "
+        "at 1 K (0.25 0 0) has the weight 1.00, those have 0.00."
+    )
+    for command in (write(given), "--analyse thermo.h5"):
+        run("thermo", *command.split())
+        text = said(capsys)
+        assert (told in text) == ("another wave" in text) == (wave != 0)
+
+
 def test_analyse_without_samples(run, given, monkeypatch, capsys):
     advance = HybridMonteCarlo.advance
 

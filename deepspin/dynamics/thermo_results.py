@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from deepspin.dynamics.averages import QUANTITIES, Curve, Transition, transition
-from deepspin.dynamics.thermo_data import load
+from deepspin.dynamics.observables import order_parameter, strongest_wave
+from deepspin.dynamics.thermo_data import SizeRun, load
 from deepspin.pictures.tables import read_table
 from deepspin.pictures.temperatures import draw_temperatures
 from deepspin.utils.outputs import replacing
@@ -18,6 +19,10 @@ from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
 
+# weight above which another wave is told of, if it exceeds the known ones: OTHER, or
+# OTHER_SPINS / N of N spins where that is more, which disorder does not reach by chance
+OTHER = 0.1
+OTHER_SPINS = 12
 # columns of a table that are no quantities with errors
 _FIRST = ("natoms", "temperature (K)")
 _LAST = (
@@ -37,7 +42,7 @@ def analyse(path: str | Path) -> tuple[list[Curve], Transition]:
     InputError, DataError, OSError
         There are no samples, or files cannot be read or written.
     """
-    _, runs = load(path)
+    made_by, runs = load(path)
     curves = [Curve.of(run.samples()) for run in runs if run.nsamples > 1]
     if not curves:
         raise InputError(f"'{path}' has no samples yet. Go on with -r {path}.")
@@ -49,6 +54,9 @@ def analyse(path: str | Path) -> tuple[list[Curve], Transition]:
     save(draw_temperatures([read_table(table)], [""], band), picture)
     for curve in curves:
         _warn(curve)
+    for run, repeat in zip(runs, made_by["options"]["sizes"], strict=True):
+        if run.nsamples > 1:
+            _warn_of_other_order(run, repeat)
     if np.isfinite(order.temperature):
         log.info(
             "order ends at %.1f ± %.1f K: %s",
@@ -75,6 +83,32 @@ def _warn(curve: Curve) -> None:
         kelvin = ", ".join(f"{k:g}" for k in samples.temperature[chosen])
         if kelvin:
             log.warning("%d atoms at %s K: %s", samples.natoms, kelvin, text)
+
+
+def _warn_of_other_order(run: SizeRun, repeat: list[int]) -> None:
+    """Tell of spins that have ordered in a wave that is not among the order's."""
+    if run.state.box is None:
+        return
+    waves, weight = strongest_wave(run.state, repeat, run.signs)
+    order = np.stack([order_parameter(run.state.spin, signs) for signs in run.signs])
+    known = (order**2).sum(axis=(0, 2))
+    chance = max(OTHER, OTHER_SPINS / np.count_nonzero(run.signs[0]))
+    chosen = np.flatnonzero(weight > np.maximum(known, chance))
+    if not len(chosen):
+        return
+    first = chosen[run.temperature[chosen].argmin()]
+    log.warning(
+        "%d atoms at %s K: spins have ordered in another wave than `order_vectors`; at "
+        "%g K (%s) has the weight %.2f, those have %.2f. If that is right, add it to "
+        "`order_vectors`; if not, the model has a wrong ground state: train it on "
+        "frames with such spins",
+        run.state.nloc,
+        ", ".join(f"{k:g}" for k in run.temperature[chosen]),
+        run.temperature[first],
+        " ".join(f"{x:.3g}" for x in waves[first]),
+        weight[first],
+        known[first],
+    )
 
 
 def outputs(path: Path) -> tuple[Path, Path]:
