@@ -163,7 +163,7 @@ def test_strongest_wave():
 
 
 def test_collinear_wave():
-    """Known by another name, or by half of a square wave, it is not told of."""
+    """It is found; known by another of its names, or as a square wave, it is not."""
     repeat = (2, 2, 4)
     state = crystal(repeat, lambda place: place @ (1, 1, 1))
     ferro = signs_of(state, repeat, (0, 0, 0))

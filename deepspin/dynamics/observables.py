@@ -17,7 +17,7 @@ from deepspin.dynamics.state import State
 SHIFT = 1e-3
 # overlap above which a wave is that of given signs; a square wave has 0.64 with its own
 ALIKE = 0.5
-# waves are looked for as far as so many zones of the cell that is repeated
+# waves are looked for up to so many reciprocal vectors of the cell that is repeated
 ZONES = 2
 
 
@@ -176,7 +176,9 @@ def strongest_wave(
 
     The weight of a wave is :math:`|m_k|^2 + |m_{-k}|^2`, or :math:`|m_k|^2` where both
     are the same wave, with :math:`m_k = \frac{1}{N} \sum_i e^{-i k \cdot R_i}
-    S_i/|S_i|`: 1 for a spiral, or for full collinear order at a zone boundary.
+    S_i/|S_i|`: 1 for a spiral, or for full collinear order at a zone boundary. Looked
+    through are waves that fit into the replicas' cell, up to two reciprocal vectors of
+    the repeated one along each axis.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ def _warn(curve: Curve) -> None:
 
 
 def _warn_of_other_order(run: SizeRun, repeat: list[int]) -> None:
-    """Tell of spins that have ordered in a wave that is not among the order's."""
+    """Tell of spins whose last state is ordered in a wave not among the order's."""
     if run.state.box is None:
         return
     waves, weight = strongest_wave(run.state, repeat, run.signs)
