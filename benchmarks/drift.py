@@ -25,7 +25,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from deepspin.dynamics.options import normalize
+from deepspin.dynamics.md.options import normalize
 from deepspin.env import start_tensorflow
 
 WARM_UP = 1000  # fs, in baths
@@ -87,7 +87,7 @@ def given(args: argparse.Namespace, name: str, timestep: float, time: float) -> 
 
 def warm_up(args: argparse.Namespace) -> None:
     """Bring the atoms to the temperature, unless an earlier run has."""
-    from deepspin.dynamics.run import run
+    from deepspin.dynamics.md.run import run
 
     if not Path(WARM).exists():
         options = given(args, "bath", 0.5, WARM_UP)
@@ -97,8 +97,8 @@ def warm_up(args: argparse.Namespace) -> None:
 
 def start(args: argparse.Namespace, timestep: float):
     """Warm atoms and the integrator."""
-    from deepspin.dynamics.build import build_fields, build_integrator
-    from deepspin.dynamics.output import Checkpoint
+    from deepspin.dynamics.md.build import build_fields, build_integrator
+    from deepspin.dynamics.md.output import Checkpoint
     from deepspin.infer.deep_spin import DeepSpin
 
     options = normalize(given(args, "nve", timestep, SHORT))
@@ -112,7 +112,7 @@ def start(args: argparse.Namespace, timestep: float):
 
 def energy_of(state, integrator) -> float:
     """Energy of the first replica in eV per atom."""
-    from deepspin.dynamics.observables import kinetic_energy
+    from deepspin.dynamics.core.observables import kinetic_energy
 
     found = integrator.fields(state.coord, state.spin, state.time)
     return float((found.energy + kinetic_energy(state))[0] / state.nloc)
@@ -147,7 +147,7 @@ def show_order(args: argparse.Namespace) -> None:
 
 def show_reversal(args: argparse.Namespace) -> None:
     """Print how far from the start a way there and back ends."""
-    from deepspin.dynamics.integrators import Integrator
+    from deepspin.dynamics.core.integrators import Integrator
 
     state, integrator = start(args, args.timestep)
     begin = copy.deepcopy(state)
@@ -170,7 +170,7 @@ def show_reversal(args: argparse.Namespace) -> None:
 
 def show_drift(args: argparse.Namespace) -> None:
     """Print the slope of the energy, and how moduli change."""
-    from deepspin.dynamics.run import run
+    from deepspin.dynamics.md.run import run
 
     options = given(args, "nve", args.timestep, 1000 * args.time)
     options["steps"] += round(WARM_UP / 0.5)  # those of the bath count

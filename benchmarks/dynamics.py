@@ -151,9 +151,9 @@ class Run:
         spins: bool = True,
         baths: bool = False,
     ):
-        from deepspin.dynamics.fields import ModelFields
-        from deepspin.dynamics.integrators import Gilbert, Integrator, Langevin
-        from deepspin.dynamics.state import State, thermal_velocity
+        from deepspin.dynamics.core.fields import ModelFields
+        from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+        from deepspin.dynamics.core.state import State, thermal_velocity
         from deepspin.infer.deep_spin import DeepSpin
 
         coord, spin, atype, box, mass = write_atoms(folder / "nio.data", atoms)

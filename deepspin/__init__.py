@@ -13,16 +13,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "train": "deepspin.training.trainer",
-    "load_model": "deepspin.training.serialization",
-    "save_model": "deepspin.training.serialization",
+    "load_model": "deepspin.modelfiles.archive",
+    "save_model": "deepspin.modelfiles.archive",
     "build_model": "deepspin.model.ener",
     "SpinEnergyModel": "deepspin.model.ener",
-    "Spin": "deepspin.model.spin",
+    "Spin": "deepspin.model.virtual",
     "DescrptSeA": "deepspin.descriptor.se_e2_a",
     "EnerFitting": "deepspin.fit.ener",
     "EnerSpinLoss": "deepspin.loss.ener_spin",
-    "ExpDecay": "deepspin.training.learning_rate",
-    "DataSystem": "deepspin.utils.data",
+    "ExpDecay": "deepspin.loss.learning_rate",
+    "DataSystem": "deepspin.data.dataset",
     "DeepSpin": "deepspin.infer.deep_spin",
     "DeepSpinCalculator": "deepspin.calculator",
 }

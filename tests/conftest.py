@@ -129,7 +129,7 @@ def nio(model, seed=0):
 
 def structure(model):
     """The frame of `nio` with masses."""
-    from deepspin.dynamics.structures import Structure
+    from deepspin.atoms.structures import Structure
 
     frame = nio(model)
     return Structure(
@@ -162,7 +162,7 @@ def inputs_of(model, frames, wider=0, more_atoms=0):
     """Inputs of the model for frames of the same atoms, and the atoms' slots."""
     import tensorflow as tf
 
-    from deepspin.utils.data import Shape, collate, neighbors_of_frame
+    from deepspin.data.dataset import Shape, collate, neighbors_of_frame
 
     scheme, descriptor = model.spin.scheme, model.descriptor
     periodic = frames[0].box is not None

@@ -3,8 +3,8 @@
 
 import numpy as np
 
-from deepspin.dynamics.fields import Response, Zeeman
-from deepspin.dynamics.state import State
+from deepspin.dynamics.core.fields import Response, Zeeman
+from deepspin.dynamics.core.state import State
 
 
 def free(coord, spin, time=0.0):

@@ -16,7 +16,7 @@ import traceback
 
 import numpy as np
 
-from deepspin.dynamics import lammps
+from deepspin.dynamics.md import lammps
 from deepspin.main import main
 
 

@@ -378,9 +378,9 @@ def names_for_python() -> dict:
 
     import deepspin
     from deepspin import dynamics
+    from deepspin.data.systems import load_system
     from deepspin.utils.argcheck import gen_doc
     from deepspin.utils.inputs import normalize
-    from deepspin.utils.system import load_system
 
     Path("model.keras").write_bytes(model_bytes())
     model = deepspin.load_model("model.keras")

@@ -16,19 +16,21 @@ import deepspin
 PACKAGE = Path(deepspin.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Each part imports itself and what comes before, never what stands beside it. A model
-# file may be one of DeePMD-kit's and names loss and learning rate, so reading it comes
-# after interop, and infer, which reads one, after train.
+# Each room imports itself and what comes before, never what stands beside it. A model
+# file may be one of DeePMD-kit's, so what reads any of them comes after interop.
 ORDER = (
     ("keys", "env"),
     ("op",),
+    ("spins",),
     ("utils",),
+    ("data",),
     ("survey", "pictures", "descriptor", "fit"),
-    ("model",),
+    ("model", "loss"),
     ("interop",),
-    ("loss",),
+    ("modelfiles",),
     ("training",),
     ("infer",),
+    ("atoms",),
     ("dynamics", "analysis", "calculator"),
     ("entrypoints",),
     ("verbs",),
@@ -95,8 +97,8 @@ def defined_by(statement):
     [
         ("import numpy, deepspin.keys", {"deepspin.keys"}),
         ("from deepspin import __version__, keys", {"deepspin.keys"}),
-        ("from deepspin.utils import nlist", {"deepspin.utils.nlist"}),
-        ("from deepspin.utils.nlist import build", {"deepspin.utils.nlist"}),
+        ("from deepspin.data import nlist", {"deepspin.data.nlist"}),
+        ("from deepspin.data.nlist import build", {"deepspin.data.nlist"}),
         ("def f():\n from deepspin import DeepSpin", {"deepspin.infer.deep_spin"}),
         ("import deepspin", {"deepspin"}),
     ],
@@ -148,11 +150,13 @@ def test_imports_are_written_as_imports():
 # --- TensorFlow -----------------------------------------------------------------------
 
 LOADED = "sorted({'tensorflow', 'keras'} & set(sys.modules))"
-NEEDS_TENSORFLOW = {"batches", "network", "tabulate"}  # parts of utils
+QUICK_ROOMS = {"data", "entrypoints", "pictures", "spins", "survey", "utils"}
+NEEDS_TENSORFLOW = {"network", "pipeline"}  # of utils and of data
 QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main", "deepspin.verbs"] + [
     module
     for module in MODULES
-    if module.split(".")[1:2] in (["entrypoints"], ["pictures"], ["survey"], ["utils"])
+    if module.split(".")[1:2]
+    and module.split(".")[1] in QUICK_ROOMS
     and module.split(".")[-1] not in NEEDS_TENSORFLOW
 ]
 
@@ -217,19 +221,20 @@ def test_one_reader_of_the_environment():
 def test_who_knows_virtual_atoms():
     """Names in code, such as `virtual_len`, stand where the idea is at home.
 
-    That is the arithmetic (`utils.spin`), the Keras layer around it (`model.spin`) and
-    what deals with data that hold virtual atoms: its reader (`utils.system`), its
-    writer (`survey.layout`) and what finds out about it (`survey.scheme`), and what
+    That is the arithmetic (`spins.virtual`), its Keras layer (`model.virtual`) and
+    what deals with data that hold virtual atoms: its reader (`data.systems`), its
+    writer (`data.layouts`) and what finds out about it (`survey.scheme`), and what
     writes models of DeePMD-kit, where they are atoms (`interop.graph`, `.script`). The
     others may hand a scheme on, whose class is `VirtualAtoms`, but not look inside.
     Options of the input are strings, so `argcheck`, `inputs` and `refused` need no
     exception.
     """
-    homes = {"utils.spin", "utils.system", "survey.layout", "survey.scheme"}
+    homes = {"spins.virtual", "data.systems", "data.layouts", "survey.scheme"}
     homes |= {"interop.graph", "interop.script"}
-    homes = {f"deepspin.{home}" for home in (*homes, "model.spin")}
+    homes = {f"deepspin.{home}" for home in (*homes, "model.virtual")}
     for module in set(MODULES) - homes:
         names = {n for n in identifiers(TREES[module]) if "virtual" in n.lower()}
+        names -= {"virtual"}  # the module
         assert names <= {"VirtualAtoms"}, module
 
 

@@ -18,7 +18,7 @@ from deepspin import DeepSpin, DeepSpinCalculator
 from deepspin.dynamics import DynamicsError
 from deepspin.dynamics.atoms import SpinLatticeDynamics
 from deepspin.main import main
-from deepspin.training.serialization import save_model
+from deepspin.modelfiles.archive import save_model
 
 WAYS = ("eval", "ase", "relax", "md", "dynamics")
 METADATA = {

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hamiltonians import Cluster, free, in_field, spins, wells
 
-from deepspin.dynamics import observables, units
-from deepspin.dynamics.fields import Response
-from deepspin.dynamics.integrators import Gilbert, Integrator, Langevin
-from deepspin.dynamics.state import State, thermal_velocity
+from deepspin.atoms import units
+from deepspin.dynamics.core import observables
+from deepspin.dynamics.core.fields import Response
+from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+from deepspin.dynamics.core.state import State, thermal_velocity
 
 
 def langevin(x):

@@ -30,10 +30,10 @@ from deepspin.calculator import (
     write_row,
 )
 from deepspin.dynamics.atoms import SpinLatticeDynamics
-from deepspin.dynamics.fields import ModelFields, Zeeman
-from deepspin.dynamics.integrators import Gilbert, Integrator
-from deepspin.dynamics.integrators import Langevin as Bath
-from deepspin.dynamics.state import State
+from deepspin.dynamics.core.fields import ModelFields, Zeeman
+from deepspin.dynamics.core.integrators import Gilbert, Integrator
+from deepspin.dynamics.core.integrators import Langevin as Bath
+from deepspin.dynamics.core.state import State
 from deepspin.keys import MU_B
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from small_data import LATTICE, frames, with_virtual_atoms, write
 
+from deepspin.data.systems import load_system
 from deepspin.entrypoints.check_data import check_data
 from deepspin.main import main
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.survey.quality import OUTLIER, fingerprints, outliers, twins
 from deepspin.survey.tables import table
-from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import load_system
 
 NIO = VirtualAtoms.from_options([True, False], [0.4], [1.2737])
 EXAMPLE = Path(__file__).parents[1] / "examples/NiO"

@@ -21,12 +21,12 @@ from tiny import DATA
 
 import deepspin
 from deepspin.descriptor.table import EmbeddingTable, tabulate
-from deepspin.interop.saved_model import FrozenModel, describe
 from deepspin.main import main
 from deepspin.model.compress import Options, compress, differences
+from deepspin.modelfiles.find import read_metadata
+from deepspin.modelfiles.saved_model import FrozenModel, describe
 from deepspin.op import library
 from deepspin.training.runs import nearest_pairs
-from deepspin.utils.model_files import read_metadata
 from deepspin.utils.network import embedding_layers, run
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -9,11 +9,11 @@ import pytest
 from small_data import SCALE, contents, frames, with_virtual_atoms, write
 
 import deepspin
+from deepspin.data.files import find_systems
+from deepspin.data.systems import load_system
 from deepspin.main import main
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.survey.scheme import survey
-from deepspin.utils.files import find_systems
-from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import load_system
 
 NIO = VirtualAtoms.from_options([True, False], [0.4], [1.2737])
 OPTIONS = ["--virtual-len", "0.4", "--spin-norm", "1.2737"]

@@ -17,8 +17,8 @@ from peer import needs_peer, run_peer
 
 import deepspin
 from deepspin.interop.deepmd import load_frozen
-from deepspin.training.serialization import load_deepmd
-from deepspin.utils.model_files import find_deepmd_checkpoint
+from deepspin.interop.files import find_deepmd_checkpoint
+from deepspin.modelfiles.archive import load_deepmd
 
 REFERENCE = Path(__file__).parent / "reference"
 VARIABLES = ("matrix", "bias", "idt", "t_avg", "t_std", "t_bias", "t_fparam")

@@ -18,7 +18,7 @@ from deepspin import (
     Spin,
     SpinEnergyModel,
 )
-from deepspin.utils.data import (
+from deepspin.data.dataset import (
     CHUNK,
     Shape,
     collate,
@@ -26,8 +26,8 @@ from deepspin.utils.data import (
     scatter,
     sort_by_type,
 )
-from deepspin.utils.files import DataError
-from deepspin.utils.spin import VirtualAtoms
+from deepspin.data.files import DataError
+from deepspin.spins.virtual import VirtualAtoms
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "NiO" / "data"
 SPIN = {"use_spin": [False, True], "virtual_len": [0.4], "spin_norm": [1.2737]}
@@ -777,7 +777,7 @@ def test_truncate_and_take_back(four):
 @pytest.mark.parametrize("max_shapes", [1, 8])
 def test_dataset(folders, max_shapes, batch_size, tables, monkeypatch):
     if not tables:
-        monkeypatch.setattr("deepspin.utils.data.MAX_TABLES", 0)
+        monkeypatch.setattr("deepspin.data.dataset.MAX_TABLES", 0)
     systems = list(folders.values())
     data = load(systems, batch_size=batch_size, max_shapes=max_shapes)
     dataset = data.dataset(start=5, steps=8)
@@ -801,9 +801,9 @@ def test_dataset(folders, max_shapes, batch_size, tables, monkeypatch):
 
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "as they come"])
 def test_dataset_goes_on(folders, tables, monkeypatch):
-    monkeypatch.setattr("deepspin.utils.data.PLAN_AHEAD", 4)
+    monkeypatch.setattr("deepspin.data.dataset.PLAN_AHEAD", 4)
     if not tables:
-        monkeypatch.setattr("deepspin.utils.data.MAX_TABLES", 0)
+        monkeypatch.setattr("deepspin.data.dataset.MAX_TABLES", 0)
     data = load(folders["a"], batch_size=3)
     batches = data.dataset(start=3).take(7).as_numpy_iterator()
     for step, batch in enumerate(batches):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import deepspin
-from deepspin.interop.saved_model import freeze
+from deepspin.modelfiles.saved_model import freeze
 from deepspin.op import library
 
 ROOT = Path(__file__).parent.parent

@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 import deepspin
+from deepspin.data.dataset import DataSystem
 from deepspin.interop.deepmd import load_frozen
+from deepspin.loss.learning_rate import ExpDecay
 from deepspin.model.ener import build_model
-from deepspin.training.learning_rate import ExpDecay
-from deepspin.utils.data import DataSystem
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import normalize
-from deepspin.utils.spin import VirtualAtoms
 
 REFERENCE = Path(__file__).parent / "reference"
 CASES = sorted(REFERENCE.glob("*.npz"))

@@ -20,15 +20,15 @@ from peer import needs_peer, run_peer
 from tiny import DATA
 
 import deepspin
+from deepspin.data.dataset import DataSystem, neighbors_of_frame
 from deepspin.interop.deepmd import load_frozen
 from deepspin.interop.dpmodel import write_dpmodel
 from deepspin.interop.read_dpmodel import load_dpmodel
-from deepspin.interop.saved_model import FrozenModel, describe
 from deepspin.interop.tree import read_tree, write_tree
 from deepspin.model.compress import Options, compress
+from deepspin.modelfiles.saved_model import FrozenModel, describe
 from deepspin.op.library import plain_tensorflow
-from deepspin.utils.data import DataSystem, neighbors_of_frame
-from deepspin.utils.spin import VirtualAtoms
+from deepspin.spins.virtual import VirtualAtoms
 
 REFERENCE = Path(__file__).parent / "reference"
 STORED = REFERENCE / "dpmodel"

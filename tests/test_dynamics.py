@@ -10,11 +10,12 @@ import pytest
 from hamiltonians import Cluster, exchange, free, in_field, spins, wells
 
 import deepspin
-from deepspin.dynamics import observables, units
-from deepspin.dynamics.fields import ModelFields, Zeeman
-from deepspin.dynamics.integrators import DynamicsError, Integrator, extrapolate
-from deepspin.dynamics.sphere import midpoint, rotate_by
-from deepspin.dynamics.state import State
+from deepspin.atoms import units
+from deepspin.dynamics.core import observables
+from deepspin.dynamics.core.fields import ModelFields, Zeeman
+from deepspin.dynamics.core.integrators import DynamicsError, Integrator, extrapolate
+from deepspin.dynamics.core.sphere import midpoint, rotate_by
+from deepspin.dynamics.core.state import State
 
 
 def total_energy(fields, state):

@@ -21,15 +21,15 @@ from small_data import frames as small_frames
 from small_data import write as write_system
 
 import deepspin
+from deepspin.data.files import DataError
+from deepspin.data.systems import load_system
 from deepspin.entrypoints.check_data import check_data
-from deepspin.interop.saved_model import FrozenModel, all_pairs, describe, freeze
 from deepspin.main import main
 from deepspin.model.compress import Options, compress
+from deepspin.modelfiles.archive import save_model
+from deepspin.modelfiles.find import read_config, read_metadata
+from deepspin.modelfiles.saved_model import FrozenModel, all_pairs, describe, freeze
 from deepspin.op import library
-from deepspin.training.serialization import save_model
-from deepspin.utils.files import DataError
-from deepspin.utils.model_files import read_config, read_metadata
-from deepspin.utils.system import load_system
 
 PARAMETERS = np.array([0.3, -1.2])
 SCHEME = build("NiO").spin.scheme

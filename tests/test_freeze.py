@@ -20,9 +20,9 @@ from ase.neighborlist import neighbor_list
 from tiny import DATA, tree
 
 import deepspin
-from deepspin.interop.saved_model import FrozenModel, describe
 from deepspin.main import main
-from deepspin.utils.model_files import FROZEN_METADATA, read_config, read_metadata
+from deepspin.modelfiles.find import FROZEN_METADATA, read_config, read_metadata
+from deepspin.modelfiles.saved_model import FrozenModel, describe
 
 FILES = Path(__file__).parent / "files"
 REFERENCE = Path(__file__).parent / "reference"

@@ -23,11 +23,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepspin.utils.files import DataError, find_systems
+from deepspin.data.files import DataError, find_systems
+from deepspin.data.systems import System, load_system
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.refused import InputError
-from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import System, load_system
 
 NUMBER = int(os.environ.get("FUZZ", "0"))
 SCHEME = VirtualAtoms.from_options([True, False], [0.4], [1.2])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from small_data import frames, with_virtual_atoms, write
 
+from deepspin.data.dataset import DataSystem
 from deepspin.entrypoints.init import init
 from deepspin.main import main
-from deepspin.utils.data import DataSystem
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.spin import VirtualAtoms
 
 EXAMPLE = Path(__file__).parents[1] / "examples/NiO/data"
 NIO = VirtualAtoms.from_options([True, False], [0.4], [1.2737])

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from deepspin import ExpDecay
-from deepspin.training.learning_rate import adam
+from deepspin.loss.learning_rate import adam
 
 
 def rates(schedule, steps):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import deepspin
-from deepspin.training.learning_rate import adam
+from deepspin.loss.learning_rate import adam
 
 NF, NLOC = 3, 5
 NATOMS = np.array([7.0, 6.0, 4.0])

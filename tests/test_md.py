@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from hamiltonians import exchange
 
-from deepspin.dynamics import units
-from deepspin.dynamics.build import COLLINEAR, order_signs, repeated
-from deepspin.dynamics.fields import Response
-from deepspin.dynamics.integrators import DynamicsError
-from deepspin.dynamics.options import gen_doc, normalize
-from deepspin.dynamics.run import Guard
-from deepspin.dynamics.structures import Structure, save_structure
+from deepspin.atoms import units
+from deepspin.atoms.structures import Structure, save_structure
+from deepspin.dynamics.core.fields import Response
+from deepspin.dynamics.core.integrators import DynamicsError
+from deepspin.dynamics.md.build import COLLINEAR, order_signs, repeated
+from deepspin.dynamics.md.options import gen_doc, normalize
+from deepspin.dynamics.md.run import Guard
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
-from deepspin.training.serialization import save_model
+from deepspin.modelfiles.archive import save_model
 from deepspin.utils.refused import InputError
 
 METADATA = {
@@ -660,7 +660,7 @@ def heisenberg(nloc=16):
 
 def test_neel_order(run, given, files, monkeypatch):
     """It stays where it is cold, and goes where it is hot."""
-    build = "deepspin.dynamics.run.build_fields"
+    build = "deepspin.dynamics.md.run.build_fields"
     monkeypatch.setattr(build, lambda *args: heisenberg())
     metal = ase.Atoms("Ni", cell=[2.5, 9, 9], pbc=True)
     metal.set_initial_magnetic_moments([[0, 0, 1.2]])
@@ -952,7 +952,7 @@ def test_failure_in_the_middle(run, given, capsys, monkeypatch):
     ],
 )
 def test_numbers_that_cannot_be(name, value, message, run, given, capsys, monkeypatch):
-    monkeypatch.setattr(f"deepspin.dynamics.run.{name}", value)
+    monkeypatch.setattr(f"deepspin.dynamics.md.run.{name}", value)
     given |= {"ensemble": {"type": "nve"}, "initial_temperature": 400.0}
     run("md", write(given), status=1)
     text = said(capsys)
@@ -981,7 +981,7 @@ def test_signal(run, given, capsys, monkeypatch, whole):
 
 
 def test_full_disk(run, given, capsys, monkeypatch):
-    from deepspin.dynamics import output
+    from deepspin.dynamics.md import output
     from deepspin.utils.outputs import OutputError, append
 
     def full(path, text):

@@ -19,10 +19,10 @@ from invariants import assert_close
 from peer import PEER, THREADS
 
 import deepspin
-from deepspin.dynamics.fields import ModelFields
-from deepspin.dynamics.lammps import directed, turned
-from deepspin.dynamics.structures import save_structure
-from deepspin.training.serialization import save_model
+from deepspin.atoms.structures import save_structure
+from deepspin.dynamics.core.fields import ModelFields
+from deepspin.dynamics.md.lammps import directed, turned
+from deepspin.modelfiles.archive import save_model
 
 needs_engine = pytest.mark.skipif(
     PEER is None or not any(Path(PEER).parent.glob("lib/*/site-packages/mpi4py")),
@@ -291,7 +291,7 @@ def test_signals(number, run, given):
 @pytest.mark.parametrize("name", ["mpi4py", "lammps"])
 def test_what_to_install(name, run, given, capsys, monkeypatch):
     """Told before anything is written."""
-    from deepspin.dynamics import lammps
+    from deepspin.dynamics.md import lammps
 
     found = importlib.util.find_spec
     monkeypatch.setattr(

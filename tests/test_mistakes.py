@@ -16,8 +16,8 @@ import pytest
 from mistakes import DOCUMENT, MISTAKES, SECTIONS, VARIES
 
 import deepspin
+from deepspin.data.files import DataError
 from deepspin.main import main
-from deepspin.utils.files import DataError
 from deepspin.utils.inputs import load_input
 from deepspin.utils.refused import InputError
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 import test_descriptor
 
 import deepspin
+from deepspin.loss.learning_rate import adam
 from deepspin.op.library import plain_tensorflow
-from deepspin.training.learning_rate import adam
 
 keras_save_warning = pytest.mark.filterwarnings("ignore:__array__ implementation")
 

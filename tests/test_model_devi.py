@@ -13,11 +13,11 @@ import small_data
 from peer import needs_peer, run_peer
 
 import deepspin
+from deepspin.data.systems import load_system
 from deepspin.entrypoints import model_devi as verb
 from deepspin.main import main
+from deepspin.modelfiles.archive import save_model
 from deepspin.pictures.tables import read_table
-from deepspin.training.serialization import save_model
-from deepspin.utils.system import load_system
 
 ROOT = Path(__file__).parent.parent
 VALID = ROOT / "examples" / "NiO" / "data" / "valid"

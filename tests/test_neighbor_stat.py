@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from small_data import LATTICE, frames, write
 
+from deepspin.data.dataset import DataSystem
+from deepspin.data.systems import load_system
 from deepspin.entrypoints.neighbor_stat import neighbor_stat
 from deepspin.main import main
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.survey.statistics import NeighborStat
-from deepspin.utils.data import DataSystem
-from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import load_system
 
 NIO = VirtualAtoms.from_options([True, False], [0.4], [1.2737])
 EXAMPLE = Path(__file__).parents[1] / "examples/NiO/data/valid/spin-files-16"

@@ -9,7 +9,7 @@ import pytest
 from ase.geometry import complete_cell
 from ase.neighborlist import primitive_neighbor_list
 
-from deepspin.utils.nlist import build, pad
+from deepspin.data.nlist import build, pad
 
 SKEWED = np.array([[5.0, 0, 0], [4.6, 3.1, 0], [-4.4, 2.8, 3.9]])
 OPEN = np.zeros((3, 3))

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hamiltonians import Cluster, in_field, spins
 
-from deepspin.dynamics import observables, units
-from deepspin.dynamics.fields import Response
-from deepspin.dynamics.state import State, thermal_velocity
+from deepspin.atoms import units
+from deepspin.dynamics.core import observables
+from deepspin.dynamics.core.fields import Response
+from deepspin.dynamics.core.state import State, thermal_velocity
 
 
 def test_spin_temperature_in_a_field():

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from deepspin.data.files import DataError
 from deepspin.entrypoints import plot
 from deepspin.main import main
-from deepspin.utils import lines, plots
-from deepspin.utils.files import DataError
+from deepspin.pictures import lines, plots
 
 NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
 SPIN = ("rmse", "rmse_e", "rmse_fr", "rmse_fm", "rmse_v")

@@ -7,10 +7,10 @@ import scipy.optimize
 from hamiltonians import Cluster, exchange, free, wells
 
 import deepspin
-from deepspin.dynamics import units
-from deepspin.dynamics.fields import ModelFields, Response, Zeeman
-from deepspin.dynamics.manifold import Freedom, Point, Space
-from deepspin.dynamics.relax import GPA, Limits, along, relax, under
+from deepspin.atoms import units
+from deepspin.dynamics.core.fields import ModelFields, Response, Zeeman
+from deepspin.dynamics.relax.manifold import Freedom, Point, Space
+from deepspin.dynamics.relax.relaxation import GPA, Limits, along, relax, under
 
 METHODS = ("lbfgs", "cg")
 SPINS = Freedom(positions=False)

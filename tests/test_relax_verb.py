@@ -14,12 +14,12 @@ from ase.filters import UnitCellFilter
 from ase.optimize import BFGS
 
 import deepspin
-from deepspin.dynamics import manifold
-from deepspin.dynamics.structures import load_structure, save_structure
+from deepspin.atoms.structures import load_structure, save_structure
+from deepspin.dynamics.relax import manifold
 from deepspin.entrypoints.relax import relax
 from deepspin.main import main
+from deepspin.modelfiles.archive import save_model
 from deepspin.pictures.tables import read_table
-from deepspin.training.serialization import save_model
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ import pytest
 from tiny import DATA, SYSTEM, optimizer_state, tree, weights, write
 
 import deepspin
+from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
 from deepspin.training.callbacks import LearningCurve
-from deepspin.utils.model_files import read_metadata, resolve_checkpoint
 from deepspin.utils.outputs import OutputError, append, claim, replacing
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -63,7 +63,7 @@ def test_kills_would_be_noticed(tmp_path):
         (tmp_path / name / "input.json").write_text("{}")
     reference = tmp_path / "one"
     deepspin.load_model(REFERENCE / "base.pb").save(tmp_path / "m.keras")
-    from deepspin.training.serialization import save_model
+    from deepspin.modelfiles.archive import save_model
 
     model = deepspin.load_model(REFERENCE / "base.pb")
     save_model(model, reference / "model.ckpt-3.keras", {"step": 3})

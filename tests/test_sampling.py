@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from hamiltonians import Cluster, exchange, free, in_field, spins, wells
 
-from deepspin.dynamics import units
-from deepspin.dynamics.averages import (
+from deepspin.atoms import units
+from deepspin.dynamics.core.fields import Response
+from deepspin.dynamics.core.integrators import Gilbert, Integrator
+from deepspin.dynamics.core.state import State
+from deepspin.dynamics.thermo.averages import (
     BLOCKS,
     Curve,
     Samples,
     autocorrelation_time,
     transition,
 )
-from deepspin.dynamics.fields import Response
-from deepspin.dynamics.integrators import Gilbert, Integrator
-from deepspin.dynamics.sampling import HybridMonteCarlo, LangevinSampler, Phase
-from deepspin.dynamics.state import State
+from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler, Phase
 
 LADDER = np.array([200.0, 300.0, 450.0])
 

@@ -10,12 +10,12 @@ import vesin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepspin.data import nlist
+from deepspin.data.dataset import Shape, collate, neighbors_of_frame
+from deepspin.data.nlist import Search, build, pad
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.op import neighbors as native
-from deepspin.utils import nlist
-from deepspin.utils.data import Shape, collate, neighbors_of_frame
-from deepspin.utils.nlist import Search, build, pad
-from deepspin.utils.spin import VirtualAtoms
+from deepspin.spins.virtual import VirtualAtoms
 
 FIELDS = ("count", "index", "shift", "found", "dropped")
 SKEWED = np.array([[5.0, 0, 0], [4.6, 3.1, 0], [-4.4, 2.8, 3.9]])

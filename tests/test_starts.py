@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from hamiltonians import exchange
 
-from deepspin.dynamics import starts as module
-from deepspin.dynamics.manifold import Freedom
-from deepspin.dynamics.relax import Limits, along, relax
-from deepspin.dynamics.sphere import rotate_by
-from deepspin.dynamics.starts import KINDS, TILT, distinct, orders, starting_spins
+from deepspin.dynamics.core.sphere import rotate_by
+from deepspin.dynamics.relax import starts as module
+from deepspin.dynamics.relax.manifold import Freedom
+from deepspin.dynamics.relax.relaxation import Limits, along, relax
+from deepspin.dynamics.relax.starts import KINDS, TILT, distinct, orders, starting_spins
 
 GRID = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
 BOX = 10.0 * np.eye(3)

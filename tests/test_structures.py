@@ -12,13 +12,13 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixedLine
 
 import deepspin
-from deepspin.dynamics.structures import (
+from deepspin.atoms.structures import (
     Structure,
     extended_xyz,
     load_structure,
     save_structure,
 )
-from deepspin.utils.files import DataError
+from deepspin.data.files import DataError
 from deepspin.utils.outputs import OutputError
 
 

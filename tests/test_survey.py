@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from small_data import SCALE, frames, with_virtual_atoms, write
 
+from deepspin.data.files import DataError
+from deepspin.data.systems import load_system
 from deepspin.survey.scheme import survey
-from deepspin.utils.files import DataError
 from deepspin.utils.refused import InputError
-from deepspin.utils.system import load_system
 
 EXAMPLE = Path(__file__).parents[1] / "examples/NiO"
 

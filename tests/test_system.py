@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 import pytest
 
-from deepspin.utils.files import DataError, find_systems
-from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import (
+from deepspin.data.files import DataError, find_systems
+from deepspin.data.systems import (
     MIN_DISTANCE,
     _close_pairs,
     load_system,
     load_systems,
 )
+from deepspin.spins.virtual import VirtualAtoms
 
 TYPE_MAP = ["O", "Ni"]  # the spin type is not the first
 SCHEME = VirtualAtoms.from_options([False, True], [0.4], [1.2737])
@@ -553,7 +553,7 @@ def test_find_systems_in_hdf5(tmp_path):
 
 
 def test_no_tensorflow():
-    code = "import sys, deepspin.utils.system; assert 'tensorflow' not in sys.modules"
+    code = "import sys, deepspin.data.systems; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

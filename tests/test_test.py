@@ -16,8 +16,8 @@ from deepspin.entrypoints import test as verb
 from deepspin.entrypoints.spin_rotation import random_rotations
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
-from deepspin.training.serialization import save_model
-from deepspin.utils import plots
+from deepspin.modelfiles.archive import save_model
+from deepspin.pictures import plots
 
 VALID = Path(__file__).parent.parent / "examples" / "NiO" / "data" / "valid"
 SYSTEM = VALID / "virtual-atom-16"

@@ -13,17 +13,17 @@ import h5py
 import numpy as np
 import pytest
 
-from deepspin.dynamics import units
-from deepspin.dynamics.fields import ModelFields
-from deepspin.dynamics.sampling import HybridMonteCarlo, LangevinSampler
-from deepspin.dynamics.structures import load_structure, save_structure
-from deepspin.dynamics.thermo_data import RECORDS, load
-from deepspin.dynamics.thermo_options import gen_doc, normalize
+from deepspin.atoms import units
+from deepspin.atoms.structures import load_structure, save_structure
+from deepspin.dynamics.core.fields import ModelFields
+from deepspin.dynamics.thermo.data import RECORDS, load
+from deepspin.dynamics.thermo.options import gen_doc, normalize
+from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
+from deepspin.modelfiles.archive import save_model
 from deepspin.pictures.tables import read_table
 from deepspin.pictures.temperatures import draw_temperatures
-from deepspin.training.serialization import save_model
 
 METHODS = {
     "hmc": {"type": "hmc", "leaps": 2},

@@ -20,13 +20,13 @@ import yaml
 from tiny import DATA, ROOT, SYSTEM, weights, write
 
 import deepspin
+from deepspin.data.dataset import DataSystem
 from deepspin.loss.ener_spin import EnerSpinLoss
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.training.callbacks import (
     Checkpoint,
     TrainingError,
 )
-from deepspin.utils.data import DataSystem
-from deepspin.utils.spin import VirtualAtoms
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -9,11 +9,12 @@ import pytest
 from hamiltonians import Cluster, free, spins
 from test_baths import assert_mean, sample
 
-from deepspin.dynamics import observables, units
-from deepspin.dynamics.fields import Response
-from deepspin.dynamics.integrators import DynamicsError, Langevin
-from deepspin.dynamics.state import State
-from deepspin.dynamics.tspin import InertialIntegrator, thermal_spin_velocity
+from deepspin.atoms import units
+from deepspin.dynamics.core import observables
+from deepspin.dynamics.core.fields import Response
+from deepspin.dynamics.core.integrators import DynamicsError, Langevin
+from deepspin.dynamics.core.state import State
+from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
 
 MASS = 80.0  # eV fs²/μ_B²
 

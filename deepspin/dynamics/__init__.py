@@ -2,22 +2,22 @@
 """How atoms and spins move: spin-lattice dynamics of replicas of one system.
 
 What a program of one's own is made of; none of it imports TensorFlow, a model does.
-`deepspin.dynamics.relax` has relaxations, `deepspin.dynamics.observables` what is
-measured, `deepspin.dynamics.units` the units.
+`deepspin.dynamics.relax` has relaxations, `deepspin.dynamics.core.observables` what is
+measured, `deepspin.atoms.units` the units.
 """
 
-from deepspin.dynamics.fields import Fields, ModelFields, Response, Zeeman
-from deepspin.dynamics.integrators import (
+from deepspin.atoms.structures import Structure, load_structure, save_structure
+from deepspin.dynamics.core.fields import Fields, ModelFields, Response, Zeeman
+from deepspin.dynamics.core.integrators import (
     DynamicsError,
     Gilbert,
     Integrator,
     Langevin,
 )
-from deepspin.dynamics.manifold import Freedom
-from deepspin.dynamics.sampling import HybridMonteCarlo, LangevinSampler
-from deepspin.dynamics.state import State, thermal_velocity
-from deepspin.dynamics.structures import Structure, load_structure, save_structure
-from deepspin.dynamics.tspin import InertialIntegrator, thermal_spin_velocity
+from deepspin.dynamics.core.state import State, thermal_velocity
+from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
+from deepspin.dynamics.relax.manifold import Freedom
+from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler
 
 __all__ = [
     "DynamicsError",

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from deepspin.dynamics.fields import Fields, ModelFields, Zeeman
-from deepspin.dynamics.integrators import Gilbert, Integrator, Langevin
-from deepspin.dynamics.state import State
+from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
+from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+from deepspin.dynamics.core.state import State
 
 try:
     from ase import Atoms, units

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from deepspin.data.files import DataError, find_systems
+from deepspin.data.systems import load_system
 from deepspin.survey.findings import look
 from deepspin.survey.quality import describe, fingerprints, twins
 from deepspin.survey.scheme import Survey, survey
 from deepspin.survey.tables import table
-from deepspin.utils.files import DataError, find_systems
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.outputs import claim, replacing
-from deepspin.utils.system import load_system
 
 log = logging.getLogger(__name__)
 

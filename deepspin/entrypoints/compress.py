@@ -10,16 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from deepspin import __version__
+from deepspin.data.dataset import DataSystem
 from deepspin.entrypoints.freeze import claim_frozen
 from deepspin.env import start_tensorflow
-from deepspin.utils.data import DataSystem
+from deepspin.interop.files import is_deepmd
+from deepspin.modelfiles.find import read_config, read_metadata, resolve_checkpoint
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.model_files import (
-    is_deepmd,
-    read_config,
-    read_metadata,
-    resolve_checkpoint,
-)
 from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
@@ -89,10 +85,10 @@ def compress(
     start_tensorflow()
     import tensorflow as tf
 
-    from deepspin.interop.saved_model import freeze as write
     from deepspin.model import compress as tables
+    from deepspin.modelfiles.archive import load_with_metadata
+    from deepspin.modelfiles.saved_model import freeze as write
     from deepspin.training.runs import name_pairs, nearest_pairs, unname_pairs
-    from deepspin.training.serialization import load_with_metadata
 
     model, metadata = load_with_metadata(source)
     names = model.type_map, model.spin.scheme
@@ -151,7 +147,7 @@ def _metadata(source: Path) -> dict:
 def _refuse_compressed(source: Path) -> None:
     """Read a model of DeePMD-kit, which cannot be done if it is compressed."""
     start_tensorflow()
-    from deepspin.training.serialization import load_deepmd
+    from deepspin.modelfiles.archive import load_deepmd
 
     load_deepmd(source)
 

@@ -8,12 +8,8 @@ from pathlib import Path
 
 from deepspin import __version__
 from deepspin.env import start_tensorflow
-from deepspin.utils.model_files import (
-    FILE_SUFFIXES,
-    find_deepmd_checkpoint,
-    is_deepmd,
-    is_frozen,
-)
+from deepspin.interop.files import find_deepmd_checkpoint, is_deepmd
+from deepspin.modelfiles.find import FILE_SUFFIXES, is_frozen
 from deepspin.utils.outputs import OutputError, claim
 
 log = logging.getLogger(__name__)
@@ -36,7 +32,7 @@ def convert_from(*, source: str, output: str, force: bool = False) -> None:
     ------
     FileNotFoundError, ValueError, OutputError
         There is no such model, or it cannot be taken over, see
-        `deepspin.training.serialization.load_deepmd`; the output exists or cannot be
+        `deepspin.modelfiles.archive.load_deepmd`; the output exists or cannot be
         written.
     """
     if Path(output).suffix.lower() in set(FILE_SUFFIXES) - {".keras"}:
@@ -59,7 +55,7 @@ def convert_from(*, source: str, output: str, force: bool = False) -> None:
         raise FileNotFoundError(f"No frozen model: '{source}' is not a file.")
     claim(output, force=force)
     start_tensorflow()
-    from deepspin.training.serialization import load_deepmd, save_model
+    from deepspin.modelfiles.archive import load_deepmd, save_model
 
     model, metadata = load_deepmd(source)
     origin = {"deepspin": __version__, "source": source}

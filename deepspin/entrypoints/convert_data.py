@@ -7,18 +7,18 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepspin.survey import layout as layouts
-from deepspin.survey.scheme import Survey, survey
-from deepspin.survey.writing import (
+from deepspin.data import layouts
+from deepspin.data.files import find_systems
+from deepspin.data.systems import System, load_system
+from deepspin.data.writing import (
     claim_systems,
     names_below,
     place_of,
     write_system,
 )
-from deepspin.utils.files import find_systems
+from deepspin.survey.scheme import Survey, survey
 from deepspin.utils.outputs import replacing
 from deepspin.utils.refused import InputError
-from deepspin.utils.system import System, load_system
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def convert_data(
 
     Positions, cells and labels are copied bit for bit. Spins cannot be held exactly by
     positions of virtual atoms; what is lost is told, and kept in a file beside them
-    that brings them back bit for bit, see `deepspin.survey.layout`. What is written is
+    that brings them back bit for bit, see `deepspin.data.layouts`. What is written is
     read again and compared before it takes its place.
 
     Parameters

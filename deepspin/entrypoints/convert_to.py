@@ -7,13 +7,8 @@ import logging
 from pathlib import Path
 
 from deepspin.env import start_tensorflow
-from deepspin.utils.model_files import (
-    DEEPMD_SUFFIXES,
-    is_deepmd,
-    read_config,
-    read_metadata,
-    resolve_checkpoint,
-)
+from deepspin.interop.files import DEEPMD_SUFFIXES, is_deepmd
+from deepspin.modelfiles.find import read_config, read_metadata, resolve_checkpoint
 from deepspin.utils.outputs import OutputError, claim
 from deepspin.utils.refused import InputError
 
@@ -75,7 +70,7 @@ def convert_to(
     start_tensorflow()
     from deepspin.interop.dpmodel import write_dpmodel
     from deepspin.interop.graph import write_graph
-    from deepspin.training.serialization import load_with_metadata
+    from deepspin.modelfiles.archive import load_with_metadata
 
     model, metadata = load_with_metadata(source)
     if Path(output).suffix != GRAPH:
@@ -104,18 +99,18 @@ def convert_to(
 
 def _tell_cutoff(model, metadata: dict, padded: bool) -> None:
     """Tell what LAMMPS' lists have to hold."""
-    from deepspin.interop.saved_model import describe, longest_spins
+    from deepspin.model.reach import longest_spins, reach
 
     known = metadata.get("spin_range") or {}
     spins = ", ".join(
         f"{name} {longest:.2f} μ_B{'' if name in known else ' (assumed)'}"
         for name, longest in longest_spins(model, metadata).items()
     )
-    rcut, reach = model.descriptor.rcut, describe(model, metadata)["nlist_cutoff"]
+    rcut, skin = model.descriptor.rcut, reach(model, metadata)
     if padded:
         log.info(
             "cutoff announced to LAMMPS: %.2f Å instead of %.2f, for spins up to %s",
-            reach,
+            rcut + skin,
             rcut,
             spins,
         )
@@ -124,7 +119,7 @@ def _tell_cutoff(model, metadata: dict, padded: bool) -> None:
         "for LAMMPS use --pad-lammps-cutoff; without it lists must be made in every "
         "step (neigh_modify every 1 delay 0 check no), with a skin of %.2f Å or more "
         "for spins up to %s, or virtual atoms are missed without a word",
-        reach - rcut,
+        skin,
         spins,
     )
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from deepspin import __version__
 from deepspin.entrypoints.convert_to import GRAPH, check_options, convert_to
 from deepspin.env import start_tensorflow
-from deepspin.utils.model_files import (
+from deepspin.interop.files import is_deepmd
+from deepspin.modelfiles.find import (
     FILE_SUFFIXES,
-    is_deepmd,
     is_frozen,
     read_config,
     read_metadata,
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def freeze(
     *, checkpoint: str, output: str, force: bool = False, **options: bool
 ) -> None:
-    """Write a frozen model, see `deepspin.interop.saved_model.FrozenModel`.
+    """Write a frozen model, see `deepspin.modelfiles.saved_model.FrozenModel`.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def freeze(
     start_tensorflow()
     import tensorflow as tf
 
-    from deepspin.interop.saved_model import freeze as write
-    from deepspin.training.serialization import load_with_metadata
+    from deepspin.modelfiles.archive import load_with_metadata
+    from deepspin.modelfiles.saved_model import freeze as write
 
     model, metadata = load_with_metadata(source)
     engine = {"deepspin": __version__, "tensorflow": tf.__version__}

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from deepspin.data.systems import ZERO_SPIN, load_system
 from deepspin.survey.scheme import Survey, survey
 from deepspin.survey.statistics import NeighborStat
 from deepspin.utils.inputs import normalize
 from deepspin.utils.outputs import OutputError, claim, replacing
 from deepspin.utils.refused import InputError
-from deepspin.utils.system import ZERO_SPIN, load_system
 
 log = logging.getLogger(__name__)
 

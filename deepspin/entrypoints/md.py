@@ -6,13 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepspin.dynamics.options import normalize
+from deepspin.dynamics.md.options import normalize
 from deepspin.env import start_tensorflow
+from deepspin.modelfiles.find import resolve_checkpoint
 from deepspin.utils.inputs import load_input
-from deepspin.utils.model_files import resolve_checkpoint
 
 if TYPE_CHECKING:
-    from deepspin.dynamics.lammps import Crew
+    from deepspin.dynamics.md.lammps import Crew
 
 
 def md(
@@ -22,11 +22,11 @@ def md(
     output: str = "out.json",
     engine: str = "tensorflow",
 ) -> None:
-    """Run dynamics, see `deepspin.dynamics.run`; with LAMMPS, in several processes."""
+    """Run dynamics (`deepspin.dynamics.md.run`); with LAMMPS, in several processes."""
     if engine == "tensorflow":
         _run(input, restart, output)
         return
-    from deepspin.dynamics.lammps import Crew
+    from deepspin.dynamics.md.lammps import Crew
 
     with Crew() as crew:
         if crew.first:
@@ -46,6 +46,6 @@ def _run(
         kind = "restart file" if restart else "structure"
         raise FileNotFoundError(f"No {kind}: '{name}' does not exist.")
     start_tensorflow()
-    from deepspin.dynamics.run import run
+    from deepspin.dynamics.md.run import run
 
     run(options, restart=restart, output=output, crew=crew)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from deepspin.data.files import DataError, find_systems
+from deepspin.data.selection import extract as extract_frames
+from deepspin.data.systems import System, load_systems
+from deepspin.data.writing import claim_systems, names_below, write_system
 from deepspin.env import start_tensorflow
-from deepspin.survey.selection import extract as extract_frames
-from deepspin.survey.writing import claim_systems, names_below, write_system
-from deepspin.utils.files import DataError, find_systems
-from deepspin.utils.model_files import resolve_checkpoint
+from deepspin.modelfiles.find import resolve_checkpoint
 from deepspin.utils.outputs import claim, replacing
 from deepspin.utils.refused import InputError
-from deepspin.utils.system import System, load_systems
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from itertools import cycle
 
 import numpy as np
 
+from deepspin.data.systems import load_system
+from deepspin.pictures.plots import COLORS, claim_picture, new_figure, save
 from deepspin.survey.scheme import survey
 from deepspin.survey.statistics import BIN, NeighborStat
 from deepspin.survey.tables import table
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.plots import COLORS, claim_picture, new_figure, save
 from deepspin.utils.refused import InputError
-from deepspin.utils.system import load_system
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from deepspin.data.files import DataError
 from deepspin.pictures.curves import draw_curves
 from deepspin.pictures.deviations import draw_deviations
+from deepspin.pictures.lines import short_names, shortened
 from deepspin.pictures.motion import draw_dynamics, draw_relaxation
+from deepspin.pictures.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
 from deepspin.pictures.tables import Table, read_table
 from deepspin.pictures.temperatures import draw_temperatures
 from deepspin.pictures.trajectory import SUFFIXES, Motion, draw_motion, read_motion
-from deepspin.utils.files import DataError
-from deepspin.utils.lines import short_names, shortened
-from deepspin.utils.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
 from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepspin.dynamics.fields import ModelFields
-from deepspin.dynamics.manifold import Freedom
-from deepspin.dynamics.relax import GPA, NOISE, Limits, Relaxation, along
-from deepspin.dynamics.relax import relax as go_down
-from deepspin.dynamics.starts import distinct, orders, starting_spins
-from deepspin.dynamics.structures import (
+from deepspin.atoms.structures import (
     Structure,
     check_suffix,
     load_structure,
     save_structure,
 )
+from deepspin.dynamics.core.fields import ModelFields
+from deepspin.dynamics.relax.manifold import Freedom
+from deepspin.dynamics.relax.relaxation import GPA, NOISE, Limits, Relaxation, along
+from deepspin.dynamics.relax.relaxation import relax as go_down
+from deepspin.dynamics.relax.starts import distinct, orders, starting_spins
 from deepspin.env import start_tensorflow
-from deepspin.utils.model_files import resolve_checkpoint
+from deepspin.modelfiles.find import resolve_checkpoint
 from deepspin.utils.outputs import claim, replacing
 from deepspin.utils.refused import InputError
 from deepspin.utils.stopping import StopOnSignal, Stopped
@@ -81,7 +81,7 @@ def relax(
     Parameters
     ----------
     structure, frame
-        See `deepspin.dynamics.structures.load_structure`.
+        See `deepspin.atoms.structures.load_structure`.
     model : str
         Model file of any kind.
     output : str
@@ -100,9 +100,9 @@ def relax(
         Atoms whose positions, or spins, stay: numbers from 0, ranges such as 4-7, types
         or all.
     fmax, tmax, smax : float
-        See `deepspin.dynamics.relax.Limits`.
+        See `deepspin.dynamics.relax.relaxation.Limits`.
     steps, method
-        See `deepspin.dynamics.relax.relax`.
+        See `deepspin.dynamics.relax.relaxation.relax`.
     starts, seed : int
         Number of starts, and the seed of all but the first.
     fparam : sequence of float, optional

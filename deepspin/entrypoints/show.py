@@ -9,14 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from deepspin.env import start_tensorflow
-from deepspin.utils.model_files import (
-    is_deepmd,
+from deepspin.interop.files import is_deepmd
+from deepspin.modelfiles.find import (
     is_frozen,
     read_config,
     read_metadata,
     resolve_checkpoint,
 )
-from deepspin.utils.spin import VirtualAtoms
+from deepspin.spins.virtual import VirtualAtoms
 
 
 def show(*, model: str, json: bool = False) -> None:
@@ -51,7 +51,7 @@ def _read(path: Path) -> tuple[dict, dict]:
     if not is_deepmd(path):
         return read_config(path), read_metadata(path)
     start_tensorflow()
-    from deepspin.training.serialization import load_deepmd
+    from deepspin.modelfiles.archive import load_deepmd
 
     loaded, metadata = load_deepmd(path)
     return {"config": loaded.get_config()}, metadata

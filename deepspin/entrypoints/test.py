@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from deepspin.data.files import DataError, find_systems
+from deepspin.data.systems import load_systems
 from deepspin.entrypoints import spin_rotation as rotations
 from deepspin.env import start_tensorflow
-from deepspin.utils.files import DataError, find_systems
+from deepspin.modelfiles.find import resolve_checkpoint
+from deepspin.pictures.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.model_files import resolve_checkpoint
 from deepspin.utils.outputs import OutputError, claim, replacing
-from deepspin.utils.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
 from deepspin.utils.refused import InputError
-from deepspin.utils.system import load_systems
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepspin.dynamics.thermo_options import normalize
+from deepspin.dynamics.thermo.options import normalize
 from deepspin.env import start_tensorflow
+from deepspin.modelfiles.find import resolve_checkpoint
 from deepspin.utils.inputs import load_input
-from deepspin.utils.model_files import resolve_checkpoint
 from deepspin.utils.refused import InputError
 
 
@@ -19,14 +19,14 @@ def thermo(
     analyse: str | None = None,
     output: str = "out.json",
 ) -> None:
-    """Check the input, then import TensorFlow and run; see `deepspin.dynamics.thermo`.
+    """Check the input, then import TensorFlow and run `deepspin.dynamics.thermo.run`.
 
     With `analyse`, average the samples of that file only.
     """
     if (input is None) == (analyse is None) or (analyse and restart):
         raise InputError("Give either an input file, or samples with --analyse FILE.")
     if analyse is not None:
-        from deepspin.dynamics import thermo_results
+        from deepspin.dynamics.thermo import results as thermo_results
 
         thermo_results.analyse(analyse)
         return
@@ -36,7 +36,7 @@ def thermo(
     if restart is not None:
         _exists(restart, "restart file")
     start_tensorflow()
-    from deepspin.dynamics.thermo import run
+    from deepspin.dynamics.thermo.run import run
 
     run(options, restart=restart, output=output)
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+from deepspin.data.files import find_systems
 from deepspin.env import start_tensorflow
-from deepspin.utils.files import find_systems
+from deepspin.modelfiles.find import resolve_checkpoint
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.model_files import resolve_checkpoint
 
 
 def train(

@@ -13,13 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin import __version__, keys
+from deepspin.data.dataset import Shape, collate, neighbors_of_frame, scatter
+from deepspin.data.nlist import Neighbors, Search
 from deepspin.infer.frames import Frames, numbers
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.modelfiles.archive import load_model
+from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
 from deepspin.op.library import errors_in_one_line
-from deepspin.training.serialization import load_model
-from deepspin.utils.data import Shape, collate, neighbors_of_frame, scatter
-from deepspin.utils.model_files import read_metadata, resolve_checkpoint
-from deepspin.utils.nlist import Neighbors, Search
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepspin.utils.files import LARGEST
-from deepspin.utils.system import ZERO_SPIN
+from deepspin.data.files import LARGEST
+from deepspin.data.systems import ZERO_SPIN
 
 
 @dataclass(frozen=True)

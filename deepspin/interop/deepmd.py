@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from deepspin.interop.files import find_deepmd_checkpoint
 from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.utils.inputs import normalize
-from deepspin.utils.model_files import find_deepmd_checkpoint
 from deepspin.utils.refused import InputError
 
 _DISTANCE = "train_attr/min_nbor_dist"

@@ -21,10 +21,10 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.descriptor.env_mat import cutoff_range, environment_matrix
-from deepspin.interop.saved_model import describe
 from deepspin.interop.script import SpinTypesFirst, training_script
 from deepspin.interop.spline import quintic_table
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.model.reach import reach
 from deepspin.utils.network import ResidualDense, dense
 from deepspin.utils.outputs import replacing
 
@@ -70,7 +70,7 @@ def write_graph(
     order = SpinTypesFirst(model)
     cutoff = model.descriptor.rcut
     if pad_lammps_cutoff:
-        cutoff = describe(model, metadata)["nlist_cutoff"]
+        cutoff = model.descriptor.rcut + reach(model, metadata)
     writer = _Writer(model, order, metadata)
     with v1.Graph().as_default():
         writer.attributes(cutoff)

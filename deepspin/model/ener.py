@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.fit.ener import EnerFitting, energy_per_type
-from deepspin.model.spin import Spin
+from deepspin.model.virtual import Spin
 from deepspin.op import library
 from deepspin.op.adam import fuse
 from deepspin.op.potential import Potential

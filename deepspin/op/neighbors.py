@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled parts of neighbour lists, without TensorFlow.
 
-`deepspin.utils.nlist` does the same with numpy, more slowly; both give the same lists.
+`deepspin.data.nlist` does the same with numpy, more slowly; both give the same lists.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _as(array: np.ndarray, dtype: type) -> np.ndarray:
 def partners(
     nsites: int, i: np.ndarray, j: np.ndarray, shift: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Partners of each site, see `deepspin.utils.nlist`."""
+    """Partners of each site, see `deepspin.data.nlist`."""
     start = np.empty(nsites + 1, dtype=np.int64)
     result = np.empty((2 * len(i) + nsites, 4), dtype=np.int32)
     given = _as(i, np.uint64), _as(j, np.uint64), _as(shift, np.int32)
@@ -90,7 +90,7 @@ def select(
     shape: tuple[int, int],
     dtype: np.dtype,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
-    """Neighbours among candidates, see `deepspin.utils.nlist`."""
+    """Neighbours among candidates, see `deepspin.data.nlist`."""
     start, table = partners
     arrays = [_as(a, np.int64) for a in (*members, types)]
     arrays += [_as(a, np.float64) for a in (points, box)]
@@ -114,7 +114,7 @@ def fill(
     nlist: Sequence[np.ndarray],
     shift: Sequence[np.ndarray],
 ) -> None:
-    """Write a ragged list into rows, see `deepspin.utils.nlist`."""
+    """Write a ragged list into rows, see `deepspin.data.nlist`."""
     count = ragged[0]
     start = np.cumsum(count, dtype=np.int64) - count.ravel()
     width = np.array([block.shape[1] for block in nlist])

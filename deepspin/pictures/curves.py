@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepspin.pictures.tables import Table
-from deepspin.utils.files import DataError
-from deepspin.utils.lines import (
+from deepspin.data.files import DataError
+from deepspin.pictures.lines import (
     draw_legend,
     draw_line,
     fill_place,
@@ -19,7 +18,8 @@ from deepspin.utils.lines import (
     set_steps,
     shortened,
 )
-from deepspin.utils.plots import MAGNETIC, new_figure
+from deepspin.pictures.plots import MAGNETIC, new_figure
+from deepspin.pictures.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepspin.pictures.tables import Table
-from deepspin.utils.lines import (
+from deepspin.pictures.lines import (
     MANY_NAMES,
     draw_legend,
     draw_line,
@@ -20,7 +19,8 @@ from deepspin.utils.lines import (
     short_names,
     shortened,
 )
-from deepspin.utils.plots import MAGNETIC, new_figure
+from deepspin.pictures.plots import MAGNETIC, new_figure
+from deepspin.pictures.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deepspin.utils.files import DataError
-from deepspin.utils.plots import QUANTITIES
+from deepspin.data.files import DataError
+from deepspin.pictures.plots import QUANTITIES
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepspin.pictures.lines import draw_legend, line_style, shortened
+from deepspin.pictures.plots import GREY, new_figure
 from deepspin.pictures.tables import Table
-from deepspin.utils.lines import draw_legend, line_style, shortened
-from deepspin.utils.plots import GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from deepspin.utils.files import HDF5_SUFFIXES, DataError
-from deepspin.utils.lines import (
+from deepspin.data.files import HDF5_SUFFIXES, DataError
+from deepspin.pictures.lines import (
     MANY_NAMES,
     draw_legend,
     draw_line,
@@ -20,7 +20,7 @@ from deepspin.utils.lines import (
     line_style,
     shortened,
 )
-from deepspin.utils.plots import new_figure
+from deepspin.pictures.plots import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.utils.data import neighbors_of_frame
-from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import ZERO_SPIN, System
+from deepspin.data.dataset import neighbors_of_frame
+from deepspin.data.systems import ZERO_SPIN, System
+from deepspin.spins.virtual import VirtualAtoms
 
 # robust z-scores above this are outliers
 OUTLIER = 6.0

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.survey.layout import SCHEME, read_scheme, read_words, split_names
-from deepspin.utils.files import (
+from deepspin.data.files import (
     DataError,
     Set,
     concatenate,
@@ -24,10 +23,11 @@ from deepspin.utils.files import (
     numbers,
     read_system,
 )
+from deepspin.data.layouts import SCHEME, read_scheme, read_words, split_names
+from deepspin.data.systems import ZERO_SPIN, load_system
+from deepspin.spins.virtual import LENGTH_TOLERANCE, VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.refused import InputError
-from deepspin.utils.spin import LENGTH_TOLERANCE, VirtualAtoms
-from deepspin.utils.system import ZERO_SPIN, load_system
 
 log = logging.getLogger(__name__)
 

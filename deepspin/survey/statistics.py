@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepspin.utils.data import neighbors_of_frame
-from deepspin.utils.spin import VirtualAtoms
-from deepspin.utils.system import System
+from deepspin.data.dataset import neighbors_of_frame
+from deepspin.data.systems import System
+from deepspin.spins.virtual import VirtualAtoms
 
 # width of the bins of distances in Å
 BIN = 0.02

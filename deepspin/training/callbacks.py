@@ -15,9 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.training.serialization import save_model
-from deepspin.utils.data import DataSystem, Shape
-from deepspin.utils.model_files import POINTER, POINTER_LINE
+from deepspin.data.dataset import DataSystem, Shape
+from deepspin.interop.files import POINTER
+from deepspin.modelfiles.archive import save_model
+from deepspin.modelfiles.find import POINTER_LINE
 from deepspin.utils.outputs import append, replacing
 from deepspin.utils.stopping import StopOnSignal
 from deepspin.utils.terminal import PROGRESS, ProgressLine

@@ -15,11 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin import __version__, env
+from deepspin.data.dataset import DataSystem
+from deepspin.interop.files import POINTER
+from deepspin.modelfiles.find import find_checkpoints
 from deepspin.op.library import operations
-from deepspin.utils.data import DataSystem
-from deepspin.utils.model_files import POINTER, find_checkpoints
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.outputs import set_aside
-from deepspin.utils.spin import VirtualAtoms
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,20 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from deepspin.data.dataset import DataSystem
+from deepspin.data.files import DataError
 from deepspin.interop.deepmd import load_frozen
 from deepspin.loss.ener_spin import LABELS, EnerSpinLoss
+from deepspin.loss.learning_rate import ExpDecay, adam
 from deepspin.model.ener import SpinEnergyModel, build_model
+from deepspin.modelfiles.archive import load_model
+from deepspin.modelfiles.find import (
+    find_checkpoints,
+    read_metadata,
+    resolve_checkpoint,
+)
 from deepspin.op.library import KernelError, errors_in_one_line
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.training.callbacks import (
     Checkpoint,
     LearningCurve,
@@ -23,20 +33,10 @@ from deepspin.training.callbacks import (
     StopTraining,
     step_of,
 )
-from deepspin.training.learning_rate import ExpDecay, adam
 from deepspin.training.runs import describe, set_aside_earlier, warn_of_differences
-from deepspin.training.serialization import load_model
-from deepspin.utils.data import DataSystem
-from deepspin.utils.files import DataError
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.model_files import (
-    find_checkpoints,
-    read_metadata,
-    resolve_checkpoint,
-)
 from deepspin.utils.outputs import OutputError, claim, locked, replacing
 from deepspin.utils.refused import InputError
-from deepspin.utils.spin import VirtualAtoms
 from deepspin.utils.stopping import StopOnSignal, Stopped
 from deepspin.utils.terminal import ProgressLine
 

@@ -284,9 +284,9 @@ class _PrintInput(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         if self.const == "md":
-            from deepspin.dynamics.options import gen_doc
+            from deepspin.dynamics.md.options import gen_doc
         else:
-            from deepspin.dynamics.thermo_options import gen_doc
+            from deepspin.dynamics.thermo.options import gen_doc
 
         sys.stdout.write(gen_doc() + "\n")
         parser.exit()

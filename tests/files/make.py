@@ -21,8 +21,8 @@ sys.path.insert(0, str(FOLDER.parent))
 from conftest import build, nio  # noqa: E402
 
 import deepspin  # noqa: E402
-from deepspin.interop.saved_model import freeze  # noqa: E402
-from deepspin.utils.model_files import FORMAT_VERSION  # noqa: E402
+from deepspin.modelfiles.find import FORMAT_VERSION  # noqa: E402
+from deepspin.modelfiles.saved_model import freeze  # noqa: E402
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import numpy as np
 from vesin import NeighborList
 
-from deepspin.dynamics.thermo import run
-from deepspin.dynamics.thermo_options import normalize
-from deepspin.dynamics.thermo_results import analyse
+from deepspin.dynamics.thermo.options import normalize
+from deepspin.dynamics.thermo.results import analyse
+from deepspin.dynamics.thermo.run import run
 from deepspin.utils.inputs import load_input
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often a system is drawn, and how many of its frames at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepspin.data.files import DataError
+from deepspin.data.systems import System
+
+log = logging.getLogger(__name__)
+
+# `auto` batches hold at least so many atoms
+AUTO_BATCH_ATOMS = 32
+
+
+def batch_sizes(
+    batch_size: int | str | Sequence[int], systems: Sequence[System]
+) -> list[int]:
+    """Frames in a batch of each system.
+
+    Parameters
+    ----------
+    batch_size : int, sequence of int, or str
+        For all systems, for each, or ``"auto"`` or ``"auto:N"``.
+    systems : sequence of System
+        The systems.
+
+    Raises
+    ------
+    DataError
+        If it is none of these, or their number is not that of the systems.
+    """
+    if isinstance(batch_size, str):
+        name, _, number = batch_size.partition(":")
+        if name != "auto" or (number and not number.isdecimal()):
+            raise DataError(
+                "`batch_size` must be an integer, a list, 'auto' or 'auto:N'. "
+                f"Received: {batch_size!r}"
+            )
+        atoms = int(number) if number else AUTO_BATCH_ATOMS
+        sizes = [math.ceil(atoms / s.natoms_loss.max()) for s in systems]
+    elif isinstance(batch_size, Sequence):
+        sizes = list(batch_size)
+        _check_number("batch_size", sizes, systems)
+    else:
+        sizes = [batch_size] * len(systems)
+    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
+        raise DataError(
+            f"`batch_size` must hold integers of at least 1. Received: {batch_size}"
+        )
+    for k, system in enumerate(systems):
+        if sizes[k] > system.nframes:
+            if not isinstance(batch_size, str):
+                log.warning(
+                    "%s has %d frames, fewer than the batch size %d: its batches "
+                    "hold all of them",
+                    system.path,
+                    system.nframes,
+                    sizes[k],
+                )
+            sizes[k] = system.nframes
+    return sizes
+
+
+def _check_number(option: str, given: Sequence, systems: Sequence[System]) -> None:
+    """Compare the number of entries with that of the systems, and list these."""
+    if len(given) != len(systems):
+        names = ", ".join(f"'{system.path}'" for system in systems[:3])
+        raise DataError(
+            f"`{option}` has {len(given)} entries, but `systems` has {len(systems)}: "
+            f"{names}{', ...' if len(systems) > 3 else ''}. Give one for each."
+        )
+
+
+def probabilities(
+    auto_prob: str,
+    sys_probs: Sequence[float] | None,
+    systems: Sequence[System],
+    nbatches: Sequence[int],
+) -> np.ndarray:
+    """Probability of each system.
+
+    Parameters
+    ----------
+    auto_prob : str
+        ``"prob_uniform"``, ``"prob_sys_size"`` or ``"prob_sys_size;A:B:W;..."``.
+    sys_probs : sequence of float or None
+        Weights to take instead; those below 0 share what is left of 1.
+    systems : sequence of System
+        The systems.
+    nbatches : sequence of int
+        Their numbers of batches, which stand for their sizes.
+
+    Returns
+    -------
+    np.ndarray, shape (nsystems,)
+        Their sum is 1.
+
+    Raises
+    ------
+    DataError
+        If they cannot be understood, or are no probabilities.
+    """
+    size = np.array(nbatches, dtype=float)
+    if sys_probs is not None:
+        _check_number("sys_probs", sys_probs, systems)
+        weights = np.array(sys_probs, dtype=float)
+        free = weights < 0
+        if free.any():  # they share what is left
+            rest = 1.0 - weights[~free].sum()
+            share = np.where(free, size, 0.0)
+            weights = np.where(free, rest * share / share.sum(), weights)
+    elif auto_prob == "prob_uniform":
+        weights = np.ones(len(size))
+    else:
+        name, *blocks = auto_prob.split(";")
+        if name != "prob_sys_size":
+            raise DataError(
+                "`auto_prob` must be 'prob_uniform', 'prob_sys_size' or "
+                f"'prob_sys_size;BEGIN:END:WEIGHT;...'. Received: {auto_prob!r}"
+            )
+        weights = _block_weights(blocks, size, auto_prob) if blocks else size
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise DataError(
+            "Probabilities of systems (`auto_prob`, `sys_probs`) must be finite, not "
+            f"negative and not all 0. Received: {weights.tolist()}"
+        )
+    return weights / weights.sum()
+
+
+def _block_weights(
+    blocks: Sequence[str], size: np.ndarray, auto_prob: str
+) -> np.ndarray:
+    """Weights of systems from those of blocks ``BEGIN:END:WEIGHT``; 0 in none."""
+    weights, owner = np.zeros(len(size)), np.full(len(size), -1)
+    for k, block in enumerate(blocks):
+        try:
+            begin, end, weight = block.split(":")
+            part = np.arange(len(size))[int(begin) : int(end)]
+            if part.size == 0:
+                raise ValueError("no such systems")
+            weights[part] = float(weight) * size[part] / size[part].sum()
+        except (ValueError, ZeroDivisionError) as error:
+            raise DataError(
+                "`auto_prob` blocks are BEGIN:END:WEIGHT for the systems from BEGIN to "
+                f"END - 1, and the last one is {len(size) - 1}. Received: {block!r} of "
+                f"{auto_prob!r}"
+            ) from error
+        for system in part[owner[part] >= 0][:1]:
+            raise DataError(
+                f"`auto_prob` blocks {blocks[owner[system]]!r} and {block!r} both hold "
+                f"system {system}. Let blocks not overlap; END is not included."
+            )
+        owner[part] = k
+    return weights

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What drives atoms and spins: energy, forces and magnetic forces of all replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from deepspin.atoms import units
+
+if TYPE_CHECKING:  # the dynamics of other Hamiltonians need no TensorFlow
+    from deepspin.infer.deep_spin import DeepSpin
+
+
+@dataclass(frozen=True)
+class Response:
+    """Energies and their derivatives.
+
+    Parameters
+    ----------
+    energy : np.ndarray, shape (nrep,)
+        In eV.
+    force, force_mag : np.ndarray, shape (nrep, nloc, 3)
+        -dE/dcoord in eV/Å and -dE/dspin in eV/μ_B.
+    virial : np.ndarray, shape (nrep, 3, 3), optional
+        In eV, as `deepspin.keys.VIRIAL`; None where it is not known.
+    """
+
+    energy: np.ndarray
+    force: np.ndarray
+    force_mag: np.ndarray
+    virial: np.ndarray | None = None
+
+
+class Fields(Protocol):
+    """A Hamiltonian: anything that answers this call."""
+
+    def __call__(
+        self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0
+    ) -> Response:
+        """Respond to positions (Å) and spins (μ_B), both (nrep, nloc, 3).
+
+        `time` (fs) matters to fields that change with it.
+        """
+
+
+class ModelFields:
+    """A model as a Hamiltonian.
+
+    Parameters
+    ----------
+    potential : DeepSpin
+        The model.
+    atype : sequence of int, shape (nloc,)
+        Types.
+    box : np.ndarray, shape (nrep, 3, 3) or (3, 3), or None
+        Lattice vectors in Å; None for open boundaries.
+    pbc : bool or sequence of 3 bool, optional
+        Periodic directions; all if there is a cell.
+    fparam : np.ndarray, shape (nrep, numb_fparam) or (numb_fparam,), optional
+        Frame parameters, for a model that takes some.
+    """
+
+    def __init__(
+        self,
+        potential: DeepSpin,
+        atype: Sequence[int],
+        box: np.ndarray | None,
+        *,
+        pbc: bool | Sequence[bool] | None = None,
+        fparam: np.ndarray | None = None,
+    ):
+        self.potential = potential
+        self.atype = np.asarray(atype)
+        self.box = box
+        self.pbc = pbc
+        self.fparam = fparam
+
+    def in_box(self, box: np.ndarray) -> ModelFields:
+        """The same atoms in other lattice vectors, (nrep, 3, 3) or (3, 3)."""
+        return ModelFields(
+            self.potential, self.atype, box, pbc=self.pbc, fparam=self.fparam
+        )
+
+    def __call__(
+        self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0
+    ) -> Response:
+        """Ask the model about all replicas in one call."""
+        box = self.box
+        if box is not None:
+            box = np.broadcast_to(box, (len(coord), 3, 3))
+        result = self.potential.eval(
+            coord, box, self.atype, spin, pbc=self.pbc, fparam=self.fparam
+        )
+        return Response(
+            result["energy"], result["force"], result["force_mag"], result["virial"]
+        )
+
+
+class Zeeman:
+    r"""Another Hamiltonian in an external field.
+
+    .. math:: E = E_0 - \mu_B \sum_i S_i \cdot B \cos(2 \pi f t)
+
+    Parameters
+    ----------
+    fields : Fields
+        The other Hamiltonian.
+    field : np.ndarray, shape (3,) or (nrep, 3)
+        B in T, of all replicas or of each.
+    frequency : float
+        f in THz; 0 for a constant field.
+    """
+
+    def __init__(self, fields: Fields, field: np.ndarray, frequency: float = 0.0):
+        field = np.asarray(field, dtype=float)
+        if field.ndim not in (1, 2) or field.shape[-1] != 3:
+            raise ValueError(
+                "`field` must be a vector in T, or one for each replica. Received: "
+                f"shape {field.shape}"
+            )
+        if not np.isfinite(field).all() or not np.isfinite(frequency):
+            raise ValueError(
+                f"`field` (T) and `frequency` (THz) must be finite. Received: "
+                f"{field.tolist()} and {frequency}"
+            )
+        self.fields = fields
+        self.field = field
+        self.frequency = frequency
+
+    def in_box(self, box: np.ndarray) -> Zeeman:
+        """The same in other lattice vectors."""
+        return Zeeman(self.fields.in_box(box), self.field, self.frequency)
+
+    def __call__(
+        self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0
+    ) -> Response:
+        """Add energy and magnetic force of the field; only spins feel it."""
+        phase = 2 * np.pi * 1e-3 * self.frequency * time
+        push = units.MU_B * np.cos(phase) * self.field.reshape(-1, 1, 3)
+        push = np.where(spin.any(axis=2, keepdims=True), push, 0.0)
+        inner = self.fields(coord, spin, time)
+        return replace(
+            inner,
+            energy=inner.energy - (push * spin).sum(axis=(1, 2)),
+            force_mag=inner.force_mag + push,
+        )

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured on the way: energies, temperatures, order of the spins.
+
+All are per replica and of one instant.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deepspin.atoms import units
+from deepspin.dynamics.core.fields import Fields
+from deepspin.dynamics.core.sphere import cross, modulus_of
+from deepspin.dynamics.core.state import State
+
+# of moduli: how far spins are shifted to see how their magnetic forces change
+SHIFT = 1e-3
+# overlap above which a wave is that of given signs; a square wave has 0.64 with its own
+ALIKE = 0.5
+# waves are looked for up to so many reciprocal vectors of the cell that is repeated
+ZONES = 2
+
+
+def kinetic_energy(state: State) -> np.ndarray:
+    """Kinetic energy of the atoms in eV, shape (nrep,)."""
+    square = (state.velocity**2).sum(axis=2)
+    return units.AMU / 2 * (square * state.mass).sum(axis=1)
+
+
+def lattice_temperature(state: State) -> np.ndarray:
+    """Temperature in K, shape (nrep,), from the kinetic energy of what may move.
+
+    0 where nothing may.
+    """
+    return 2 * kinetic_energy(state) / (units.K_B * max(state.dof, 1))
+
+
+def spin_kinetic_energy(state: State, spin_mass: np.ndarray) -> np.ndarray:
+    """Kinetic energy in eV, shape (nrep,), of spins whose moduli move.
+
+    `spin_mass`, shape (nloc,), is in eV fs²/μ_B².
+    """
+    square = (state.spin_velocity**2).sum(axis=2)
+    return (square * spin_mass).sum(axis=1) / 2
+
+
+def spin_kinetic_temperature(state: State, spin_mass: np.ndarray) -> np.ndarray:
+    """Temperature in K, shape (nrep,), from the kinetic energy of the spins."""
+    dof = 3 * max(np.count_nonzero(spin_mass), 1)
+    return 2 * spin_kinetic_energy(state, spin_mass) / (units.K_B * dof)
+
+
+def spin_temperature(
+    spin: np.ndarray, force_mag: np.ndarray, curvature: float | np.ndarray = 0.0
+) -> np.ndarray:
+    r"""Temperature of the spins from their directions and magnetic forces.
+
+    .. math::
+
+        k_B T = \frac{\sum |S \times F_\mathrm{mag}|^2}{\sum
+        (2 S \cdot F_\mathrm{mag} + |S|^2 \mathrm{tr}_\perp \partial^2 E/\partial S^2)}
+
+    The canonical averages of both sums give the temperature exactly: the lower one is
+    the Laplacian of the energy on the spheres. Energies linear in each spin (exchange,
+    fields) have no second term; all others have, such as models, which know what a
+    modulus costs. One instant of a small system scatters widely: average numerator and
+    denominator.
+
+    Parameters
+    ----------
+    spin, force_mag : np.ndarray, shape (nrep, nloc, 3)
+        In μ_B and eV/μ_B, both of the same instant.
+    curvature : np.ndarray, shape (nrep,); or 0
+        The second term of the lower sum in eV, see `spin_curvature`.
+
+    Returns
+    -------
+    np.ndarray
+        In K, shape (nrep,); infinite or negative for spins against their fields, NaN
+        without any.
+
+    References
+    ----------
+    .. [1] W. B. Nurdin, K.-D. Schotte, Phys. Rev. E 61, 3579 (2000).
+    """
+    torque = np.cross(spin, force_mag)
+    above = (torque**2).sum(axis=(1, 2))
+    below = 2 * (spin * force_mag).sum(axis=(1, 2)) + curvature
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return above / below / units.K_B
+
+
+def spin_curvature(fields: Fields, state: State, force_mag: np.ndarray) -> np.ndarray:
+    r"""Curvature of the energy in the directions of the spins, at one evaluation.
+
+    :math:`\sum |S|^2 \mathrm{tr}_\perp \partial^2 E/\partial S^2` without bias, from
+    magnetic forces at spins shifted a little, each in a direction drawn from
+    those across it (Hutchinson's estimate of a trace). What depends on moduli alone is
+    exact; the coupling of spins scatters around 0.
+
+    Parameters
+    ----------
+    fields : Fields
+        The Hamiltonian.
+    state : State
+        Positions, spins, and what the draws depend on: streams and step.
+    force_mag : np.ndarray, shape (nrep, nloc, 3)
+        Magnetic forces of the state, in eV/μ_B.
+
+    Returns
+    -------
+    np.ndarray
+        In eV, shape (nrep,).
+    """
+    spin = state.spin
+    across = cross(state.normals("spin temperature"), spin)
+    across *= np.sqrt(2) * modulus_of(spin) / modulus_of(across)
+    found = fields(state.coord, spin + SHIFT * across, state.time)
+    return (across * (force_mag - found.force_mag)).sum(axis=(1, 2)) / SHIFT
+
+
+def magnetisation(state: State, ntypes: int) -> np.ndarray:
+    """Mean spin of the atoms of each type in μ_B, shape (nrep, ntypes, 3).
+
+    Its modulus is the type's magnetisation; 0 for types without atoms.
+    """
+    members = np.eye(ntypes)[state.atype]
+    number = np.maximum(members.sum(axis=0), 1.0)
+    return np.einsum("rix,it->rtx", state.spin, members) / number[:, None]
+
+
+def mean_modulus(state: State, ntypes: int) -> np.ndarray:
+    """Mean modulus of the spins of each type in μ_B, shape (nrep, ntypes)."""
+    members = np.eye(ntypes)[state.atype]
+    modulus = np.linalg.norm(state.spin, axis=2)
+    return modulus @ members / np.maximum(members.sum(axis=0), 1.0)
+
+
+def order_parameter(spin: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Staggered order: mean of signed directions, without dimension.
+
+    Parameters
+    ----------
+    spin : np.ndarray, shape (nrep, nloc, 3)
+        Spins.
+    signs : np.ndarray, shape (nloc,)
+        +1 and -1 on the two sublattices, 0 on atoms that do not count. All +1: the
+        ferromagnet's order.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (nrep, 3), of modulus 1 in full order.
+
+    Raises
+    ------
+    ValueError
+        An atom that counts has no spin, or none counts.
+    """
+    signs = np.asarray(signs, dtype=float)
+    counted = signs != 0
+    modulus = np.linalg.norm(spin, axis=2)
+    if not counted.any() or not modulus[:, counted].all():
+        raise ValueError(
+            "`signs` must be 0 on atoms without spin and +1 or -1 on some others. "
+            f"Received: {np.array2string(signs, threshold=8)}"
+        )
+    directions = spin[:, counted] / modulus[:, counted, None]
+    return (directions * signs[counted, None]).mean(axis=1)
+
+
+def strongest_wave(
+    state: State, repeat: tuple[int, int, int], signs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Strongest wave in the directions of the spins, other than known ones.
+
+    The weight of a wave is :math:`|m_k|^2 + |m_{-k}|^2`, or :math:`|m_k|^2` where both
+    are the same wave, with :math:`m_k = \frac{1}{N} \sum_i e^{-i k \cdot R_i}
+    S_i/|S_i|`: 1 for a spiral, or for full collinear order at a zone boundary. Looked
+    through are waves that fit into the replicas' cell, up to two reciprocal vectors of
+    the repeated one along each axis.
+
+    Parameters
+    ----------
+    state : State
+        Replicas in a periodic cell.
+    repeat : tuple of int, shape (3,)
+        How often the cell of the wave vectors is repeated in that of the replicas.
+    signs : np.ndarray, shape (nknown, nloc)
+        The known waves, see `order_parameter`; each is 0 on the same atoms.
+
+    Returns
+    -------
+    np.ndarray, shape (nrep, 3)
+        Wave vectors, in reciprocal vectors of the cell that is repeated.
+    np.ndarray, shape (nrep,)
+        Their weights.
+    """
+    counted = signs[0] != 0
+    numbers = [np.arange(-ZONES * n, ZONES * n + 1) for n in repeat]
+    grid = np.stack(np.meshgrid(*numbers, indexing="ij"), axis=-1).reshape(-1, 3)
+    waves, weights = [], []
+    for coord, spin, box in zip(state.coord, state.spin, state.box, strict=True):
+        reciprocal = np.linalg.inv(box)
+        unit = spin[counted] / np.linalg.norm(spin[counted], axis=1, keepdims=True)
+        phases = [
+            np.exp(-2j * np.pi * np.outer(number, place))
+            for number, place in zip(
+                numbers, (coord[counted] @ reciprocal).T, strict=True
+            )
+        ]
+        weight = (abs(_waves(phases, unit.T)) ** 2).sum(axis=0)
+        twice = _waves([phase**2 for phase in phases], np.ones((1, len(unit))))[0]
+        weight *= np.where(abs(twice) > ALIKE, 1, 2)  # k and -k: one wave, or two
+        weight[(abs(_waves(phases, signs[:, counted])) > ALIKE).any(axis=0)] = 0.0
+        # a wave has many names: the shortest
+        length = np.linalg.norm(grid @ reciprocal.T, axis=1)
+        best = np.where(weight >= 0.9 * weight.max(), length, np.inf).argmin()
+        forward = grid[best] if tuple(grid[best]) > (0, 0, 0) else -grid[best]
+        waves.append(forward / np.array(repeat))
+        weights.append(weight[best])
+    return np.array(waves), np.array(weights)
+
+
+def _waves(phases: list[np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Mean of values, (nvalues, n), times the phases of waves: (nvalues, nwaves).
+
+    `phases` are those along each axis, (number, n).
+    """
+    one, two, three = phases
+    nvalues, n = values.shape
+    plane = (one[:, None] * two).reshape(-1, n)
+    line = (values[:, None] * three).reshape(-1, n)
+    found = (plane @ line.T).reshape(len(plane), nvalues, len(three))
+    return found.transpose(1, 0, 2).reshape(nvalues, -1) / n
+
+
+def momentum(state: State) -> np.ndarray:
+    """Momentum in eV fs/Å, shape (nrep, 3)."""
+    return units.AMU * (state.velocity * state.mass[:, None]).sum(axis=1)
+
+
+def angular_momentum(state: State) -> np.ndarray:
+    r"""Angular momentum of atoms and spins in eV fs, shape (nrep, 3).
+
+    :math:`\sum R \times P - (\hbar/2) S`: an electron's spin is opposite to its moment.
+    Kept by a cluster without field and anisotropy.
+    """
+    orbital = np.cross(state.coord, state.velocity) * state.mass[:, None]
+    return (units.AMU * orbital - state.spin / units.PRECESSION).sum(axis=1)

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trajectories: extended XYZ, ASE's own format, HDF5."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+from deepspin.atoms import units
+from deepspin.atoms.structures import HDF5, Structure, check_suffix, extended_xyz
+from deepspin.dynamics.core.fields import Response
+from deepspin.dynamics.core.state import State
+from deepspin.dynamics.md.output import Frame, cut
+from deepspin.utils.outputs import append, replacing
+
+# velocities in Å/fs times this are those of ASE
+ASE_VELOCITY = np.sqrt(units.AMU)
+
+
+class TextTrajectory:
+    """Extended XYZ, a file for each replica.
+
+    Parameters
+    ----------
+    path : str
+        File to write; of several replicas, ``NAME-K.extxyz``.
+    structure : Structure
+        What does not change.
+    nrep : int
+        Number of replicas.
+    """
+
+    def __init__(self, path: str, structure: Structure, nrep: int):
+        check_suffix(path)
+        self.files = numbered(Path(path), nrep)
+        self.structure = structure
+
+    def begin(self, kept: int | None) -> None:
+        """Make new files, or cut off what they hold after the step `kept`."""
+        for path in self.files:
+            if kept is None or not path.is_file():
+                with replacing(path) as partial:
+                    partial.write_bytes(b"")
+            else:
+                cut(path, lambda file: _end_of_frames(file, kept))
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame to each file."""
+        for replica, path in enumerate(self.files):
+            append(path, text_of(frame.state, self.structure, replica, frame.response))
+
+    def end(self) -> None:
+        """No more frames come now: nothing to do."""
+
+
+def numbered(path: Path, nrep: int) -> list[Path]:
+    """File of each replica."""
+    if nrep == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{k}{path.suffix}") for k in range(nrep)]
+
+
+def text_of(
+    state: State, structure: Structure, replica: int, response: Response | None = None
+) -> str:
+    """Write a replica as extended XYZ, in ASE's names and units."""
+    here = replace(
+        structure,
+        coord=state.coord[replica],
+        spin=state.spin[replica],
+        box=None if state.box is None else state.box[replica],
+    )
+    results = {
+        "step": state.step,
+        "time": state.time,
+        "masses": state.mass,
+        "momenta": ASE_VELOCITY * state.mass[:, None] * state.velocity[replica],
+    }
+    if response is not None:
+        results |= {
+            "energy": response.energy[replica],
+            "force": response.force[replica],
+            "force_mag": response.force_mag[replica],
+        }
+    return extended_xyz(here, results)
+
+
+def _end_of_frames(file: BinaryIO, kept: int) -> int:
+    """Where the frames of extended XYZ up to a step end."""
+    end = 0
+    while (count := file.readline()).endswith(b"\n"):
+        head = file.readline()
+        rows = [file.readline() for _ in range(int(count))]
+        found = re.search(rb"\bstep=(\d+)", head)
+        if not (rows[-1].endswith(b"\n") and found and int(found[1]) <= kept):
+            break
+        end = file.tell()
+    return end
+
+
+class AseTrajectory:
+    """ASE's own format, a file for each replica.
+
+    Magnetic forces are in ``info["force_mag"]`` of the atoms. Parameters are those of
+    `TextTrajectory`.
+    """
+
+    def __init__(self, path: str, structure: Structure, nrep: int):
+        check_suffix(path)
+        self.files = numbered(Path(path), nrep)
+        self.structure = structure
+
+    def begin(self, kept: int | None) -> None:
+        """Make new files, or leave out what they hold after the step `kept`."""
+        from ase.io.trajectory import Trajectory
+
+        for path in self.files:
+            known = kept is not None and path.is_file() and path.stat().st_size > 0
+            with replacing(path) as partial, Trajectory(partial, "w") as new:
+                if not known:
+                    continue
+                with Trajectory(path) as old:
+                    for atoms in old:
+                        if atoms.info["step"] > kept:
+                            break
+                        new.write(atoms)
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame to each file."""
+        from io import StringIO
+
+        import ase.io
+        from ase.io.trajectory import Trajectory
+
+        for replica, path in enumerate(self.files):
+            text = text_of(frame.state, self.structure, replica, frame.response)
+            atoms = ase.io.read(StringIO(text), format="extxyz")
+            atoms.info["force_mag"] = atoms.arrays.pop("force_mag")
+            with Trajectory(path, "a") as file:
+                file.write(atoms)
+
+    def end(self) -> None:
+        """No more frames come now: nothing to do."""
+
+
+class HDF5Trajectory:
+    """One HDF5 file: arrays over frames and replicas, in the units of the dynamics.
+
+    All frames have their place from the beginning, so that nothing but numbers is ever
+    written into a file that is there, and a kill leaves it whole. A frame counts when
+    its ``step`` is not -1.
+
+    Parameters
+    ----------
+    path : str
+        File to write.
+    structure : Structure
+        What does not change.
+    steps : sequence of int
+        Steps that shall have a frame.
+    """
+
+    def __init__(self, path: str, structure: Structure, steps: Sequence[int]):
+        self.files = [Path(path)]
+        self.structure = structure
+        self.steps = steps
+        self._done = 0
+
+    def begin(self, kept: int | None) -> None:
+        """Drop all frames, or those after the step `kept`."""
+        path = self.files[0]
+        if kept is None or not path.is_file():
+            path.unlink(missing_ok=True)  # made with the first frame
+            return
+        with h5py.File(path, "r+") as file:
+            steps = file["step"][:]
+            good = (steps >= 0) & (steps <= kept)
+            self._done = int(np.count_nonzero(good))
+            file["step"][:] = np.where(good, steps, -1)
+        size = self._done + sum(step > kept for step in self.steps)
+        if size > len(steps):
+            self._resize(size)
+
+    def write(self, frame: Frame) -> None:
+        """Write a frame to its place."""
+        state, response = frame.state, frame.response
+        rows = {
+            "time": (state.time, "fs"),
+            "coord": (state.coord, "Å"),
+            "velocity": (state.velocity, "Å/fs"),
+            "spin": (state.spin, "μ_B"),
+            "energy": (response.energy, "eV"),
+            "force": (response.force, "eV/Å"),
+            "force_mag": (response.force_mag, "eV/μ_B"),
+        }
+        if state.spin_velocity is not None:
+            rows["spin_velocity"] = (state.spin_velocity, "μ_B/fs")
+        rows["step"] = (state.step, "")
+        if not self.files[0].is_file():
+            self._create(rows)
+        with h5py.File(self.files[0], "r+") as file:
+            for name, (values, _) in rows.items():
+                if name == "step":
+                    file.flush()  # the frame is there before it counts
+                file[name][self._done] = values
+        self._done += 1
+
+    def _create(self, rows: dict[str, tuple[np.ndarray, str]]) -> None:
+        structure = self.structure
+        with replacing(self.files[0]) as partial, h5py.File(partial, "w") as file:
+            file["type_map"] = [name.encode() for name in structure.names]
+            file["atype"], file["mass"] = structure.atype, structure.mass
+            file["pbc"] = structure.pbc
+            if structure.box is not None:
+                file["box"] = structure.box
+            for name, (values, unit) in rows.items():
+                array = np.asarray(values)
+                _reserve(file, name, (len(self.steps), *array.shape), array.dtype)
+                file[name].attrs["unit"] = unit
+            file["step"][:] = -1
+
+    def end(self) -> None:
+        """No more frames come now: give up the places of those that did not."""
+        with h5py.File(self.files[0], "r") as file:
+            size = len(file["step"])
+        if size > self._done:
+            self._resize(self._done)
+
+    def _resize(self, size: int) -> None:
+        """Have places for so many frames."""
+        path = self.files[0]
+        with (
+            replacing(path) as partial,
+            h5py.File(path, "r") as old,
+            h5py.File(partial, "w") as new,
+        ):
+            for name, array in old.items():
+                if "unit" not in array.attrs:
+                    old.copy(name, new)
+                    continue
+                _reserve(new, name, (size, *array.shape[1:]), array.dtype)
+                new[name].attrs.update(array.attrs)
+                for row in range(self._done):
+                    new[name][row] = array[row]
+            new["step"][self._done :] = -1
+
+
+def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type) -> None:
+    """Make an array that has its place in the file from now on."""
+    create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    create.set_layout(h5py.h5d.CONTIGUOUS)
+    create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    create.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(shape)
+    kind = h5py.h5t.py_create(np.dtype(dtype))
+    h5py.h5d.create(file.id, name.encode(), kind, space, create)
+
+
+def trajectory_of(
+    path: str, structure: Structure, nrep: int, steps: Sequence[int]
+) -> TextTrajectory | AseTrajectory | HDF5Trajectory:
+    """Make the writer of the format that a file's name ends in."""
+    suffix = Path(path).suffix
+    if suffix in HDF5:
+        return HDF5Trajectory(path, structure, steps)
+    kind = AseTrajectory if suffix == ".traj" else TextTrajectory
+    return kind(path, structure, nrep)

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The input of ``dp-spin thermo``: its arguments, their checks and documentation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from dargs import Argument, Variant
+
+from deepspin.dynamics.md.options import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    REPEAT,
+    VECTOR,
+    argument,
+    check_waves,
+    md_args,
+    numbers,
+    spins_args,
+    structure_args,
+    waves_of_rules,
+    with_rules,
+)
+from deepspin.utils.argcheck import FILE
+from deepspin.utils.refused import bad
+
+__all__ = ["gen_doc", "input_args", "normalize", "thermo_args"]
+
+
+def _rises(value) -> bool:
+    good = numbers(lambda x: x > 0)(value)
+    return good and all(a < b for a, b in pairwise(value))
+
+
+def _list_of(check: tuple):
+    return lambda value: bool(value) and all(check[0](row) for row in value)
+
+
+AT_LEAST_TWO = (numbers(lambda x: x >= 2), "an integer >= 2")
+LADDER = (_rises, "temperatures > 0 in K that rise")
+SIZES = (_list_of(REPEAT), "a list of 3 integers >= 1 each")
+VECTORS = (_list_of(VECTOR), "a list of 3 finite numbers each")
+SHARE = (numbers(lambda x: 0 < x < 1), "a number between 0 and 1")
+SEED = (numbers(lambda x: 0 <= x < 2**31), "an integer from 0 to 2**31 - 1, or null")
+DATA = (
+    lambda x: FILE[0](x) and Path(x).suffix in (".h5", ".hdf5"),
+    "a file that ends in .h5 or .hdf5",
+)
+
+
+def method_args() -> Argument:
+    """Make the section `method`."""
+    lattice = argument(
+        "lattice",
+        bool,
+        "Whether the atoms move, too, in the cell as it is. Otherwise only the spins"
+        " turn, and the temperature is theirs alone.",
+        default=True,
+    )
+    hmc = [
+        lattice,
+        argument(
+            "leaps",
+            int,
+            "Leaps of a trajectory, each an evaluation of the model for all replicas.",
+            AT_LEAST_ONE,
+            10,
+        ),
+        argument(
+            "exchange",
+            bool,
+            "Whether replicas of neighbouring temperatures are exchanged, with"
+            " Metropolis' probability.",
+            default=True,
+        ),
+        argument(
+            "acceptance",
+            float,
+            "Part of the trajectories that shall be accepted; timesteps are adapted to"
+            " that in the equilibration.",
+            SHARE,
+            0.7,
+        ),
+    ]
+    langevin = [
+        lattice,
+        argument("timestep", float, "Timestep in fs.", POSITIVE),
+        argument("steps", int, "Steps from one sample to the next.", AT_LEAST_ONE, 20),
+        argument(
+            "relaxation_time",
+            float,
+            "Time in fs in which the bath makes the atoms forget their velocities.",
+            POSITIVE,
+            100.0,
+        ),
+        argument(
+            "damping",
+            float,
+            "Gilbert's α, the strength of the bath of the spins, without dimension.",
+            NOT_NEGATIVE,
+            0.5,
+        ),
+    ]
+    choices = [
+        Argument(
+            "hmc",
+            dict,
+            hmc,
+            doc="Hybrid Monte Carlo: trajectories of all atoms and spins that are"
+            " accepted or rejected. Exact whatever the timestep.",
+        ),
+        Argument(
+            "langevin",
+            dict,
+            langevin,
+            doc="Dynamics in heat baths, as the ensembles ``langevin`` and ``spin`` of"
+            " ``dp-spin md``. Its errors go with the square of the timestep.",
+        ),
+    ]
+    variant = Variant("type", choices, doc="How samples are made.")
+    return Argument(
+        "method",
+        dict,
+        [],
+        [variant],
+        optional=True,
+        default={"type": "hmc"},
+        doc="What moves, and how.",
+    )
+
+
+def thermo_args() -> list[Argument]:
+    """Make the arguments of the input of ``dp-spin thermo``."""
+    shared = {entry.name: entry for entry in md_args()}
+    parts = structure_args().sub_fields.values()
+    structure = [entry for entry in parts if entry.name != "repeat"]
+    output = [
+        argument(
+            "data",
+            str,
+            "File of the samples, HDF5, which a restart goes on from. The table and the"
+            " picture have its name, and end in .csv and .png.",
+            DATA,
+            "thermo.h5",
+        ),
+        argument(
+            "save_freq", int, "Samples between two writings of it.", AT_LEAST_ONE, 100
+        ),
+    ]
+    return [
+        shared["model"],
+        Argument("structure", dict, structure, doc="Atoms, cell and spins."),
+        argument(
+            "sizes",
+            list[list[int]],
+            "Copies of the cell along its three vectors, for each size that is to be"
+            " sampled, one after the other.",
+            SIZES,
+            [[1, 1, 1]],
+        ),
+        spins_args(),
+        argument(
+            "temperature",
+            list[float],
+            "Temperatures in K, rising; each has a replica, and all run at once.",
+            LADDER,
+        ),
+        method_args(),
+        argument(
+            "equilibration",
+            int,
+            "Moves before the first sample.",
+            AT_LEAST_ONE,
+            200,
+        ),
+        argument("samples", int, "Samples of each size.", AT_LEAST_TWO, 1000),
+        argument(
+            "order_vectors",
+            list[list[float]],
+            "Wave vectors k of the order, in the reciprocal vectors of the file's cell:"
+            " all that are equivalent, as small cells go from one to the other. The"
+            " order parameter is ψ = sqrt(Σ_k m_k²), m_k being the mean of the"
+            " directions of the spins, reversed where cos(k·R) < 0. [0, 0, 0] is a"
+            " ferromagnet's.",
+            VECTORS,
+            [[0, 0, 0]],
+        ),
+        argument(
+            "seed",
+            [int, None],
+            "Seed of all that is random; null draws one.",
+            SEED,
+            None,
+        ),
+        shared["field"],
+        shared["fixed_atoms"],
+        shared["masses"],
+        shared["fparam"],
+        Argument(
+            "output", dict, output, optional=True, default={}, doc="What is written."
+        ),
+    ]
+
+
+def normalize(data: dict) -> dict:
+    """Check an input and fill in the defaults.
+
+    Parameters
+    ----------
+    data : dict
+        The input as it is written; keys that begin with an underscore are comments.
+
+    Returns
+    -------
+    dict
+        The complete input.
+
+    Raises
+    ------
+    InputError
+        At the first mistake.
+    """
+    given = {"output": {}, "method": {"type": "hmc"}, **data}
+    data = with_rules(thermo_args(), given)
+    waves = {f"order_vectors/{k}": v for k, v in enumerate(data["order_vectors"])}
+    for size in data["sizes"]:
+        check_waves(waves | waves_of_rules(data), size, "sizes")
+    if len({tuple(size) for size in data["sizes"]}) < len(data["sizes"]):
+        raise bad("sizes", data["sizes"], "different sizes")
+    return data
+
+
+def input_args() -> list[Argument]:
+    """Make the whole tree; its anchors begin with ``thermo``."""
+    text = "Input of ``dp-spin thermo``."
+    return [Argument("thermo", dict, thermo_args(), doc=text)]
+
+
+def gen_doc() -> str:
+    """Document the arguments as reStructuredText, with an anchor for each."""
+    return input_args()[0].gen_doc(make_anchor=True, make_link=True)

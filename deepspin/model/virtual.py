@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spin preprocessing layer: virtual atoms in, forces on them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deepspin.spins.virtual import VirtualAtoms
+
+# |spin| in μ_B that is reckoned with where nothing tells
+UNKNOWN_SPIN = 5.0
+
+
+@keras.saving.register_keras_serializable(package="deepspin")
+class Spin(keras.layers.Layer):
+    r"""Place a virtual atom beside every atom that carries a spin.
+
+    .. math:: R_i^p = R_i + \frac{\mathrm{virtual\_len}}{\mathrm{spin\_norm}} S_i
+
+    Parameters
+    ----------
+    use_spin : sequence of bool, length ntypes
+        Which types carry a spin.
+    virtual_len, spin_norm : sequence of float, one per spin type, optional
+        Distance in Å of the virtual atom of a spin of modulus `spin_norm` (μ_B).
+    virtual_scale : sequence of float, one per spin type, optional
+        Their ratio in Å/μ_B, instead of the two.
+    placeholders : bool
+        Whether types without spin have types of neighbours that never come, see
+        `deepspin.spins.virtual.VirtualAtoms`.
+
+    References
+    ----------
+    .. [1] T. Yang et al., Phys. Rev. B 110, 064427 (2024),
+       doi:10.1103/PhysRevB.110.064427.
+    """
+
+    def __init__(
+        self,
+        use_spin: Sequence[bool],
+        virtual_len: Sequence[float] | None = None,
+        spin_norm: Sequence[float] | None = None,
+        virtual_scale: Sequence[float] | None = None,
+        placeholders: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
+        self._options = {
+            "use_spin": [bool(x) for x in use_spin],
+            "virtual_len": virtual_len and [float(x) for x in virtual_len],
+            "spin_norm": spin_norm and [float(x) for x in spin_norm],
+            "virtual_scale": virtual_scale and [float(x) for x in virtual_scale],
+        }
+        self.scheme = VirtualAtoms.from_options(
+            **self._options, placeholders=placeholders
+        )
+        self.built = True
+
+    def call(
+        self, coord: tf.Tensor, spin: tf.Tensor, natoms: Sequence[tf.Tensor | int]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Positions of all points: the atoms, then the virtual atom of each.
+
+        An atom without spin stands for its own virtual atom; nothing points at it.
+
+        Parameters
+        ----------
+        coord, spin : tf.Tensor, shape (nf, nloc, 3)
+            Positions (Å) and spins (μ_B) of atoms sorted by type.
+        natoms : sequence of int, length ntypes
+            Number of atoms of each type.
+
+        Returns
+        -------
+        points : tf.Tensor, shape (nf, 2 nloc, 3)
+            Positions in Å.
+        offset : tf.Tensor, shape (nf, 2 nloc, 3)
+            Position of each point relative to its owner in Å, 0 for the atoms.
+        """
+        apart = self.scale(natoms)[:, None] * spin
+        offset = tf.concat([tf.zeros_like(apart), apart], axis=1)
+        return tf.concat([coord, coord], axis=1) + offset, offset
+
+    def scale(self, natoms: Sequence[tf.Tensor | int]) -> tf.Tensor:
+        """``virtual_len / spin_norm`` in Å/μ_B of sorted atoms, 0 without spin."""
+        return tf.concat(
+            [
+                tf.fill([n], tf.constant(scale, dtype=tf.float64))
+                for n, scale in zip(natoms, self.scheme.scale, strict=True)
+            ],
+            axis=0,
+        )
+
+    def fold(
+        self, force_points: tf.Tensor, natoms: Sequence[tf.Tensor | int]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Forces and magnetic forces from the forces on all points.
+
+        Parameters
+        ----------
+        force_points : tf.Tensor, shape (nf, 2 nloc, 3)
+            -dE/dR of atoms and virtual atoms as if they moved alone, in eV/Å.
+        natoms : sequence of int, length ntypes
+            Number of atoms of each type.
+
+        Returns
+        -------
+        force : tf.Tensor, shape (nf, nloc, 3)
+            -dE/dcoord at fixed spin, in eV/Å: a virtual atom moves with its owner.
+        force_mag : tf.Tensor, shape (nf, nloc, 3)
+            -dE/dspin at fixed coord, in eV/μ_B.
+        """
+        real, virtual = tf.split(force_points, 2, axis=1)
+        return real + virtual, self.scale(natoms)[:, None] * virtual
+
+    def neighbors(
+        self, nlist: tf.Tensor, shift: tf.Tensor, atype: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Neighbouring points of each atom, from its neighbouring atoms.
+
+        Parameters
+        ----------
+        nlist : tf.Tensor of int32, shape (nf, nloc, nnei)
+            Neighbouring atoms, -1 in empty slots.
+        shift : tf.Tensor of int32, shape (nf, nloc, nnei, 3)
+            Their lattice shifts.
+        atype : tf.Tensor of int32, shape (nf, nloc)
+            Types, -1 for no atom.
+
+        Returns
+        -------
+        index, kind : tf.Tensor of int32, shape (nf, nloc, 2 nnei + 1)
+            Numbers of the points, as `call` orders them, and their types: atoms, the
+            virtual atoms of these and the centre's own. `kind` is -1 for none.
+        shift : tf.Tensor of int32, shape (nf, nloc, 2 nnei + 1, 3)
+            Their lattice shifts.
+        """
+        nloc = tf.shape(atype)[1]
+        own = tf.where(atype >= 0, tf.range(nloc), -1)[..., None]  # f i 1
+        owner = tf.concat([nlist, own], axis=2)
+        types = tf.gather(atype, tf.maximum(owner, 0), batch_dims=1)
+        types = tf.where(owner >= 0, types, -1)
+        table = [*self.scheme.virtual_type(np.arange(self.scheme.ntypes)), -1]
+        row = tf.where(types >= 0, types, self.scheme.ntypes)
+        virtual = tf.gather(tf.constant(table, dtype=tf.int32), row)
+        index = tf.concat([nlist, owner + nloc], axis=2)
+        kind = tf.concat([types[:, :, :-1], virtual], axis=2)
+        return index, kind, tf.concat([shift, shift, tf.zeros_like(shift[:, :, :1])], 2)
+
+    def nominal_offset(self, spin_type: int) -> float:
+        """Distance in Å that the options give the virtual atoms of a type."""
+        k = self.scheme.spin_types.index(spin_type)
+        lengths, scales = (self._options[n] for n in ("virtual_len", "virtual_scale"))
+        return lengths[k] if lengths else scales[k] * UNKNOWN_SPIN
+
+    @property
+    def options(self) -> dict:
+        """What the layer was told of spins: ``model/spin`` of an input."""
+        return {k: v for k, v in self._options.items() if v is not None}
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments."""
+        config = {**super().get_config(), **self._options}
+        return config | {"placeholders": self.scheme.placeholders}
