@@ -159,7 +159,7 @@ class DeepSpinCalculator(Calculator):
         return atype, self._only_magnetic(atype, self._spins_of(atoms, atype))
 
     def _only_magnetic(self, atype: np.ndarray, spin: np.ndarray) -> np.ndarray:
-        magnetic = self.potential.model.spin.scheme.is_magnetic(atype)
+        magnetic = self.potential.is_magnetic(atype)
         return np.where(magnetic[:, None], spin, 0.0)
 
     def set(self, **kwargs) -> dict:
@@ -202,7 +202,7 @@ class DeepSpinCalculator(Calculator):
 
     def _spins_of(self, atoms: Atoms, atype: np.ndarray) -> np.ndarray:
         """Spins (N, 3), as the atoms have them."""
-        magnetic = self.potential.model.spin.scheme.is_magnetic(atype)
+        magnetic = self.potential.is_magnetic(atype)
         if not magnetic.any():
             return np.zeros((len(atoms), 3))
         moments = atoms.arrays.get("initial_magmoms")

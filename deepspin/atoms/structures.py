@@ -135,7 +135,7 @@ def load_structure(path: str | Path, potential: DeepSpin, frame: int = -1) -> St
     found = _of_atoms(_read(path, frame), potential.type_map, path)
     if found.spin is None:
         return found
-    magnetic = potential.model.spin.scheme.is_magnetic(found.atype)
+    magnetic = potential.is_magnetic(found.atype)
     return replace(found, spin=np.where(magnetic[:, None], found.spin, 0.0))
 
 

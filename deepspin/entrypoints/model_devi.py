@@ -259,11 +259,10 @@ def _deviations(
     table = np.full((data.nframes, 1 + len(COLUMNS) + len(MAGNETIC)), np.nan)
     table[:, 0] = np.arange(data.nframes) * frequency
     atoms = [np.full((data.nframes, data.nloc), np.nan) for _ in range(2)]
-    scheme = potentials[0].model.spin.scheme
     for frames in _alike(data.atype):
         atype = data.atype[frames[0]]
         here = np.flatnonzero(atype >= 0)
-        magnetic = scheme.is_magnetic(atype[here])
+        magnetic = potentials[0].is_magnetic(atype[here])
         said = _evaluate(data, frames, here, potentials)
         real = {name: label[frames] for name, label in data.labels.items()}
         real |= {n: real[n][:, here] for n in ("force", "force_mag") if n in real}

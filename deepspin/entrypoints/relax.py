@@ -138,7 +138,7 @@ def relax(
 
     potential = DeepSpin(file)
     atoms = load_structure(structure, potential, frame)
-    magnetic = potential.model.spin.scheme.is_magnetic(atoms.atype)
+    magnetic = potential.is_magnetic(atoms.atype)
     atoms = atoms.with_spins(magnetic)
     free = _freedom(atoms, spins, cell, fix_atoms, fix_spins)
     if axis is not None:

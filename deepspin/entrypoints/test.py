@@ -252,7 +252,6 @@ def _evaluate(potential, data, chosen: Sequence[int], atomic: bool) -> Pairs:
     """Labels and predictions of some frames of a system."""
     names = [n for n in _arrays(atomic) if n in data.labels]
     rows: dict[str, list] = {n: [] for n in names}
-    scheme = potential.model.spin.scheme
     constant = (data.atype[chosen] == data.atype[chosen[0]]).all()
     size = BATCH if constant else 1
     for first in range(0, len(chosen), size):
@@ -271,7 +270,7 @@ def _evaluate(potential, data, chosen: Sequence[int], atomic: bool) -> Pairs:
             if name in ("force", "force_mag", "atom_ener"):
                 label = label[:, here]
             if name == "force_mag":
-                magnetic = scheme.is_magnetic(atype[here])
+                magnetic = potential.is_magnetic(atype[here])
                 label, pred = label[:, magnetic], pred[:, magnetic]
             width = {"energy": 1, "virial": 9, "atom_ener": 1}.get(name, 3)
             rows[name].append((label.reshape(-1, width), pred.reshape(-1, width)))

@@ -128,6 +128,10 @@ class DeepSpin:
         """Cutoff in Å."""
         return self.model.descriptor.rcut
 
+    def is_magnetic(self, atype: np.ndarray) -> np.ndarray:
+        """Whether each atom's type carries a spin, of the shape of `atype`."""
+        return self.model.spin.scheme.is_magnetic(np.asarray(atype))
+
     @property
     def precision(self) -> str:
         """Of the nets: float32 if any of the two is of that, else float64."""
@@ -336,7 +340,7 @@ class DeepSpin:
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
         nloc = frames.nloc
-        free = np.repeat(self.model.spin.scheme.is_magnetic(frames.atype), 3)
+        free = np.repeat(self.is_magnetic(frames.atype), 3)
         columns = np.flatnonzero(np.concatenate([np.ones(3 * nloc, bool), free]))
         unit = np.eye(6 * nloc)[columns].reshape(-1, 2, nloc, 3)
         result = np.zeros((frames.nf, 6 * nloc, 6 * nloc))
@@ -355,7 +359,7 @@ class DeepSpin:
         batch_size: int | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Hessians of some of the frames times directions (n, nloc, 3)."""
-        magnetic = self.model.spin.scheme.is_magnetic(frames.atype)
+        magnetic = self.is_magnetic(frames.atype)
         dspin = np.where(magnetic[:, None], dspin, 0.0)
         parts, done = [], 0
         for inputs, slots in self._batches(frames, which, batch_size, second=True):
@@ -426,7 +430,7 @@ class DeepSpin:
         """Spins that count, (nf, nloc, 3), checked."""
         self.dropped = 0
         self._check_spins(frames)
-        magnetic = self.model.spin.scheme.is_magnetic(frames.atype)
+        magnetic = self.is_magnetic(frames.atype)
         return np.where(magnetic[:, None], frames.spin, 0.0)
 
     def _grouped(
@@ -482,7 +486,7 @@ class DeepSpin:
     def _check_spins(self, frames: Frames) -> None:
         """Warn of spins that the model ignores or has not seen."""
         idle = frames.spin.any(axis=(0, 2))
-        idle &= ~self.model.spin.scheme.is_magnetic(frames.atype)
+        idle &= ~self.is_magnetic(frames.atype)
         if idle.any():
             names = sorted({self.type_map[t] for t in frames.atype[idle]})
             self._warn(

@@ -65,7 +65,7 @@ def build_state(options: dict, potential: DeepSpin) -> tuple[State, Structure]:
         fixed=structure.fixed | _numbered(origin, options["fixed_atoms"], cell.nloc),
     )
     seeds = seeds_of(options)
-    magnetic = potential.model.spin.scheme.is_magnetic(structure.atype)
+    magnetic = potential.is_magnetic(structure.atype)
     spin = _place_spins(options["spins"], structure, cell, origin, magnetic, seeds)
     kind = options["ensemble"]["type"]
     moves = kind != "spin"
@@ -369,7 +369,7 @@ def spin_masses(
 ) -> np.ndarray:
     """Inertia of each spin in eV fs²/μ_B², shape (nloc,), 0 where there is none."""
     given = options["ensemble"]["spin_mass"]
-    magnetic = potential.model.spin.scheme.is_magnetic(state.atype)
+    magnetic = potential.is_magnetic(state.atype)
     used = sorted({names[t] for t in state.atype[magnetic]})
     if not used:
         raise InputError(

@@ -394,7 +394,7 @@ class LammpsFields:
         with tempfile.TemporaryDirectory(prefix="deepspin-") as folder:
             path = Path(folder) / "model.pb"
             types = write_graph(model, path, self.potential.metadata).types
-            magnetic = model.spin.scheme.is_magnetic(np.array(types))
+            magnetic = self.potential.is_magnetic(types)
             order = [
                 [t for t, m in zip(types, magnetic, strict=True) if m == wanted]
                 for wanted in (True, False)

@@ -129,7 +129,7 @@ def _begin(
         if options["seed"] is None:
             options["seed"] = secrets.randbelow(2**31)
         state, structure = build_state(options, potential)
-        magnetic = potential.model.spin.scheme.is_magnetic(state.atype)
+        magnetic = potential.is_magnetic(state.atype)
         return Checkpoint(
             state=state,
             structure=structure,

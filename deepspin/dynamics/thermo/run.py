@@ -251,7 +251,7 @@ def _begin(
     method = options["method"]
     inner = _dynamics(options, number)
     state, structure = build_state(inner, potential)
-    magnetic = potential.model.spin.scheme.is_magnetic(structure.atype)
+    magnetic = potential.is_magnetic(structure.atype)
     if not magnetic.any():
         raise InputError("The structure has no atoms with spin, which the order is of.")
     signs = [
