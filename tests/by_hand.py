@@ -38,7 +38,7 @@ def net(layers, x):
 def separations(model, frame):
     """For each atom and block, all separations within the cutoff, by brute force."""
     ntypes, rcut = len(model.type_map), model.descriptor.rcut
-    spin_types = [t for t in range(ntypes) if model.spin.scheme.use_spin[t]]
+    spin_types = [t for t in range(ntypes) if model.spin.scheme.types.use_spin[t]]
     points = [
         (t, frame.coord[i], (0, 0, 0) if frame.box is None else None)
         for i, t in enumerate(frame.atype)

@@ -123,7 +123,7 @@ def nio(model, seed=0):
         box=box + 0.02 * rng.normal(size=(3, 3)),
         atype=atype,
         spin=_spins(rng, model.spin.scheme, atype),
-        scale=model.spin.scheme.scale_of(atype),
+        scale=model.spin.scheme.codec.scale_of(atype),
     )
 
 
@@ -154,7 +154,7 @@ def cluster(model, seed=0, natoms=5):
         box=None,
         atype=atype,
         spin=_spins(rng, model.spin.scheme, atype),
-        scale=model.spin.scheme.scale_of(atype),
+        scale=model.spin.scheme.codec.scale_of(atype),
     )
 
 
@@ -162,7 +162,7 @@ def inputs_of(model, frames, wider=0, more_atoms=0):
     """Inputs of the model for frames of the same atoms, and the atoms' slots."""
     import tensorflow as tf
 
-    from deepspin.data.dataset import Shape, collate, neighbors_of_frame
+    from deepspin.data.collate import Shape, collate, neighbors_of_frame
 
     scheme, descriptor = model.spin.scheme, model.descriptor
     periodic = frames[0].box is not None

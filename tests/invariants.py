@@ -8,7 +8,7 @@ all be asked the same questions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ class Frame:
     """One frame: coord (nloc, 3), box (3, 3) or None, atype (nloc,), spin (nloc, 3).
 
     `scale` holds virtual_len / spin_norm of each atom, 0 where its type has no spin.
+    Where no virtual atoms stand for spins, `flags` tells which atoms have one.
     """
 
     coord: np.ndarray
@@ -29,11 +30,12 @@ class Frame:
     atype: np.ndarray
     spin: np.ndarray
     scale: np.ndarray
+    flags: np.ndarray | None = None
 
     @property
     def magnetic(self) -> np.ndarray:
         """Which atoms have a spin."""
-        return self.scale > 0
+        return self.scale > 0 if self.flags is None else self.flags
 
 
 def run(evaluate: Evaluator, *frames: Frame) -> dict[str, np.ndarray]:
@@ -158,8 +160,13 @@ def check_permutation(evaluate: Evaluator, frame: Frame) -> None:
     assert_close(run(evaluate, mixed), want, 1e-10)
 
 
-def check_sums(evaluate: Evaluator, frame: Frame) -> None:
-    """Atoms' values add up, no net force, and the torque of spins and cell cancels."""
+def check_sums(
+    evaluate: Evaluator, frame: Frame, symmetries: Collection[str] = ()
+) -> None:
+    """Atoms' values add up, no net force, and the torque of spins and cell cancels.
+
+    With "spin_rotation" among `symmetries` neither exerts a torque by itself.
+    """
     result = run(evaluate, frame)
     assert_close(
         {
@@ -175,6 +182,9 @@ def check_sums(evaluate: Evaluator, frame: Frame) -> None:
     total = result["virial"] + torque
     assert_close({"V+torque": total.transpose(0, 2, 1)}, {"V+torque": total}, 1e-10)
     virial = result["virial"]
+    if "spin_rotation" in symmetries:
+        assert_close({"V": virial.transpose(0, 2, 1)}, {"V": virial}, 1e-10)
+        return
     asymmetry = np.abs(virial - virial.transpose(0, 2, 1)).max()
     assert asymmetry > 1e-6 * np.abs(virial).max(), "spins exert no torque at all"
 
@@ -288,13 +298,28 @@ def check_non_spin(evaluate: Evaluator, frame: Frame) -> None:
     assert (np.abs(old["force_mag"][:, ~bare]) > 0).all()
 
 
-def check_spins_matter(evaluate: Evaluator, frame: Frame) -> None:
-    """Spins turned alone, or all flipped, change the energy: not by accident equal."""
+def check_spin_symmetries(
+    evaluate: Evaluator, frame: Frame, symmetries: Collection[str] = ()
+) -> None:
+    """Spins turned alone, or all flipped, change the energy but by symmetry.
+
+    One spin turned alone always does: nothing is equal by accident.
+    """
     rotation, _ = np.linalg.qr(np.random.default_rng(11).normal(size=(3, 3)))
-    turned = replace(frame, spin=frame.spin @ rotation.T)
-    flipped = replace(frame, spin=-frame.spin)
-    energy = run(evaluate, frame, turned, flipped)["energy"]
-    assert np.abs(energy[1:] - energy[0]).min() > 1e-6 * np.abs(energy[0])
+    one = frame.spin.copy()
+    first = np.flatnonzero(frame.magnetic)[0]
+    one[first] = rotation @ one[first]
+    variants = {
+        None: one,
+        "spin_rotation": frame.spin @ rotation.T,
+        "time_reversal": -frame.spin,
+    }
+    assert set(symmetries) <= set(variants)
+    frames = [replace(frame, spin=spin) for spin in variants.values()]
+    first, *energies = run(evaluate, frame, *frames)["energy"]
+    for name, energy in zip(variants, energies, strict=True):
+        change = abs(energy - first) / abs(first)
+        assert change < 1e-12 if name in symmetries else change > 1e-6, (name, change)
 
 
 def _all(result: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

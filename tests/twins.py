@@ -39,7 +39,7 @@ def random_inputs(model, seed=0, nf=2, natoms=None, widths=None, *, lonely=(), g
     natoms = [3] * ntypes if natoms is None else list(natoms)
     widths = [5, 3, 7, 4, 6][:nblocks] if widths is None else list(widths)
     nloc = sum(natoms)
-    magnetic = np.repeat(np.array(model.spin.scheme.scale)[:ntypes] > 0, natoms)
+    magnetic = np.repeat(np.array(model.spin.scheme.codec.scale)[:ntypes] > 0, natoms)
     corners = np.stack(np.meshgrid(*[np.arange(6)] * 3), axis=-1).reshape(-1, 3)
     corners = corners[:nloc]
     lists, shifts = [], []

@@ -7,18 +7,26 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial, reduce
-from itertools import combinations
+from dataclasses import replace
+from functools import lru_cache, partial
 
 import numpy as np
 
 from deepspin import keys
 from deepspin.data import nlist
+from deepspin.data.collate import (
+    Shape,
+    collate,
+    merge_shapes,
+    neighbors_of_frame,
+    pad_frames,
+    scatter,
+)
 from deepspin.data.files import DataError, find_systems
+from deepspin.data.frames import System
 from deepspin.data.sampling import batch_sizes, probabilities
-from deepspin.data.systems import System, load_systems
-from deepspin.spins.virtual import VirtualAtoms
+from deepspin.data.systems import load_systems
+from deepspin.spins.schemes import SCHEMES, Scheme
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +34,6 @@ log = logging.getLogger(__name__)
 MIN_BOND = 0.5
 # a data set is padded to at most so many shapes, each of which is compiled once
 MAX_SHAPES = 8
-# shapes are merged, to compile less, as long as that adds less than this to the work
-MERGE_FREELY = 0.1
-# more shapes than this are thinned out before all pairs are looked at
-MANY_SHAPES = 64
 # systems are drawn in chunks of so many steps
 CHUNK = 4096
 # frames are kept as batches need them if that takes at most so many bytes
@@ -38,202 +42,6 @@ MAX_TABLES = 2**30
 PLAN_AHEAD, ENDLESS = 256, 2**60
 ATOM_LABELS = (keys.FORCE, keys.FORCE_MAG, keys.ATOM_ENER, keys.ATOM_ENER_COEFF)
 FRAME_LABELS = (keys.ENERGY, keys.VIRIAL)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of the arrays of a batch; batches of equal shape share a compiled step."""
-
-    nframes: int
-    natoms: tuple[int, ...]  # slots for each type of atom
-    widths: tuple[int, ...]  # slots for each type of neighbour
-
-    def union(self, other: Shape) -> Shape:
-        """Smallest shape that holds both."""
-        return Shape(
-            max(self.nframes, other.nframes),
-            tuple(map(max, self.natoms, other.natoms)),
-            tuple(map(max, self.widths, other.widths)),
-        )
-
-    @property
-    def cost(self) -> float:
-        """Work of a step: neighbour slots, and 40 for the fitting net of an atom."""
-        return self.nframes * sum(self.natoms) * (sum(self.widths) + 40.0)
-
-
-def merge_shapes(
-    shapes: Sequence[Shape], weights: Sequence[float], max_shapes: int
-) -> list[Shape]:
-    """Replace shapes by few that hold them.
-
-    The two whose union costs least are merged as long as there are more than
-    `max_shapes`, or as all merging adds less than `MERGE_FREELY` to the work.
-
-    Parameters
-    ----------
-    shapes : sequence of Shape
-        Shapes wanted.
-    weights : sequence of float
-        How often each is used.
-    max_shapes : int
-        Most shapes in the result.
-    """
-    weight: dict[Shape, float] = {}
-    for shape, w in zip(shapes, weights, strict=True):
-        weight[shape] = weight.get(shape, 0.0) + float(w)
-    target = {shape: shape for shape in weight}
-    least = sum(w * shape.cost for shape, w in weight.items())
-
-    def merge(group: Sequence[Shape]) -> None:
-        both = reduce(Shape.union, group)
-        total = sum(weight.pop(s) for s in group)
-        weight[both] = weight.get(both, 0.0) + total
-        for s, t in target.items():
-            target[s] = both if t in group else t
-
-    def extra(pair: tuple[Shape, Shape]) -> float:
-        both = pair[0].union(pair[1])
-        return sum(weight[s] * (both.cost - s.cost) for s in pair)
-
-    if len(weight) > MANY_SHAPES:  # too many for all pairs: neighbours in size first
-        by_cost = sorted(weight, key=lambda s: s.cost)
-        size = math.ceil(len(by_cost) / MANY_SHAPES)
-        for k in range(0, len(by_cost), size):
-            merge(by_cost[k : k + size])
-    while len(weight) > 1:
-        pair = min(combinations(weight, 2), key=extra)
-        work = sum(w * s.cost for s, w in weight.items()) + extra(pair)
-        if len(weight) <= max_shapes and work > (1.0 + MERGE_FREELY) * least:
-            break
-        merge(pair)
-    return [target[shape] for shape in shapes]
-
-
-def neighbors_of_frame(
-    coord: np.ndarray,
-    spin: np.ndarray,
-    atype: np.ndarray,
-    box: np.ndarray,
-    pbc: bool | Sequence[bool],
-    scheme: VirtualAtoms,
-    rcut: float,
-    sel: Sequence[int] | None,
-    search: nlist.Search | None = None,
-) -> nlist.Neighbors:
-    """Neighbours of the atoms of one frame among atoms and virtual atoms."""
-    return nlist.build(
-        *scheme.extend(coord, spin, atype),
-        len(coord),
-        box,
-        pbc,
-        rcut,
-        scheme.ntypes_extended,
-        sel,
-        owners=np.tile(np.arange(len(coord)), 2),
-        search=search,
-    )
-
-
-def sort_by_type(atype: np.ndarray, natoms: Sequence[int]) -> np.ndarray:
-    """Slot of each atom when atoms are sorted by type into blocks of given sizes.
-
-    Parameters
-    ----------
-    atype : np.ndarray of int, shape (nf, nloc)
-        Types, -1 for no atom.
-    natoms : sequence of int, length ntypes
-        Size of each type's block.
-
-    Returns
-    -------
-    np.ndarray of int, shape (nf, nloc)
-        Slots, -1 for no atom.
-    """
-    slots = np.full(atype.shape, -1)
-    begin = 0
-    for t, size in enumerate(natoms):
-        here = atype == t
-        slots[here] = (begin + np.cumsum(here, axis=1) - 1)[here]
-        begin += size
-    return slots
-
-
-def collate(
-    coord: np.ndarray,
-    spin: np.ndarray,
-    box: np.ndarray,
-    atype: np.ndarray,
-    neighbors: Sequence[nlist.Neighbors],
-    shape: Shape,
-    fparam: np.ndarray | None = None,
-) -> tuple[dict, np.ndarray]:
-    """Inputs of `SpinEnergyModel` for frames of one system, padded to `shape`.
-
-    Parameters
-    ----------
-    coord, spin : np.ndarray, shape (nf, nloc, 3)
-        Positions (Å) and spins (μ_B).
-    box : np.ndarray, shape (nf, 3, 3)
-        Lattice vectors in Å.
-    atype : np.ndarray of int, shape (nf, nloc)
-        Types, -1 for no atom.
-    neighbors : sequence of Neighbors, length nf
-        Neighbour lists.
-    shape : Shape
-        Sizes of the result; at least those of the frames.
-    fparam : np.ndarray, shape (nf, numb_fparam), optional
-        Frame parameters, for a model that takes some.
-
-    Returns
-    -------
-    inputs : dict
-        See `SpinEnergyModel`.
-    slots : np.ndarray of int, shape (nf, nloc)
-        Row of each atom in the result, -1 for no atom.
-    """
-    nslots, nloc = sum(shape.natoms), coord.shape[1]
-    slots = sort_by_type(atype, shape.natoms)
-    points = np.concatenate([slots, slots + nslots], axis=1)
-    lists, shifts = nlist.pad(neighbors, slots, points, nslots, shape.widths)
-    filled = scatter(np.ones((len(coord), nloc), dtype=bool), slots, nslots)
-    inputs = {
-        "coord": scatter(coord, slots, nslots),
-        "spin": scatter(spin, slots, nslots),
-        "box": box,
-        "mask": tuple(np.split(filled, np.cumsum(shape.natoms)[:-1], axis=1)),
-        "nlist": lists,
-        "shift": shifts,
-        **({} if fparam is None else {"fparam": fparam}),
-    }
-    extra = shape.nframes - len(coord)
-    return _pad_frames(inputs, extra), slots
-
-
-def scatter(values: np.ndarray, slots: np.ndarray, nslots: int) -> np.ndarray:
-    """Move per-atom values (nf, nloc, ...) to their slots, zeros elsewhere."""
-    result = np.zeros((len(values), nslots, *values.shape[2:]), dtype=values.dtype)
-    frame, atom = np.nonzero(slots >= 0)
-    result[frame, slots[frame, atom]] = values[frame, atom]
-    return result
-
-
-def _pad_frames(arrays: dict, extra: int) -> dict:
-    """Append frames without atoms."""
-    if extra == 0:
-        return arrays
-
-    def pad(key: str, array: np.ndarray) -> np.ndarray:
-        fill = -1 if key == "nlist" else 0
-        width = [(0, extra)] + [(0, 0)] * (array.ndim - 1)
-        return np.pad(array, width, constant_values=fill)
-
-    return {
-        key: tuple(pad(key, a) for a in value)
-        if isinstance(value, tuple)
-        else pad(key, value)
-        for key, value in arrays.items()
-    }
 
 
 def _join(parts: Sequence[dict]) -> dict:
@@ -248,24 +56,29 @@ def _join(parts: Sequence[dict]) -> dict:
 
 
 def _check_arguments(
-    spin: VirtualAtoms, rcut: float, sel: Sequence[int] | None, seed: int | None
+    spin: Scheme, rcut: float, sel: Sequence[int] | None, seed: int | None
 ) -> None:
     """Check what the constructor of `DataSystem` was given for the model's sake."""
-    if not isinstance(spin, VirtualAtoms):
+    if not isinstance(spin, tuple(SCHEMES.values())):
         raise TypeError(
             "`spin` must be a spin scheme, such as `model.spin.scheme`. Received: "
             f"{type(spin).__name__}"
         )
     if not 0 < rcut < math.inf:
         raise ValueError(f"`rcut` must be a length in Å above 0. Received: {rcut}")
-    if sel is not None and (len(sel) != spin.ntypes_extended or min(sel) < 0):
+    if sel is not None and (len(sel) != spin.nblocks or min(sel) < 0):
         raise ValueError(
-            f"`sel` must have {spin.ntypes_extended} numbers from 0 on: one for each "
+            f"`sel` must have {spin.nblocks} numbers from 0 on: one for each "
             "type, and one for each spin type's virtual atoms, which "
             f"`spin.extend_sel(sel)` appends. Received: {list(sel)}"
         )
     if seed is not None and seed < 0:
         raise ValueError(f"`seed` must be 0 or more. Received: {seed}")
+
+
+def suggest_sel(need: Sequence[int], ratio: float = 1.0) -> list[int]:
+    """Numbers for the option `sel` from what each type needs, multiples of 4."""
+    return [max(4, 4 * math.ceil(n * ratio / 4)) for n in need]
 
 
 class DataSystem:
@@ -285,8 +98,8 @@ class DataSystem:
         ``file.hdf5#/group``.
     type_map : sequence of str
         Names of the types.
-    spin : VirtualAtoms
-        Which types carry a spin.
+    spin : Scheme
+        Which types carry a spin, and how the model sees it.
     rcut : float
         Cutoff in Å.
     sel : sequence of int, optional
@@ -324,7 +137,7 @@ class DataSystem:
         self,
         systems: str | Sequence[str],
         type_map: Sequence[str],
-        spin: VirtualAtoms,
+        spin: Scheme,
         rcut: float,
         sel: Sequence[int] | None = None,
         *,
@@ -408,10 +221,8 @@ class DataSystem:
 
         Rounded up to a multiple of 4, for each real type and its virtual atoms.
         """
-        need = self.found[: self.spin.ntypes].copy()
-        for k, t in enumerate(self.spin.spin_types):
-            need[t] = max(need[t], self.found[self.spin.ntypes + k])
-        return [max(4, 4 * math.ceil(n * ratio / 4)) for n in need]
+        need = self.spin.largest_of_types(self.found)
+        return suggest_sel(need, ratio)
 
     def overflow(self) -> list[tuple[int, int, int]]:
         """Types whose neighbours exceed `sel`: (extended type, found, sel)."""
@@ -521,7 +332,7 @@ class DataSystem:
                 value += 1.0
             labels[key.name] = value
             labels[f"find_{key.name}"] = np.full(nf, float(found))
-        return inputs, _pad_frames(labels, size - nf)
+        return inputs, pad_frames(labels, size - nf)
 
     def batch(self, step: int) -> tuple[dict, dict]:
         """Inputs and labels of the batch of a step, as numpy arrays."""

@@ -29,6 +29,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deepspin.data.cells import wrapped
 from deepspin.data.files import (
     FIELDS,
     DataError,
@@ -37,7 +38,10 @@ from deepspin.data.files import (
     read_fparam,
     read_system,
 )
-from deepspin.data.systems import System, load_system
+from deepspin.data.frames import System
+from deepspin.data.systems import load_system
+from deepspin.spins.codec import VirtualAtomCodec
+from deepspin.spins.types import SpinTypes
 from deepspin.spins.virtual import VirtualAtoms
 
 # positions closer than this (Å) differ by rounding only
@@ -137,7 +141,7 @@ def read_scheme(path: str) -> dict[str, Any] | None:
         scheme = None if words is None else json.loads("".join(words))
         if scheme is not None:
             options = {k: v for k, v in scheme.items() if k != "type_map"}
-            VirtualAtoms.from_options(**options)
+            VirtualAtomCodec.from_options(**options)
             list(scheme["type_map"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -205,23 +209,23 @@ def convert(
     DataError
         It has only one of forces and magnetic forces, which virtual atoms need both.
     """
-    content, spin = copy(system.path), VirtualAtoms.from_options(**section)
+    content, codec = copy(system.path), VirtualAtomCodec.from_options(**section)
     mixed = any("real_atom_types" in arrays for arrays in content.sets.values())
-    given = _model_types(content, type_map, spin, system.nframes)
-    pairs = _Pairs.of(given, system, spin)
+    given = _model_types(content, type_map, codec, system.nframes)
+    pairs = _Pairs.of(given, system, codec)
     begin, placed = 0, layout == "virtual-atom" and pairs.order.size > 0
     for name, (place, nframes) in zip(content.sets, system.sets, strict=True):
         frames = slice(begin, begin + nframes)
         own, arrays = pairs.of_frames(frames), content.sets[name]
         if layout == "virtual-atom":
-            arrays = _to_virtual(arrays, own, spin, place)
+            arrays = _to_virtual(arrays, own, codec, place)
             types = np.concatenate([given[frames], own.virtual_types], axis=1)
         else:
             exact = arrays.get("spin_exact")
-            arrays = _to_files(arrays, own, spin, system.spin[frames])
+            arrays = _to_files(arrays, own, codec, system.spin[frames])
             types = system.atype[frames]
             placed |= arrays["spin"] is not exact  # these were spin files before
-        types = _file_types(spin, layout)[types].astype(np.int32)
+        types = _file_types(codec, layout)[types].astype(np.int32)
         content.sets[name] = arrays | ({"real_atom_types": types} if mixed else {})
         begin += nframes
     content.types = np.zeros_like(types[0]) if mixed else types[0]
@@ -230,7 +234,7 @@ def convert(
 
 
 def difference(
-    system: System, path: str, type_map: Sequence[str], spin: VirtualAtoms
+    system: System, path: str, type_map: Sequence[str], codec: VirtualAtomCodec
 ) -> float:
     """Compare a system with what was written of it, as it is read.
 
@@ -242,8 +246,8 @@ def difference(
         Where it was written.
     type_map : sequence of str
         Names of the types.
-    spin : VirtualAtoms
-        The spin scheme.
+    codec : VirtualAtomCodec
+        What its virtual atoms are, or were, placed with.
 
     Returns
     -------
@@ -257,12 +261,12 @@ def difference(
     """
     names = (read_scheme(path) or {"type_map": type_map})["type_map"]
     order = [list(type_map).index(name) for name in names]
-    quiet = VirtualAtoms(  # about distances from owners
-        use_spin=tuple(spin.use_spin[t] for t in order),
-        scale=tuple(spin.scale[t] for t in order),
-        virtual_len=(0.0,) * spin.ntypes,
+    quiet = VirtualAtomCodec(  # about distances from owners
+        types=SpinTypes.of([codec.types.use_spin[t] for t in order]),
+        scale=tuple(codec.scale[t] for t in order),
+        virtual_len=(0.0,) * codec.ntypes,
     )
-    written = load_system(path, names, quiet, allow_zero_spin=True)
+    written = load_system(path, names, VirtualAtoms(quiet), allow_zero_spin=True)
     here = system.atype >= 0
     same = np.array_equal(np.array([*order, -1])[written.atype], system.atype)
     same &= np.array_equal(written.coord[here], system.coord[here])
@@ -316,18 +320,11 @@ def _others(part: Set) -> _Arrays:
 
 
 def _model_types(
-    content: Content, type_map: Sequence[str], spin: VirtualAtoms, nframes: int
+    content: Content, type_map: Sequence[str], codec: VirtualAtomCodec, nframes: int
 ) -> np.ndarray:
     """Model's types (nf, natoms), virtual ones included, as the reader sees them."""
     names = content.words.get("type_map.raw")
-    table = list(range(spin.ntypes_extended))
-    if names is not None:
-        own = spin.virtual_type(np.arange(spin.ntypes))
-        known = {f"{type_map[t]}_spin": int(own[t]) for t in spin.spin_types}
-        known |= {name: t for t, name in enumerate(type_map)}
-        table = [known.get(name, -1) for name in names]
-        if max(table, default=-1) < spin.ntypes:
-            table += [int(own[t]) for t in table if t in spin.spin_types]
+    table = codec.file_types(names, type_map, unknown=-1)
     natoms = len(content.types)
     types = [
         np.asarray(arrays["real_atom_types"]).astype(int).reshape(-1, natoms)
@@ -337,21 +334,21 @@ def _model_types(
     return np.array([*table, -1])[np.concatenate(types)]
 
 
-def _file_types(spin: VirtualAtoms, layout: str) -> np.ndarray:
+def _file_types(codec: VirtualAtomCodec, layout: str) -> np.ndarray:
     """Number in the file of each of the model's types, virtual ones included; -1 last.
 
     With virtual atoms, types with spin come first, as DeePMD-kit wants them.
     """
-    order = _type_order(spin, layout)
-    virtual = np.arange(spin.ntypes, spin.ntypes_extended)
+    order = _type_order(codec, layout)
+    virtual = np.arange(codec.ntypes, codec.ntypes_file)
     return np.array([*np.argsort(order), *virtual, -1])
 
 
-def _type_order(spin: VirtualAtoms, layout: str) -> list[int]:
-    types = range(spin.ntypes)
+def _type_order(codec: VirtualAtomCodec, layout: str) -> list[int]:
+    types = range(codec.ntypes)
     if layout == "spin-files":
         return list(types)
-    return sorted(types, key=lambda t: not spin.use_spin[t])
+    return sorted(types, key=lambda t: not codec.types.use_spin[t])
 
 
 def _words(
@@ -362,14 +359,14 @@ def _words(
     placed: bool,
 ) -> dict[str, list[str]]:
     """Files of names, and of the scheme if virtual atoms are here or were before."""
-    spin = VirtualAtoms.from_options(**section)
-    order = _type_order(spin, layout)
+    codec = VirtualAtomCodec.from_options(**section)
+    order = _type_order(codec, layout)
     names = [type_map[t] for t in order]
-    flags = [spin.use_spin[t] for t in order]
+    flags = [codec.types.use_spin[t] for t in order]
     scheme = {"type_map": names, **section, "use_spin": flags}
     words = {SCHEME: [json.dumps(scheme)]} if placed else {}
     if layout == "virtual-atom" and mixed:  # which must have type_map.raw
-        names += [f"{type_map[t]}_spin" for t in spin.spin_types]
+        names += [f"{type_map[t]}_spin" for t in codec.types.spin_types]
     if layout == "spin-files" or mixed or not placed:
         words["type_map.raw"] = names
     return words
@@ -398,16 +395,16 @@ class _Pairs:
     virtual_types: np.ndarray
 
     @classmethod
-    def of(cls, given: np.ndarray, system: System, spin: VirtualAtoms) -> _Pairs:
+    def of(cls, given: np.ndarray, system: System, codec: VirtualAtomCodec) -> _Pairs:
         """Pair the atoms of a system whose file has the types `given` (nf, natoms)."""
         partner = np.full_like(system.index, -1)
         if system.layout == "virtual-atom":
             rows, inverse = np.unique(given, axis=0, return_inverse=True)
             for k, row in enumerate(rows):
-                own = spin.pair(row)[1]
+                own = codec.pair(row)[1]
                 partner[inverse.ravel() == k, : len(own)] = own
-        owned = spin.virtual_type(system.atype)  # (nf, nloc)
-        last = np.where(owned < 0, spin.ntypes_extended, owned)
+        owned = codec.virtual_type(system.atype)  # (nf, nloc)
+        last = np.where(owned < 0, codec.ntypes_file, owned)
         order = np.argsort(last, axis=1, kind="stable")
         order = order[:, : (owned >= 0).sum(axis=1).max(initial=0)]
         virtual_types = np.take_along_axis(owned, order, axis=1)
@@ -459,7 +456,7 @@ def _narrow(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _to_virtual(
-    arrays: _Arrays, pairs: _Pairs, spin: VirtualAtoms, place: str
+    arrays: _Arrays, pairs: _Pairs, codec: VirtualAtomCodec, place: str
 ) -> _Arrays:
     """Arrays of a set with spin files, with virtual atoms instead."""
     result, nf = dict(arrays), len(pairs.real)
@@ -469,13 +466,13 @@ def _to_virtual(
     given = result.pop("spin", np.zeros((nf, coord.shape[1] * 3)))
     homes = _take(coord.astype(np.float64), owners)
     spins = _take(_atoms(given, nf).astype(np.float64), owners)
-    points = spin.place(homes, spins, types)
+    points = codec.place(homes, spins, types)
     if old is not None and old.size == points.size:
         old = old.reshape(points.shape)
         points = old if _same_places(old, points, result.get("box")) else points
     result["coord"] = _flat(np.concatenate([coord, points], axis=1))
     back = np.zeros(coord.shape)
-    _put(back, owners, _spins_at(homes, points, types, spin))
+    _put(back, owners, _spins_at(homes, points, types, codec))
     if not _identical(_flat(back), given):
         result["spin_exact"] = given
     if owners.size and {"force", "force_mag"} & result.keys():
@@ -518,11 +515,11 @@ def _put(values: np.ndarray, index: np.ndarray, rows: np.ndarray) -> None:
 
 
 def _spins_at(
-    homes: np.ndarray, points: np.ndarray, types: np.ndarray, spin: VirtualAtoms
+    homes: np.ndarray, points: np.ndarray, types: np.ndarray, codec: VirtualAtomCodec
 ) -> np.ndarray:
     """Spins of virtual atoms at `points`, 0 where type -1."""
     here, spins = types >= 0, np.zeros(homes.shape)
-    spins[here] = spin.spins_from(homes[here], points[here], types[here])
+    spins[here] = codec.spins_from(homes[here], points[here], types[here])
     return spins
 
 
@@ -530,13 +527,12 @@ def _same_places(one: np.ndarray, other: np.ndarray, box: np.ndarray | None) -> 
     """Whether points (nf, n, 3) agree to `SAME_PLACE`, up to lattice vectors."""
     way = one.astype(np.float64) - other
     if box is not None:
-        cell = np.asarray(box, dtype=np.float64).reshape(-1, 3, 3)
-        way -= np.round(way @ np.linalg.pinv(cell)) @ cell
+        way = wrapped(way, np.asarray(box, dtype=np.float64).reshape(-1, 3, 3))
     return bool((np.abs(way) < SAME_PLACE).all())
 
 
 def _to_files(
-    arrays: _Arrays, pairs: _Pairs, spin: VirtualAtoms, spins: np.ndarray
+    arrays: _Arrays, pairs: _Pairs, codec: VirtualAtomCodec, spins: np.ndarray
 ) -> _Arrays:
     """Arrays of a set with virtual atoms, with spin files instead."""
     result, nf = dict(arrays), len(pairs.real)
@@ -548,7 +544,7 @@ def _to_files(
     def fits(old: np.ndarray | None) -> bool:
         if old is None or old.size != spins.size:
             return False
-        placed = spin.place(homes, _atoms(old, nf).astype(np.float64), pairs.types)
+        placed = codec.place(homes, _atoms(old, nf).astype(np.float64), pairs.types)
         return np.array_equal(placed[there], points[there])
 
     exact = kept["spin_exact"] if fits(kept["spin_exact"]) else None
@@ -556,7 +552,7 @@ def _to_files(
     result["coord"] = _flat(coord)
     if exact is not None:  # what float64 was needed for is gone
         result["coord"] = _narrow(result["coord"], exact.dtype)
-    placed = spin.place(homes, _atoms(result["spin"], nf), pairs.types)
+    placed = codec.place(homes, _atoms(result["spin"], nf), pairs.types)
     if not _identical(placed[there], points[there]):
         result["coord_virtual"] = _flat(_take(points, pairs.order))
     if "force" in result:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepspin.data.files import DataError
-from deepspin.data.systems import System
+from deepspin.data.frames import System
 
 log = logging.getLogger(__name__)
 

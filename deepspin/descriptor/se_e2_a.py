@@ -199,6 +199,11 @@ class DescrptSeA(keras.layers.Layer):
         return sum(np.asarray(w).nbytes for t in self.tables for w in t.weights)
 
     @property
+    def hidden(self) -> dict:
+        """Options that a model may have and no input can say."""
+        return {"float32_cutoff": self.float32_cutoff}
+
+    @property
     def native(self) -> bool:
         """Whether the compiled kernels know such a descriptor."""
         known = bool(self.tables) or self.activation_function.lower() == "tanh"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from deepspin.data import layouts
 from deepspin.data.files import find_systems
-from deepspin.data.systems import System, load_system
+from deepspin.data.frames import System
+from deepspin.data.systems import load_system
 from deepspin.data.writing import (
     claim_systems,
     names_below,
@@ -85,7 +86,7 @@ def convert_data(
                     f"'{path}' was not written right; nothing is kept. Try again."
                 )
             if system is not None:
-                more = layouts.difference(system, place, data.type_map, data.spin)
+                more = layouts.difference(system, place, data.type_map, data.spin.codec)
                 worst = max(worst, more)
     written = [place_of(target, name) for name in names.values()]
     for path, place in zip(names, written, strict=True):

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.data.systems import ZERO_SPIN, load_system
+from deepspin.data.systems import load_system
+from deepspin.spins.types import ZERO_SPIN
 from deepspin.survey.scheme import Survey, survey
 from deepspin.survey.statistics import NeighborStat
 from deepspin.utils.inputs import normalize
@@ -110,7 +111,9 @@ def _look(data: Survey, rcut: float) -> _Seen:
         frames.append(system.nframes)
         types.append(frozenset(np.unique(system.atype[system.atype >= 0]).tolist()))
         length = np.linalg.norm(system.spin, axis=-1)
-        zeros += int((length[data.spin.is_magnetic(system.atype)] < ZERO_SPIN).sum())
+        zeros += int(
+            (length[data.spin.types.is_magnetic(system.atype)] < ZERO_SPIN).sum()
+        )
     return _Seen(labels, neighbors, frames, types, zeros)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from deepspin.data.files import DataError, find_systems
+from deepspin.data.frames import System
 from deepspin.data.selection import extract as extract_frames
-from deepspin.data.systems import System, load_systems
+from deepspin.data.systems import load_systems
 from deepspin.data.writing import claim_systems, names_below, write_system
 from deepspin.env import start_tensorflow
 from deepspin.modelfiles.find import resolve_checkpoint

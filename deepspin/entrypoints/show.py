@@ -16,7 +16,7 @@ from deepspin.modelfiles.find import (
     read_metadata,
     resolve_checkpoint,
 )
-from deepspin.spins.virtual import VirtualAtoms
+from deepspin.spins.schemes import scheme_of_layer
 
 
 def show(*, model: str, json: bool = False) -> None:
@@ -76,7 +76,7 @@ def _rows(path: Path, model: dict, metadata: dict):
     yield "types", " ".join(model["type_map"])
     yield from _spin_rows(model["type_map"], spin, metadata)
     yield "cutoff", f"{descriptor['rcut']:g} Å, smooth from {descriptor['rcut_smth']:g}"
-    names = _scheme(spin).neighbor_names(model["type_map"])
+    names = scheme_of_layer(model["spin"]).neighbor_names(model["type_map"])
     sel = zip(names, descriptor["sel"], strict=True)
     yield "sel", ", ".join(f"{name} {n}" for name, n in sel)
     if metadata.get("min_nbor_dist"):
@@ -103,13 +103,6 @@ def _kind(path: Path) -> str:
 def _magnetic(type_map: list[str], spin: dict, text: str) -> list[str]:
     pairs = zip(type_map, spin["use_spin"], strict=True)
     return [text.format(name) for name, magnetic in pairs if magnetic]
-
-
-def _scheme(spin: dict) -> VirtualAtoms:
-    """Spin scheme of a layer's configuration."""
-    names = ("virtual_len", "spin_norm", "virtual_scale", "placeholders")
-    options = {name: spin[name] for name in names if name in spin}
-    return VirtualAtoms.from_options(spin["use_spin"], **options)
 
 
 def _tables(report: dict) -> str:

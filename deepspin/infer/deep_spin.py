@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin import __version__, keys
-from deepspin.data.dataset import Shape, collate, neighbors_of_frame, scatter
+from deepspin.data.collate import Shape, collate, neighbors_of_frame, scatter
 from deepspin.data.nlist import Neighbors, Search
 from deepspin.infer.frames import Frames, numbers
 from deepspin.model.ener import SpinEnergyModel
@@ -130,7 +130,7 @@ class DeepSpin:
 
     def is_magnetic(self, atype: np.ndarray) -> np.ndarray:
         """Whether each atom's type carries a spin, of the shape of `atype`."""
-        return self.model.spin.scheme.is_magnetic(np.asarray(atype))
+        return self.model.spin.scheme.types.is_magnetic(np.asarray(atype))
 
     @property
     def precision(self) -> str:
@@ -588,7 +588,7 @@ def _any_size(model: SpinEnergyModel) -> dict:
         return tf.TensorSpec([None, *shape], dtype)
 
     scheme, number = model.spin.scheme, model.fitting.numb_fparam
-    blocks = range(scheme.ntypes_extended)
+    blocks = range(scheme.nblocks)
     return {
         "coord": spec(tf.float64, None, 3),
         "spin": spec(tf.float64, None, 3),

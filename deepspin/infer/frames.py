@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepspin.data.files import LARGEST
-from deepspin.data.systems import ZERO_SPIN
+from deepspin.spins.schemes import Scheme
+from deepspin.spins.types import ZERO_SPIN
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Frames:
         pbc = np.broadcast_to(pbc, (3,)) != 0
         frames = cls(coord, spin, box, atype, pbc, fparam)
         frames._check_cells()
-        if not model.descriptor.env_protection:
+        if not model.allows_zero_spin:
             frames._check_spins(model.type_map, model.spin.scheme)
         return frames
 
@@ -101,17 +102,17 @@ class Frames:
                 "must be lattice vectors in Å; without periodicity pass None."
             )
 
-    def _check_spins(self, type_map: Sequence[str], scheme) -> None:
+    def _check_spins(self, type_map: Sequence[str], scheme: Scheme) -> None:
         modulus = np.linalg.norm(self.spin, axis=2)
-        bare = (modulus < ZERO_SPIN) & scheme.is_magnetic(self.atype)
+        bare = (modulus < ZERO_SPIN) & scheme.types.is_magnetic(self.atype)
         if bare.any():
             frame, atom = np.argwhere(bare)[0]
             raise ValueError(
                 f"Atom {atom} of frame {frame} has |spin| = "
                 f"{modulus[frame, atom]:.3g}, but type "
-                f"'{type_map[self.atype[atom]]}' is a spin type; its virtual atom "
-                "would coincide with it. Give it a spin (1e-6 μ_B will do) or use "
-                "a model with `env_protection`."
+                f"'{type_map[self.atype[atom]]}' is a spin type; {scheme.zero_spin}. "
+                "Give it a spin (1e-6 μ_B will do) or use a model with "
+                "`env_protection`."
             )
 
 

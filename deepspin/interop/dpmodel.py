@@ -18,6 +18,7 @@ from deepspin import __version__
 from deepspin.descriptor.env_mat import cutoff_range
 from deepspin.interop.tree import write_tree
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.spins.schemes import demand
 from deepspin.utils.network import ResidualDense
 
 # options that stand in inputs under the same names
@@ -54,9 +55,12 @@ def write_dpmodel(model: SpinEnergyModel, path: str | Path, metadata: dict) -> N
     ------
     ValueError
         The model is compressed.
+    NotImplementedError
+        Its spin scheme has no such form.
     OutputError
         The disk is full, or the like.
     """
+    demand(model.spin.scheme, "deepmd")
     if model.compressed:
         raise ValueError(
             "A compressed model has no embedding nets to write. Write the model that "
@@ -91,7 +95,7 @@ class _Writer:
         self.sections = {number: e for e, number in enumerate(self.numbers)}
         self.unpaired = [
             self.ntypes + t
-            for t, magnetic in enumerate(scheme.use_spin)
+            for t, magnetic in enumerate(scheme.types.use_spin)
             if not magnetic
         ]
         sel = self.descriptor.sel
@@ -103,8 +107,8 @@ class _Writer:
             [self.numbers[e] for e in pair] for pair in self.descriptor.exclude_types
         ]
         self.spin = {
-            "use_spin": list(scheme.use_spin),
-            "virtual_scale": list(scheme.scale),
+            "use_spin": list(scheme.types.use_spin),
+            "virtual_scale": list(scheme.codec.scale),
         }
 
     def model(self) -> dict:

@@ -25,6 +25,7 @@ from deepspin.interop.script import SpinTypesFirst, training_script
 from deepspin.interop.spline import quintic_table
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.model.reach import reach
+from deepspin.spins.schemes import demand
 from deepspin.utils.network import ResidualDense, dense
 from deepspin.utils.outputs import replacing
 
@@ -67,6 +68,7 @@ def write_graph(
     SpinTypesFirst
         The order of types in the file.
     """
+    demand(model.spin.scheme, "deepmd")
     order = SpinTypesFirst(model)
     cutoff = model.descriptor.rcut
     if pad_lammps_cutoff:
@@ -307,7 +309,7 @@ class _Writer:
         """
         values, types = tf.reshape(values, [-1, self.nall, width]), self.atype
         parts, types, result = self._split(values), self._split(types), []
-        scale = [self.model.spin.scheme.scale[t] for t in self.order.types]
+        scale = [self.model.spin.scheme.codec.scale[t] for t in self.order.types]
         scale = tf.constant(scale[: self.nspin], dtype=tf.float64)
         for k in (0, 2):
             real, virtual = parts[k], parts[k + 1]

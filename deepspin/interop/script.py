@@ -45,10 +45,10 @@ class SpinTypesFirst:
 
     def __init__(self, model: SpinEnergyModel):
         scheme = model.spin.scheme
-        spin_types = scheme.spin_types
+        spin_types = scheme.types.spin_types
         others = [t for t in range(scheme.ntypes) if t not in spin_types]
         self.types = [*spin_types, *others]
-        virtual = scheme.virtual_type(np.array(spin_types))
+        virtual = scheme.codec.virtual_type(np.array(spin_types))
         self.extended = [*self.types, *virtual.tolist()]
         self.type_map = [model.type_map[t] for t in self.types]
         self.changed = self.types != sorted(self.types)
@@ -133,7 +133,7 @@ def _spin(model: SpinEnergyModel, order: SpinTypesFirst) -> dict:
     scheme, options = model.spin.scheme, model.spin.options
     lengths = options.get("virtual_len") or options["virtual_scale"]
     return {
-        "use_spin": [scheme.use_spin[t] for t in order.types],
+        "use_spin": [scheme.types.use_spin[t] for t in order.types],
         "virtual_len": list(lengths),
         "spin_norm": list(options.get("spin_norm") or [1.0] * len(lengths)),
     }

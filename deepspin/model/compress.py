@@ -14,6 +14,7 @@ from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.descriptor.table import Table, tabulate
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.op.potential import ORDER
+from deepspin.spins.schemes import demand
 
 # tolerance of the tables to begin with, in that of the forces
 FIRST = 100.0
@@ -84,7 +85,10 @@ def compress(
     ValueError
         It is compressed already, an embedding net is not smooth, or the tolerance is
         out of reach.
+    NotImplementedError
+        Its spin scheme has no embedding nets to tabulate.
     """
+    demand(model.spin.scheme, "compress")
     if model.compressed:
         raise ValueError(
             "The model is compressed already: its embedding nets are tables. Compress "

@@ -11,14 +11,15 @@ import tensorflow as tf
 
 from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.fit.ener import EnerFitting, energy_per_type
+from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
-from deepspin.op import library
 from deepspin.op.adam import fuse
-from deepspin.op.potential import Potential
-from deepspin.utils.network import layer_weights
+from deepspin.spins.schemes import DEFAULT
 
 DESCRIPTORS = {"se_e2_a": DescrptSeA, "se_a": DescrptSeA}
 FITTINGS = {"ener": EnerFitting}
+# of `deepspin.spins.schemes.SCHEMES`
+SPIN_LAYERS = {"ener_spin": Spin}
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -49,7 +50,7 @@ class SpinEnergyModel(keras.Model):
     fitting : EnerFitting
         Fitting net.
     spin : Spin
-        Spin preprocessing layer.
+        The layer of the spin scheme, which evaluates with the other two.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class SpinEnergyModel(keras.Model):
         **kwargs,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
-        if len(descriptor.sel) != spin.scheme.ntypes_extended:
+        if len(descriptor.sel) != spin.scheme.nblocks:
             raise ValueError(
-                f"`descriptor.sel` needs {spin.scheme.ntypes_extended} entries, for "
+                f"`descriptor.sel` needs {spin.scheme.nblocks} entries, for "
                 "each type and each spin type's virtual atoms: "
                 f"`spin.scheme.extend_sel(sel)`. Received: {descriptor.sel}"
             )
@@ -85,9 +86,14 @@ class SpinEnergyModel(keras.Model):
             "spin": self.spin.scheme,
             "rcut": self.descriptor.rcut,
             "sel": self.descriptor.sel,
-            "allow_zero_spin": self.descriptor.env_protection > 0,
+            "allow_zero_spin": self.allows_zero_spin,
             "numb_fparam": self.fitting.numb_fparam,
         }
+
+    @property
+    def allows_zero_spin(self) -> bool:
+        """Whether an atom of a spin type may have a spin of 0."""
+        return not self.spin.scheme.zero_spin or self.descriptor.env_protection > 0
 
     # -- physics -----------------------------------------------------------------------
 
@@ -122,17 +128,18 @@ class SpinEnergyModel(keras.Model):
 
     def call(self, inputs: dict, training: bool | None = None) -> dict:
         """Evaluate the model on tensors."""
-        natoms = _lengths(inputs["mask"])
-        mask = tf.concat([tf.cast(m, tf.float64) for m in inputs["mask"]], axis=1)
-        points, offset = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
-        operations = self._operations()
-        if operations is None:
-            outputs = self._plain(points, offset, mask, natoms, inputs)
-        else:
-            outputs = self._native(
-                operations, points, offset, mask, natoms, inputs, bool(training)
-            )
-        magnetic = tf.cast(self.spin.scale(natoms) > 0, tf.float64)
+        outputs = self.spin.evaluate(
+            inputs, self.descriptor, self.fitting, training=bool(training)
+        )
+        flags = self.spin.scheme.types.use_spin
+        magnetic = tf.concat(
+            [
+                tf.fill([n], tf.constant(float(flag), dtype=tf.float64))
+                for n, flag in zip(lengths(inputs["mask"]), flags, strict=True)
+            ],
+            axis=0,
+        )
+        mask = all_slots(inputs)
         return {**outputs, "mask": mask, "mask_mag": mask * magnetic}
 
     @property
@@ -143,148 +150,12 @@ class SpinEnergyModel(keras.Model):
     @property
     def native(self) -> bool:
         """Whether the compiled kernels do the work."""
-        return self._operations() is not None
-
-    def _operations(self):
-        """Compiled operations, where they can do what this model asks for."""
-        able = self.descriptor.native and self.fitting.native
-        same = self.descriptor.compute_dtype == self.fitting.compute_dtype
-        return library.operations() if able and same else None
-
-    def _native(
-        self,
-        operations,
-        points: tf.Tensor,
-        offset: tf.Tensor,
-        mask: tf.Tensor,
-        natoms: list,
-        inputs: dict,
-        training: bool,
-    ) -> dict:
-        """Energy and its derivatives by compiled operations."""
-        descriptor, fitting = self.descriptor, self.fitting
-        potential = Potential(
-            fitting=fitting.neuron,
-            fitting_dt=fitting.resnet_dt,
-            **descriptor.native_options,
-        )
-        energy, force_points, atom_virial, outside = potential(
-            operations,
-            points,
-            offset,
-            inputs["box"],
-            mask,
-            natoms,
-            inputs["nlist"],
-            inputs["shift"],
-            (descriptor.davg, descriptor.dstd),
-            [*descriptor.native_weights, *layer_weights(fitting.nets)],
-            edges=descriptor.native_edges,
-            training=training,
-        )
-        atom_ener = energy + mask * fitting.constants(natoms)
-        force, force_mag = self.spin.fold(force_points, natoms)
-        shape = tf.shape(mask)
-        return {
-            "energy": tf.reduce_sum(atom_ener, axis=1),
-            "atom_ener": atom_ener,
-            "force": force,
-            "force_mag": force_mag,
-            "virial": tf.reshape(tf.reduce_sum(atom_virial, axis=1), [-1, 3, 3]),
-            "atom_virial": tf.reshape(atom_virial, [shape[0], shape[1], 3, 3]),
-            **({"extrapolated": outside} if self.compressed else {}),
-        }
-
-    def _plain(
-        self,
-        points: tf.Tensor,
-        offset: tf.Tensor,
-        mask: tf.Tensor,
-        natoms: list,
-        inputs: dict,
-    ) -> dict:
-        """The same by TensorFlow's operations."""
-        diff, filled = self._separations(points, inputs)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(diff)
-            descriptor = self.descriptor(diff, filled, natoms=natoms)
-            fparam = inputs.get("fparam")
-            atom_ener = self.fitting(descriptor, natoms=natoms, fparam=fparam) * mask
-            energy = tf.reduce_sum(atom_ener, axis=1)
-        # dE/d(separation), zero where nothing is seen
-        pull = tape.gradient(energy, diff, unconnected_gradients="zero")
-        force, force_mag = self._forces(pull, inputs, natoms, 2 * _length(mask))
-        atom_virial, virial = self._virials(pull, diff, offset, inputs, _length(mask))
-        return {
-            "energy": energy,
-            "atom_ener": atom_ener,
-            "force": force,
-            "force_mag": force_mag,
-            "virial": virial,
-            "atom_virial": atom_virial,
-        } | self._extrapolated(diff, filled, natoms)
-
-    def _extrapolated(self, diff: list, filled: list, natoms: list) -> dict:
-        if not self.compressed:
-            return {}
-        return {"extrapolated": self.descriptor.extrapolated(diff, filled, natoms)}
+        return self.spin.operations(self.descriptor, self.fitting) is not None
 
     def descriptors(self, inputs: dict) -> tf.Tensor:
         """Descriptor of each atom, shape (nf, nloc, dim_out)."""
-        natoms = _lengths(inputs["mask"])
-        points, _ = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
-        return self.descriptor(*self._separations(points, inputs), natoms=natoms)
-
-    def _separations(
-        self, points: tf.Tensor, inputs: dict
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Neighbour minus centre (nf, nloc, width, 3) by type, and which are filled."""
-        centre = inputs["coord"][:, :, None]
-        box = inputs["box"][:, None, None]  # f 1 1 c x
-        diff, filled = [], []
-        for nlist, shift in zip(inputs["nlist"], inputs["shift"], strict=True):
-            there = tf.gather(points, tf.maximum(nlist, 0), batch_dims=1)
-            image = tf.cast(shift, tf.float64)
-            translation = sum(image[..., k : k + 1] * box[..., k, :] for k in range(3))
-            diff.append(there + translation - centre)
-            filled.append(nlist >= 0)
-        return diff, filled
-
-    def _forces(
-        self, pull: list, inputs: dict, natoms: list, npoints: tf.Tensor | int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Force and magnetic force from the pull along each separation."""
-        on_centre = sum(tf.reduce_sum(g, axis=2) for g in pull)  # f i x
-        on_points = -_collect(pull, inputs["nlist"], npoints)
-        on_points += tf.concat([on_centre, tf.zeros_like(on_centre)], axis=1)
-        return self.spin.fold(on_points, natoms)
-
-    def _virials(
-        self,
-        pull: list,
-        diff: list,
-        offset: tf.Tensor,
-        inputs: dict,
-        nloc: tf.Tensor | int,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Virial of each neighbour's owner, V_ab = -sum g_a r_b, and their sum.
-
-        Spins stay fixed while atoms and cell are strained: r joins real positions.
-        """
-        outer, owner = [], []
-        for g, r, nlist in zip(pull, diff, inputs["nlist"], strict=True):
-            apart = r - tf.gather(offset, tf.maximum(nlist, 0), batch_dims=1)
-            product = g[..., :, None] * apart[..., None, :]
-            shape = tf.shape(product)
-            outer.append(tf.reshape(product, [shape[0], shape[1], shape[2], 9]))
-            owner.append(tf.where(nlist >= 0, nlist % nloc, nlist))
-        total = sum(tf.reduce_sum(v, axis=[1, 2]) for v in outer)
-        each = _collect(outer, owner, nloc)
-        nf = tf.shape(total)[0]
-        return (
-            tf.reshape(-each, [nf, nloc, 3, 3]),
-            tf.reshape(-total, [nf, 3, 3]),
-        )
+        natoms = lengths(inputs["mask"])
+        return self.descriptor(*self.spin.seen(inputs), natoms=natoms)
 
     # -- statistics --------------------------------------------------------------------
 
@@ -297,7 +168,8 @@ class SpinEnergyModel(keras.Model):
     ) -> None:
         """Set `davg`, `dstd`, `bias_atom_e`, `fparam_avg` and `fparam_inv_std`.
 
-        Energies are those of extended types, virtual ones folded onto their owners.
+        The bias is fitted for the kinds of atoms that the spin scheme counts, and
+        folded onto the types.
 
         Parameters
         ----------
@@ -317,8 +189,6 @@ class SpinEnergyModel(keras.Model):
         def environments():
             for inputs, labels in batches:
                 inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-                natoms = _lengths(inputs["mask"])
-                points, _ = self.spin(inputs["coord"], inputs["spin"], natoms=natoms)
                 masks = [np.asarray(m) for m in inputs["mask"]]
                 self._check_parameters(inputs)
                 if "fparam" in inputs:
@@ -327,10 +197,9 @@ class SpinEnergyModel(keras.Model):
                 if "energy" in labels:
                     real = np.stack([m.sum(axis=1) for m in masks], axis=1)
                     found = np.asarray(labels["find_energy"]) > 0
-                    extended = [real, real[:, scheme.spin_types]]
-                    counts.append(np.concatenate(extended, axis=1)[found])
+                    counts.append(real[found][:, scheme.energy_types])
                     energies.append(np.asarray(labels["energy"])[found])
-                yield (*self._separations(points, inputs), masks)
+                yield (*self.spin.seen(inputs), masks)
 
         self.descriptor.compute_stats(environments())
         if self.fitting.numb_fparam:
@@ -342,12 +211,13 @@ class SpinEnergyModel(keras.Model):
             return
         given = list(atom_ener) if atom_ener is not None else None
         if given is not None and len(given) == scheme.ntypes:
-            given += [None if given[t] is None else 0.0 for t in scheme.spin_types]
+            more = scheme.energy_types[scheme.ntypes :]
+            given += [None if given[t] is None else 0.0 for t in more]
         bias = energy_per_type(
             np.concatenate(energies), np.concatenate(counts).astype(float), given, rcond
         )
-        folded = bias[: scheme.ntypes].copy()
-        folded[list(scheme.spin_types)] += bias[scheme.ntypes :]
+        folded = np.zeros(scheme.ntypes)
+        np.add.at(folded, list(scheme.energy_types), bias)
         self.fitting.bias_atom_e.assign(folded)
 
     # -- Keras -------------------------------------------------------------------------
@@ -503,31 +373,6 @@ class SpinEnergyModel(keras.Model):
         self.compile(**config)
 
 
-def _length(mask: tf.Tensor) -> tf.Tensor | int:
-    """Second dimension, static where it is known."""
-    static = mask.shape[1]
-    return tf.shape(mask)[1] if static is None else static
-
-
-def _lengths(masks: Sequence[tf.Tensor]) -> list:
-    """Second dimensions: all static or all tensors, Keras takes no mixture."""
-    static = [mask.shape[1] for mask in masks]
-    return [tf.shape(m)[1] for m in masks] if None in static else static
-
-
-def _collect(values: list, nlist: Sequence, npoints: tf.Tensor | int) -> tf.Tensor:
-    """Sum what each pair gives its neighbour, (nf, npoints, k)."""
-    index = tf.concat(list(nlist), axis=2)
-    value = tf.concat(values, axis=2)
-    nf, k = tf.shape(index)[0], value.shape[-1]
-    frame = tf.range(nf)[:, None, None]
-    flat = tf.where(index >= 0, frame * npoints + index, -1)  # -1 is dropped
-    total = tf.math.unsorted_segment_sum(
-        tf.reshape(value, [-1, k]), tf.reshape(flat, [-1]), nf * npoints
-    )
-    return tf.reshape(total, [nf, npoints, k])
-
-
 def build_model(model: dict) -> SpinEnergyModel:
     """Build the model that the section ``model`` of a normalised input describes.
 
@@ -536,7 +381,8 @@ def build_model(model: dict) -> SpinEnergyModel:
     model : dict
         ``deepspin.utils.inputs.normalize(...)["model"]``, with `sel` as a list.
     """
-    spin = Spin(**{k: v for k, v in model["spin"].items() if k != "type"})
+    options = dict(model["spin"])
+    spin = SPIN_LAYERS[options.pop("type", DEFAULT)](**options)
     scheme = spin.scheme
     options = dict(model["descriptor"])
     descriptor = DESCRIPTORS[options.pop("type")](

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from deepspin.model.ener import SpinEnergyModel
 
 # spins may be so much longer than in training before neighbours could be missed
@@ -15,16 +17,15 @@ def longest_spins(model: SpinEnergyModel, metadata: dict) -> dict[str, float]:
     A quarter more than in training; where that is not known, than the options say.
     """
     ranges, result = metadata.get("spin_range") or {}, {}
-    for t in model.spin.scheme.spin_types:
+    for t in model.spin.scheme.types.spin_types:
         name = model.type_map[t]
         longest = ranges.get(name, (0.0, 0.0))[1]
-        nominal = model.spin.nominal_offset(t) / model.spin.scheme.scale[t]
-        result[name] = SPIN_MARGIN * (longest or nominal)
+        result[name] = SPIN_MARGIN * (longest or model.spin.nominal_spin(t))
     return result
 
 
 def reach(model: SpinEnergyModel, metadata: dict) -> float:
     """How far (Å) beyond `rcut` lists of atoms must go, for `longest_spins`."""
-    longest = longest_spins(model, metadata)
-    scales = zip(model.type_map, model.spin.scheme.scale, strict=True)
-    return max((longest.get(name, 0.0) * scale for name, scale in scales), default=0.0)
+    longest, types = longest_spins(model, metadata), np.arange(len(model.type_map))
+    modulus = np.array([longest.get(name, 0.0) for name in model.type_map])
+    return float(model.spin.scheme.reach(types, modulus).max(initial=0.0))

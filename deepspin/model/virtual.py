@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spin preprocessing layer: virtual atoms in, forces on them out."""
+"""The Keras layer of the scheme `ener_spin`: virtual atoms in, forces on them out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from deepspin.descriptor.se_e2_a import DescrptSeA
+from deepspin.fit.ener import EnerFitting
+from deepspin.model.pairs import (
+    all_slots,
+    forces_on_points,
+    length,
+    lengths,
+    separations,
+    virials,
+)
+from deepspin.op import library
+from deepspin.op.potential import Potential
 from deepspin.spins.virtual import VirtualAtoms
+from deepspin.utils.network import layer_weights
 
 # |spin| in μ_B that is reckoned with where nothing tells
 UNKNOWN_SPIN = 5.0
@@ -31,7 +44,7 @@ class Spin(keras.layers.Layer):
         Their ratio in Å/μ_B, instead of the two.
     placeholders : bool
         Whether types without spin have types of neighbours that never come, see
-        `deepspin.spins.virtual.VirtualAtoms`.
+        `VirtualAtoms`.
 
     References
     ----------
@@ -90,7 +103,7 @@ class Spin(keras.layers.Layer):
         return tf.concat(
             [
                 tf.fill([n], tf.constant(scale, dtype=tf.float64))
-                for n, scale in zip(natoms, self.scheme.scale, strict=True)
+                for n, scale in zip(natoms, self.scheme.codec.scale, strict=True)
             ],
             axis=0,
         )
@@ -144,18 +157,172 @@ class Spin(keras.layers.Layer):
         owner = tf.concat([nlist, own], axis=2)
         types = tf.gather(atype, tf.maximum(owner, 0), batch_dims=1)
         types = tf.where(owner >= 0, types, -1)
-        table = [*self.scheme.virtual_type(np.arange(self.scheme.ntypes)), -1]
+        table = [*self.scheme.codec.virtual_type(np.arange(self.scheme.ntypes)), -1]
         row = tf.where(types >= 0, types, self.scheme.ntypes)
         virtual = tf.gather(tf.constant(table, dtype=tf.int32), row)
         index = tf.concat([nlist, owner + nloc], axis=2)
         kind = tf.concat([types[:, :, :-1], virtual], axis=2)
         return index, kind, tf.concat([shift, shift, tf.zeros_like(shift[:, :, :1])], 2)
 
-    def nominal_offset(self, spin_type: int) -> float:
-        """Distance in Å that the options give the virtual atoms of a type."""
-        k = self.scheme.spin_types.index(spin_type)
+    def offset(self, atype: tf.Tensor, spin: tf.Tensor) -> tf.Tensor:
+        """How far (Å) each atom's points lie from it, (nf, nloc).
+
+        Parameters
+        ----------
+        atype : tf.Tensor of int32, shape (nf, nloc)
+            Types, -1 for no atom.
+        spin : tf.Tensor, shape (nf, nloc, 3)
+            Spins in μ_B.
+        """
+        table = tf.constant([*self.scheme.codec.scale, 0.0], dtype=tf.float64)
+        row = tf.where(atype >= 0, atype, self.scheme.ntypes)
+        return tf.gather(table, row) * tf.linalg.norm(spin, axis=-1)
+
+    def nominal_spin(self, spin_type: int) -> float:
+        """|spin| in μ_B that the options expect of a type."""
+        k = self.scheme.types.spin_types.index(spin_type)
         lengths, scales = (self._options[n] for n in ("virtual_len", "virtual_scale"))
-        return lengths[k] if lengths else scales[k] * UNKNOWN_SPIN
+        nominal = lengths[k] if lengths else scales[k] * UNKNOWN_SPIN
+        return nominal / self.scheme.codec.scale[spin_type]
+
+    # -- evaluation --------------------------------------------------------------------
+
+    def operations(self, descriptor: DescrptSeA, fitting: EnerFitting):
+        """Compiled operations, where they can do what these layers ask for, or None."""
+        able = descriptor.native and fitting.native
+        same = descriptor.compute_dtype == fitting.compute_dtype
+        return library.operations() if able and same else None
+
+    def evaluate(
+        self,
+        inputs: dict,
+        descriptor: DescrptSeA,
+        fitting: EnerFitting,
+        *,
+        training: bool = False,
+    ) -> dict:
+        """Energies and their derivatives.
+
+        Parameters
+        ----------
+        inputs : dict
+            Of `SpinEnergyModel`.
+        descriptor, fitting
+            The model's other layers.
+        training : bool
+            Keep what the gradient of the weights needs.
+
+        Returns
+        -------
+        dict
+            ``energy``, ``atom_ener``, ``force``, ``force_mag``, ``virial``,
+            ``atom_virial``, and of a compressed descriptor ``extrapolated``.
+        """
+        operations = self.operations(descriptor, fitting)
+        if operations is None:
+            return self._plain(inputs, descriptor, fitting)
+        return self._native(operations, inputs, descriptor, fitting, training)
+
+    def _native(
+        self,
+        operations,
+        inputs: dict,
+        descriptor: DescrptSeA,
+        fitting: EnerFitting,
+        training: bool,
+    ) -> dict:
+        """Energy and its derivatives by compiled operations."""
+        natoms, mask = lengths(inputs["mask"]), all_slots(inputs)
+        points, offset = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        potential = Potential(
+            fitting=fitting.neuron,
+            fitting_dt=fitting.resnet_dt,
+            **descriptor.native_options,
+        )
+        energy, force_points, atom_virial, outside = potential(
+            operations,
+            points,
+            offset,
+            inputs["box"],
+            mask,
+            natoms,
+            inputs["nlist"],
+            inputs["shift"],
+            (descriptor.davg, descriptor.dstd),
+            [*descriptor.native_weights, *layer_weights(fitting.nets)],
+            edges=descriptor.native_edges,
+            training=training,
+        )
+        atom_ener = energy + mask * fitting.constants(natoms)
+        force, force_mag = self.fold(force_points, natoms)
+        shape = tf.shape(mask)
+        return {
+            "energy": tf.reduce_sum(atom_ener, axis=1),
+            "atom_ener": atom_ener,
+            "force": force,
+            "force_mag": force_mag,
+            "virial": tf.reshape(tf.reduce_sum(atom_virial, axis=1), [-1, 3, 3]),
+            "atom_virial": tf.reshape(atom_virial, [shape[0], shape[1], 3, 3]),
+            **({"extrapolated": outside} if descriptor.tables else {}),
+        }
+
+    def _plain(
+        self, inputs: dict, descriptor: DescrptSeA, fitting: EnerFitting
+    ) -> dict:
+        """The same by TensorFlow's operations."""
+        natoms, mask = lengths(inputs["mask"]), all_slots(inputs)
+        points, offset = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        diff, filled = separations(points, inputs)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(diff)
+            seen = descriptor(diff, filled, natoms=natoms)
+            fparam = inputs.get("fparam")
+            atom_ener = fitting(seen, natoms=natoms, fparam=fparam) * mask
+            energy = tf.reduce_sum(atom_ener, axis=1)
+        # dE/d(separation), zero where nothing is seen
+        pull = tape.gradient(energy, diff, unconnected_gradients="zero")
+        nloc = length(mask)
+        on_points = forces_on_points(pull, inputs["nlist"], 2 * nloc)
+        force, force_mag = self.fold(on_points, natoms)
+        # spins stay fixed while atoms and cell are strained: from atom to atom
+        apart = [
+            r - tf.gather(offset, tf.maximum(nlist, 0), batch_dims=1)
+            for r, nlist in zip(diff, inputs["nlist"], strict=True)
+        ]
+        atom_virial, virial = virials(pull, apart, inputs["nlist"], nloc)
+        outputs = {
+            "energy": energy,
+            "atom_ener": atom_ener,
+            "force": force,
+            "force_mag": force_mag,
+            "virial": virial,
+            "atom_virial": atom_virial,
+        }
+        if descriptor.tables:
+            outside = descriptor.extrapolated(diff, filled, natoms)
+            outputs["extrapolated"] = outside
+        return outputs
+
+    def seen(self, inputs: dict) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """What the descriptor takes: separations by type, and which slots are filled.
+
+        See `deepspin.model.pairs.separations`.
+        """
+        natoms = lengths(inputs["mask"])
+        points, _ = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        return separations(points, inputs)
+
+    # -- what it is --------------------------------------------------------------------
+
+    @property
+    def meaning(self) -> dict:
+        """What decides about the meaning of a model's weights."""
+        return {"virtual_scale": self.scheme.codec.scale}
+
+    @property
+    def hidden(self) -> dict:
+        """Options that a model may have and no input can say."""
+        return {"placeholders": self.scheme.placeholders}
 
     @property
     def options(self) -> dict:
@@ -165,4 +332,4 @@ class Spin(keras.layers.Layer):
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
         config = {**super().get_config(), **self._options}
-        return config | {"placeholders": self.scheme.placeholders}
+        return config | self.hidden

@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin import keys
-from deepspin.data.systems import ZERO_SPIN
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.model.reach import reach
 from deepspin.modelfiles.find import (
@@ -26,6 +25,7 @@ from deepspin.modelfiles.find import (
     read_config,
 )
 from deepspin.op.library import plain_tensorflow
+from deepspin.spins.types import ZERO_SPIN
 from deepspin.utils.outputs import replacing
 
 SPECS = {
@@ -69,7 +69,10 @@ class FrozenModel(tf.Module):
     def __init__(self, model: SpinEnergyModel, metadata: dict):
         super().__init__(name="deepspin")
         self._model_call, self._spin = model.call, model.spin
-        self._descriptor = model.descriptor
+        self._descriptor, self._allows_zero_spin = (
+            model.descriptor,
+            model.allows_zero_spin,
+        )
         self._reach = metadata["nlist_cutoff"] - model.descriptor.rcut
         self.weights = [weight.value for weight in model.weights]
         text = json.dumps(metadata, indent=2)
@@ -83,7 +86,7 @@ class FrozenModel(tf.Module):
     def _eval(self, coord, box, atype, spin, nlist, shift, fparam=None):
         checks = self._checks(coord, box, atype, spin, fparam)
         listed = tf.reduce_all(nlist < tf.shape(atype)[1])
-        near = tf.reduce_all(self._offset(atype, spin) <= self._reach)
+        near = tf.reduce_all(self._spin.offset(atype, spin) <= self._reach)
         checks += [
             _demand(listed, "`nlist` names atoms that are not there"),
             _demand(
@@ -97,7 +100,7 @@ class FrozenModel(tf.Module):
 
     def _eval_small(self, coord, box, atype, spin, fparam=None):
         with tf.control_dependencies(self._checks(coord, box, atype, spin, fparam)):
-            longest = tf.reduce_max(self._offset(atype, spin))
+            longest = tf.reduce_max(self._spin.offset(atype, spin))
             cutoff = self._descriptor.rcut + longest
             nlist, shift = all_pairs(coord, box, atype, cutoff)
             return self._evaluate(coord, box, atype, spin, nlist, shift, fparam)
@@ -115,21 +118,15 @@ class FrozenModel(tf.Module):
         for name, array in given.items():
             finite = tf.reduce_all(tf.math.is_finite(array))
             checks.append(_demand(finite, f"`{name}` is NaN or infinite somewhere"))
-        if not self._descriptor.env_protection:
+        if not self._allows_zero_spin:
             bare = self._magnetic(atype) & (tf.linalg.norm(spin, axis=-1) < ZERO_SPIN)
             message = "|spin| = 0 on an atom of a spin type; give it a spin"
             checks.append(_demand(~tf.reduce_any(bare), message))
         return checks
 
     def _magnetic(self, atype: tf.Tensor) -> tf.Tensor:
-        table = tf.constant([*self._spin.scheme.use_spin, False])
+        table = tf.constant([*self._spin.scheme.types.use_spin, False])
         return tf.gather(table, _row(atype, self._spin.scheme.ntypes))
-
-    def _offset(self, atype: tf.Tensor, spin: tf.Tensor) -> tf.Tensor:
-        """How far (Å) from each atom what else belongs to it is, (f i)."""
-        table = tf.constant([*self._spin.scheme.scale, 0.0], dtype=tf.float64)
-        scale = tf.gather(table, _row(atype, self._spin.scheme.ntypes))
-        return scale * tf.linalg.norm(spin, axis=-1)
 
     def _evaluate(self, coord, box, atype, spin, nlist, shift, fparam):
         slots, owner, masks = sort_by_type(atype, self._spin.scheme.ntypes)

@@ -42,15 +42,14 @@ def look(
         Names of the types.
     """
     rules: tuple[Callable[..., Iterator[str]], ...] = (
-        _labels,
-        _distances,
         _spins,
         _energies,
         _forces,
         _magnetic_forces,
         _works,
     )
-    notes = [note for rule in rules for note in rule(facts)]
+    notes = list(_labels(facts)) + list(_distances(facts, type_map))
+    notes += [note for rule in rules for note in rule(facts)]
     return notes + list(_twins(twins)) + list(_types(facts, type_map))
 
 
@@ -84,10 +83,11 @@ def _labels(facts: Sequence[Facts]) -> Iterator[str]:
         )
 
 
-def _distances(facts: Sequence[Facts]) -> Iterator[str]:
+def _distances(facts: Sequence[Facts], type_map: Sequence[str]) -> Iterator[str]:
+    of_atoms = {f"{one}-{other}" for one in type_map for other in type_map}
     for own in facts:
         nearest = own["nearest"]
-        real = [p for p in nearest if "(spin)" not in p]
+        real = [pair for pair in nearest if pair in of_atoms]
         first = min(real, key=lambda p: nearest[p]["distance"], default=None)
         atoms = sum(high for _, high in own["atoms"].values())
         if first is None and (own["periodic"] or atoms > 1):
@@ -98,7 +98,7 @@ def _distances(facts: Sequence[Facts]) -> Iterator[str]:
         if first is not None:
             yield from _nearest(own, first, nearest[first])
         for pair, found in nearest.items():
-            if "(spin)" in pair and found["distance"] < NEAR_SITE:
+            if pair not in of_atoms and found["distance"] < NEAR_SITE:
                 yield (
                     f"a virtual atom is {found['distance']:.2f} Å from another atom "
                     f"({pair}) in {found['frame']}: a smaller `virtual_len` keeps them "

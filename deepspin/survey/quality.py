@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.data.dataset import neighbors_of_frame
-from deepspin.data.systems import ZERO_SPIN, System
-from deepspin.spins.virtual import VirtualAtoms
+from deepspin.data.cells import wrapped
+from deepspin.data.collate import neighbors_of_frame
+from deepspin.data.frames import System
+from deepspin.spins.schemes import Scheme
+from deepspin.spins.types import ZERO_SPIN
 
 # robust z-scores above this are outliers
 OUTLIER = 6.0
@@ -33,7 +35,7 @@ NEXT = 8
 Facts = dict[str, Any]
 
 
-def describe(system: System, type_map: Sequence[str], spin: VirtualAtoms) -> Facts:
+def describe(system: System, type_map: Sequence[str], spin: Scheme) -> Facts:
     """Measure all of one system.
 
     Parameters
@@ -42,7 +44,7 @@ def describe(system: System, type_map: Sequence[str], spin: VirtualAtoms) -> Fac
         The frames.
     type_map : sequence of str
         Names of the types.
-    spin : VirtualAtoms
+    spin : Scheme
         The spin scheme.
 
     Returns
@@ -53,7 +55,7 @@ def describe(system: System, type_map: Sequence[str], spin: VirtualAtoms) -> Fac
         ``work`` and ``nearest`` by pair of types; None where the data lacks it.
     """
     counts = [(system.atype == t).sum(axis=1) for t in range(len(type_map))]
-    magnetic = spin.is_magnetic(system.atype)
+    magnetic = spin.types.is_magnetic(system.atype)
     return {
         "path": system.path,
         "frames": system.nframes,
@@ -168,12 +170,10 @@ def _force(system: System) -> Facts | None:
     }
 
 
-def _spin(
-    system: System, type_map: Sequence[str], spin: VirtualAtoms
-) -> dict[str, Facts]:
+def _spin(system: System, type_map: Sequence[str], spin: Scheme) -> dict[str, Facts]:
     length = np.linalg.norm(system.spin, axis=-1)
     facts = {}
-    for t in spin.spin_types:
+    for t in spin.types.spin_types:
         own = length[system.atype == t]
         if own.size:
             facts[type_map[t]] = {
@@ -267,9 +267,7 @@ def _work_rows(system: System, lag: int) -> np.ndarray:
     one, other = slice(None, -lag), slice(lag, None)
     move, turn = system.coord[other] - system.coord[one], system.spin[other]
     if system.pbc:
-        cell = system.box[one]
-        turns = np.round(np.einsum("fia,fab->fib", move, np.linalg.inv(cell)))
-        move -= np.einsum("fia,fab->fib", turns, cell)
+        move = wrapped(move, system.box[one])
     turn = turn - system.spin[one]
     far = np.sqrt((move**2).sum(axis=-1).mean(axis=-1))
     length = np.sqrt((system.spin[one] ** 2).sum(axis=(1, 2)))
@@ -287,15 +285,13 @@ def _work_rows(system: System, lag: int) -> np.ndarray:
     return np.stack([energy[other] - energy[one], *work], axis=1)[near]
 
 
-def nearest(
-    system: System, type_map: Sequence[str], spin: VirtualAtoms
-) -> dict[str, Facts]:
+def nearest(system: System, type_map: Sequence[str], spin: Scheme) -> dict[str, Facts]:
     """Smallest distance in Å of each pair of types up to `REACH`, and where it is.
 
     Virtual atoms, as ``Ni(spin)``, from atoms other than their owners.
     """
-    names = [*type_map, *(f"{type_map[t]}(spin)" for t in spin.spin_types)]
-    ntypes = spin.ntypes_extended
+    names = spin.neighbor_names(type_map)
+    ntypes = spin.nblocks
     best, where = np.full(ntypes * ntypes, np.inf), {}
     for f in range(system.nframes):
         coord, spins, atype = system.coord[f], system.spin[f], system.atype[f]
@@ -304,9 +300,9 @@ def nearest(
             coord, spins, atype, box, system.pbc, spin, REACH, None
         )
         centre, block, _ = found.slot
-        points = spin.extend(coord, spins, atype)[0]
+        points = spin.points(coord, spins, atype)[0]
         way = points[found.index] + found.shift @ box - points[centre]
-        own = (found.index == centre + len(coord)) & ~found.shift.any(axis=1)
+        own = (found.index % len(coord) == centre) & ~found.shift.any(axis=1)
         distance = np.where(own, np.inf, np.linalg.norm(way, axis=-1))
         pair = np.minimum(atype[centre], block) * ntypes
         pair += np.maximum(atype[centre], block)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
 
+from deepspin.data.cells import shortest
 from deepspin.data.files import (
     DataError,
     Set,
@@ -24,8 +24,11 @@ from deepspin.data.files import (
     read_system,
 )
 from deepspin.data.layouts import SCHEME, read_scheme, read_words, split_names
-from deepspin.data.systems import ZERO_SPIN, load_system
-from deepspin.spins.virtual import LENGTH_TOLERANCE, VirtualAtoms
+from deepspin.data.systems import load_system
+from deepspin.spins.codec import LENGTH_TOLERANCE
+from deepspin.spins.schemes import Scheme, build_scheme
+from deepspin.spins.types import ZERO_SPIN
+from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.refused import InputError
 
@@ -86,7 +89,7 @@ class Survey:
         The systems.
     type_map : list of str
         Names of the types.
-    spin : VirtualAtoms
+    spin : Scheme
         The spin scheme.
     section : dict
         The same as the options of ``model/spin``.
@@ -98,7 +101,7 @@ class Survey:
 
     paths: list[str]
     type_map: list[str]
-    spin: VirtualAtoms
+    spin: Scheme
     section: dict[str, Any]
     reasons: dict[str, str]
     doubts: list[str]
@@ -175,7 +178,7 @@ def survey(
         lengths, more = _lengths(looks, names, magnetic, virtual_len, spin_norm)
     reasons |= {key: reason for key, (_, reason) in lengths.items()}
     section = {"use_spin": flags} | {key: value for key, (value, _) in lengths.items()}
-    scheme = VirtualAtoms.from_options(**section)
+    scheme = build_scheme(section)
     return Survey(paths, names, scheme, section, reasons, doubts + more)
 
 
@@ -184,7 +187,7 @@ def _from_input(paths: list[str], file: str) -> Survey:
     known = ("use_spin", "virtual_len", "spin_norm", "virtual_scale")
     section = {key: model["spin"][key] for key in known if key in model["spin"]}
     reasons = dict.fromkeys(["type_map", *section], f"says '{file}'")
-    scheme = VirtualAtoms.from_options(**section)
+    scheme = build_scheme(section)
     _check_numbering(_written(paths), model["type_map"])
     return Survey(paths, model["type_map"], scheme, section, reasons, [])
 
@@ -310,7 +313,9 @@ def _owners(
         for t, name in enumerate(names):
             atoms = coord[types == t]
             if len(atoms) == len(points):
-                way = _shortest(points - atoms, frames.get("box"))
+                way = points - atoms
+                if "box" in frames:
+                    way = shortest(way, frames["box"][0].reshape(3, 3))
                 away[name] = np.linalg.norm(way, axis=1).max()
         nearest = min(away, key=away.get, default="")
         if away.get(nearest, np.inf) > MAX_OFFSET:
@@ -321,17 +326,6 @@ def _owners(
                 "in this order. Correct -t, type_map.raw or the order of atoms."
             )
         yield nearest
-
-
-def _shortest(way: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-    """Shortest images of ways (n, 3) in the first cell."""
-    if box is None:
-        return way
-    cell = box[0].reshape(3, 3)
-    turns = np.round(way @ np.linalg.pinv(cell))[:, None]
-    images = way[:, None] - (turns + list(product((-1, 0, 1), repeat=3))) @ cell
-    nearest = np.linalg.norm(images, axis=-1).argmin(axis=1)
-    return images[np.arange(len(way)), nearest]
 
 
 # --- Spins ----------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepspin.data.dataset import neighbors_of_frame
-from deepspin.data.systems import System
-from deepspin.spins.virtual import VirtualAtoms
+from deepspin.data.collate import neighbors_of_frame
+from deepspin.data.dataset import suggest_sel
+from deepspin.data.frames import System
+from deepspin.spins.schemes import Scheme
 
 # width of the bins of distances in Å
 BIN = 0.02
@@ -25,7 +26,7 @@ class NeighborStat:
     ----------
     type_map : sequence of str
         Names of the types.
-    spin : VirtualAtoms
+    spin : Scheme
         The spin scheme.
     rcut : float
         Cutoff in Å.
@@ -45,9 +46,9 @@ class NeighborStat:
         Smallest distance in Å of a virtual atom from its owner.
     """
 
-    def __init__(self, type_map: Sequence[str], spin: VirtualAtoms, rcut: float):
+    def __init__(self, type_map: Sequence[str], spin: Scheme, rcut: float):
         self.spin, self.rcut = spin, rcut
-        self.names = [*type_map, *(f"{type_map[t]}(spin)" for t in spin.spin_types)]
+        self.names = spin.neighbor_names(type_map)
         ntypes, nbins = (spin.ntypes, len(self.names)), math.ceil(rcut / BIN)
         self.around = np.zeros((*ntypes, 1), dtype=int)
         self.distances = np.zeros((*ntypes, nbins), dtype=int)
@@ -70,10 +71,10 @@ class NeighborStat:
             coord, spins, atype, box, pbc, self.spin, self.rcut, None
         )
         centre, block, _ = found.slot
-        points = self.spin.extend(coord, spins, atype)[0]
+        points = self.spin.points(coord, spins, atype)[0]
         way = points[found.index] + found.shift @ box - points[centre]
         distance = np.linalg.norm(way, axis=-1)
-        own = (found.index == centre + len(coord)) & ~found.shift.any(axis=1)
+        own = (found.index % len(coord) == centre) & ~found.shift.any(axis=1)
         self.nearest_own = min(self.nearest_own, distance[own].min(initial=np.inf))
         apart = np.flatnonzero(~own)
         distance, block, types = distance[apart], block[apart], atype[centre[apart]]
@@ -140,10 +141,7 @@ class NeighborStat:
 
         One number for each real type, which its virtual atoms share.
         """
-        need = self.largest[: self.spin.ntypes]
-        for k, t in enumerate(self.spin.spin_types):
-            need[t] = max(need[t], self.largest[self.spin.ntypes + k])
-        return [max(4, 4 * math.ceil(n * ratio / 4)) for n in need]
+        return suggest_sel(self.spin.largest_of_types(self.largest), ratio)
 
 
 def _count(table: np.ndarray, *index: np.ndarray) -> None:

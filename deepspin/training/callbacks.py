@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.data.dataset import DataSystem, Shape
+from deepspin.data.collate import Shape
+from deepspin.data.dataset import DataSystem
 from deepspin.interop.files import POINTER
 from deepspin.modelfiles.archive import save_model
 from deepspin.modelfiles.find import POINTER_LINE

@@ -19,7 +19,7 @@ from deepspin.data.dataset import DataSystem
 from deepspin.interop.files import POINTER
 from deepspin.modelfiles.find import find_checkpoints
 from deepspin.op.library import operations
-from deepspin.spins.virtual import VirtualAtoms
+from deepspin.spins.schemes import Scheme
 from deepspin.utils.outputs import set_aside
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def fingerprint(data: DataSystem) -> str:
 def spin_range(data: DataSystem) -> dict[str, list[float]]:
     """Smallest and largest abs(spin) in μ_B of each type with spin."""
     result = {}
-    for t in data.spin.spin_types:
+    for t in data.spin.types.spin_types:
         moduli = [np.linalg.norm(s.spin[s.atype == t], axis=-1) for s in data.systems]
         values = np.concatenate(moduli)
         if values.size:
@@ -158,7 +158,7 @@ def nearest_pairs(data: DataSystem) -> np.ndarray:
 
 
 def name_pairs(
-    nearest: np.ndarray, type_map: Sequence[str], spin: VirtualAtoms
+    nearest: np.ndarray, type_map: Sequence[str], spin: Scheme
 ) -> dict[str, dict[str, float]]:
     """Distances of `nearest_pairs` by names; those that there are."""
     names = spin.neighbor_names(type_map)
@@ -168,9 +168,7 @@ def name_pairs(
     }
 
 
-def unname_pairs(
-    stored: dict, type_map: Sequence[str], spin: VirtualAtoms
-) -> np.ndarray:
+def unname_pairs(stored: dict, type_map: Sequence[str], spin: Scheme) -> np.ndarray:
     """Undo `name_pairs`."""
     names = spin.neighbor_names(type_map)
     rows = [stored.get(centre, {}) for centre in type_map]

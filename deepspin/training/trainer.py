@@ -25,7 +25,7 @@ from deepspin.modelfiles.find import (
     resolve_checkpoint,
 )
 from deepspin.op.library import KernelError, errors_in_one_line
-from deepspin.spins.virtual import VirtualAtoms
+from deepspin.spins.schemes import build_scheme
 from deepspin.training.callbacks import (
     Checkpoint,
     LearningCurve,
@@ -185,11 +185,8 @@ def _inherit(options: dict, origin: tuple[Path, SpinEnergyModel] | None) -> dict
     if origin is None:
         return options
     source, model = origin[1], dict(options["model"])
-    for part, more in (
-        ("spin", {"placeholders": source.spin.scheme.placeholders}),
-        ("descriptor", {"float32_cutoff": source.descriptor.float32_cutoff}),
-    ):
-        model[part] = {**model[part], **more}
+    for part in ("spin", "descriptor"):
+        model[part] = {**model[part], **getattr(source, part).hidden}
     return {**options, "model": model}
 
 
@@ -209,16 +206,14 @@ def _with_sel(options: dict, source: SpinEnergyModel | DataSystem | None) -> dic
 
 def _load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
     model, training = options["model"], options["training"]
-    spin = {k: v for k, v in model["spin"].items() if k != "type"}
-    scheme = VirtualAtoms.from_options(**spin)
-    descriptor = model["descriptor"]
+    scheme, descriptor = build_scheme(model["spin"]), model["descriptor"]
     sel = descriptor["sel"]
     common = {
         "type_map": model["type_map"],
         "spin": scheme,
         "rcut": descriptor["rcut"],
         "sel": None if isinstance(sel, str) else scheme.extend_sel(sel),
-        "allow_zero_spin": descriptor["env_protection"] > 0,
+        "allow_zero_spin": not scheme.zero_spin or descriptor["env_protection"] > 0,
         "numb_fparam": model["fitting_net"]["numb_fparam"],
     }
     names = ("systems", "batch_size", "auto_prob", "sys_probs", "rglob_patterns")
@@ -278,9 +273,8 @@ def _initial_model(
 def _copy_weights(source: SpinEnergyModel, target: SpinEnergyModel, name: str) -> None:
     """Copy all weights between models of the same architecture."""
     theirs, ours = source.get_config(), target.get_config()
-    for model in (theirs, ours):  # however its options were given
-        scale = (target if model is ours else source).spin.scheme.scale
-        model["spin"] = {"config": {"virtual_scale": scale}}
+    for model, config in ((source, theirs), (target, ours)):
+        config["spin"] = {"config": model.spin.meaning}  # however that was given
     for part in ("type_map", "descriptor", "fitting", "spin"):
         a, b = _comparable(theirs[part]), _comparable(ours[part])
         if a != b:

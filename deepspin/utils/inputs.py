@@ -15,6 +15,7 @@ from pathlib import Path
 from dargs import Argument
 from dargs.dargs import ArgumentError
 
+from deepspin.spins.schemes import build_scheme
 from deepspin.utils.argcheck import DEFAULT_STOP_LR, PREFACTORS, train_args
 from deepspin.utils.refused import InputError, bad, explain, refuse, show
 
@@ -237,15 +238,17 @@ def _check_model(model):
     type_map = model["type_map"]
     if len(type_map) == 0 or len(set(type_map)) < len(type_map) or not all(type_map):
         raise bad("model/type_map", type_map, "at least one name, none twice or empty")
-    _check_spin(model["spin"], type_map)
-    _check_descriptor(model["descriptor"], model["spin"]["use_spin"])
-    _check_fitting_net(model["fitting_net"], model["spin"]["use_spin"])
+    spin = model["spin"]
+    spin["use_spin"] = _use_spin(spin["use_spin"], type_map)
+    SPIN_CHECKS[spin["type"]](spin, type_map)
+    scheme = build_scheme(spin)
+    _check_descriptor(model["descriptor"], scheme)
+    _check_fitting_net(model["fitting_net"], scheme)
 
 
-def _check_spin(spin, type_map):
-    """Make `use_spin` booleans and the rest lists with one number per spin type."""
-    path = "model/spin"
-    use_spin = spin["use_spin"] = _use_spin(spin["use_spin"], type_map)
+def _check_ener_spin(spin, type_map):
+    """Make lists with one number per spin type of what goes with `use_spin`."""
+    path, use_spin = "model/spin", spin["use_spin"]
     has_len = "virtual_len" in spin
     has_norm = "spin_norm" in spin
     if "virtual_scale" in spin:
@@ -265,6 +268,10 @@ def _check_spin(spin, type_map):
         if key in spin:
             path_of_key = f"{path}/{key}"
             spin[key] = _per_spin_type(path_of_key, spin[key], use_spin, type_map)
+
+
+# what else each of `SCHEMES` asks of its options
+SPIN_CHECKS = {"ener_spin": _check_ener_spin}
 
 
 def _use_spin(given, type_map):
@@ -309,8 +316,8 @@ def _per_spin_type(path, given, use_spin, type_map):
     return values
 
 
-def _check_descriptor(descriptor, use_spin):
-    path, ntypes = "model/descriptor", len(use_spin)
+def _check_descriptor(descriptor, scheme):
+    path, ntypes = "model/descriptor", scheme.ntypes
     sel = descriptor["sel"]
     if isinstance(sel, list):
         if len(sel) != ntypes:
@@ -320,7 +327,7 @@ def _check_descriptor(descriptor, use_spin):
                 f"{ntypes} numbers, one per type of `model/type_map`",
                 "Those for spins are added by deepspin",
             )
-        if any(flag and n == 0 for n, flag in zip(sel, use_spin, strict=True)):
+        if any(sel[t] == 0 for t in scheme.types.spin_types):
             raise bad(f"{path}/sel", sel, "a number >= 1 for each spin type")
     if descriptor["rcut_smth"] >= descriptor["rcut"]:
         raise bad(
@@ -334,7 +341,7 @@ def _check_descriptor(descriptor, use_spin):
             descriptor["axis_neuron"],
             f"at most the last of `neuron` = {show(descriptor['neuron'])}",
         )
-    nall = ntypes + sum(use_spin)
+    nall = scheme.nblocks
     for pair in descriptor["exclude_types"]:
         if len(pair) != 2 or min(pair) < 0 or max(pair) >= nall:
             expected = f"pairs of type indices from 0 to {nall - 1}"
@@ -342,27 +349,23 @@ def _check_descriptor(descriptor, use_spin):
     _lower_activation(descriptor)
 
 
-def _check_fitting_net(fitting_net, use_spin):
+def _check_fitting_net(fitting_net, scheme):
     path = "model/fitting_net"
     trainable, nlayers = fitting_net["trainable"], len(fitting_net["neuron"]) + 1
     if isinstance(trainable, list) and len(trainable) != nlayers:
         expected = f"{nlayers} booleans: one per hidden layer and one for the output"
         raise bad(f"{path}/trainable", trainable, expected)
-    atom_ener, ntypes, nspin = fitting_net["atom_ener"], len(use_spin), sum(use_spin)
+    atom_ener, ntypes = fitting_net["atom_ener"], scheme.ntypes
+    nall, further = len(scheme.energy_types), scheme.energy_types[ntypes:]
     if atom_ener and len(atom_ener) == ntypes:
-        # nothing is left for the virtual type of an atom with a fixed energy
+        # nothing is left for what else counts as an atom of a type with fixed energy
         fitting_net["atom_ener"] = atom_ener + [
-            None if energy is None else 0.0
-            for energy, flag in zip(atom_ener, use_spin, strict=True)
-            if flag
+            None if atom_ener[t] is None else 0.0 for t in further
         ]
-    elif atom_ener and len(atom_ener) != ntypes + nspin:
-        raise bad(
-            f"{path}/atom_ener",
-            atom_ener,
-            f"{ntypes} numbers or nulls, one per type, or {ntypes + nspin}, one more"
-            " per spin type",
-        )
+    elif atom_ener and len(atom_ener) != nall:
+        more = f", or {nall}, one more per spin type" if further else ""
+        expected = f"{ntypes} numbers or nulls, one per type{more}"
+        raise bad(f"{path}/atom_ener", atom_ener, expected)
     _lower_activation(fitting_net)
 
 

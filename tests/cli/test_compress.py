@@ -39,11 +39,11 @@ HALF_OF_L2 = 512 * 1024
 def distances(model, frames):
     """Nearest distances between atoms of frames, as `nearest_pairs` gives them."""
     scheme, rcut = model.spin.scheme, model.descriptor.rcut
-    nearest = np.full((scheme.ntypes, scheme.ntypes_extended), np.inf)
+    nearest = np.full((scheme.ntypes, scheme.nblocks), np.inf)
     for frame in frames:
         box = np.zeros((3, 3)) if frame.box is None else frame.box
         images = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), -1).reshape(-1, 3)
-        points, types = scheme.extend(frame.coord, frame.spin, frame.atype)
+        points, types = scheme.points(frame.coord, frame.spin, frame.atype)
         apart = points[:, None] + images @ box - frame.coord[:, None, None]
         r = np.linalg.norm(apart, axis=-1)  # i j image
         r[r < 1e-9] = np.inf
@@ -288,7 +288,9 @@ def test_pairs_beyond_are_counted(
     inputs, _ = make_inputs(model, [frame])
     compressed, _ = compress(model, near, Options(1e-8, 1.0, 0.2))
     # own spins of all but the longest are nearer than a table for that one reaches
-    longest = model.spin.scheme.scale[0] * np.linalg.norm(frame.spin, axis=1).max()
+    longest = (
+        model.spin.scheme.codec.scale[0] * np.linalg.norm(frame.spin, axis=1).max()
+    )
     near[0, 2] = longest
     davg, dstd = (
         np.asarray(w)[:, 0] for w in (model.descriptor.davg, model.descriptor.dstd)
@@ -296,7 +298,7 @@ def test_pairs_beyond_are_counted(
     short, _ = compress(model, near, Options(1e-8, 1.0, 0.2))
     table = short.descriptor.tables[2]
     end = np.asarray(table.edges)[-1].sum()
-    apart = model.spin.scheme.scale[0] * np.linalg.norm(frame.spin, axis=1)
+    apart = model.spin.scheme.codec.scale[0] * np.linalg.norm(frame.spin, axis=1)
     own = ((1 / apart[frame.magnetic] - davg[0]) / dstd[0] > end + 1e-9).sum()
     with library.plain_tensorflow() if plain else nullcontext():
         assert compressed(inputs)["extrapolated"] == 0

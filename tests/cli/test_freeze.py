@@ -280,7 +280,7 @@ def test_metadata_of_a_frozen_model(files):
     assert told["type_map"] == model.type_map
     assert told["rcut"] == model.descriptor.rcut
     assert told["nlist_cutoff"] == pytest.approx(
-        told["rcut"] + 1.25 * 1.4 * model.spin.scheme.scale[0], rel=1e-12
+        told["rcut"] + 1.25 * 1.4 * model.spin.scheme.codec.scale[0], rel=1e-12
     )
     assert told["sel"] == list(model.descriptor.sel)
     assert told["spin"]["use_spin"] == [True, False]

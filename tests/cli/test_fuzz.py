@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepspin.data.files import DataError, find_systems
-from deepspin.data.systems import System, load_system
+from deepspin.data.frames import System
+from deepspin.data.systems import load_system
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.refused import InputError

@@ -288,13 +288,13 @@ def as_virtual_atoms(source: Path, target: Path, scheme: VirtualAtoms) -> None:
     """Rewrite a spin-files system in the virtual-atom layout."""
     read = {p.stem: np.load(p) for p in (source / "set.000").glob("*.npy")}
     atype = np.loadtxt(source / "type.raw", dtype=int)
-    magnetic = np.flatnonzero(scheme.is_magnetic(atype))
+    magnetic = np.flatnonzero(scheme.types.is_magnetic(atype))
     (target / "set.000").mkdir(parents=True)
     nf = len(read["box"])
     coord, spin, force, force_mag = (
         read[k].reshape(nf, -1, 3) for k in ("coord", "spin", "force", "force_mag")
     )
-    virtual = scheme.place(coord, spin, atype)[:, magnetic]
+    virtual = scheme.codec.place(coord, spin, atype)[:, magnetic]
     arrays = {
         "coord": np.concatenate([coord, virtual], axis=1),
         "force": np.concatenate([force, force_mag[:, magnetic]], axis=1),
@@ -304,7 +304,7 @@ def as_virtual_atoms(source: Path, target: Path, scheme: VirtualAtoms) -> None:
     }
     for name, array in arrays.items():
         np.save(target / "set.000" / f"{name}.npy", array.reshape(nf, -1))
-    types = np.concatenate([atype, scheme.virtual_type(atype[magnetic])])
+    types = np.concatenate([atype, scheme.codec.virtual_type(atype[magnetic])])
     np.savetxt(target / "type.raw", types, fmt="%d")
 
 

@@ -62,7 +62,7 @@ def load_reference(name: str) -> tuple[str, dict, dict]:
 
 
 def frames_of(case: dict, model) -> list[Frame]:
-    scale = model.spin.scheme.scale_of(case["atype"])
+    scale = model.spin.scheme.codec.scale_of(case["atype"])
     boxes = case.get("box", [None] * len(case["coord"]))
     return [
         Frame(coord, box, case["atype"], spin, scale)

@@ -247,7 +247,7 @@ def test_what_deepmd_kit_froze_runs_the_same(name, tmp_path):
     (tmp_path / "theirs.pb").write_bytes(original.read_bytes())
     with np.load(REFERENCE / f"{name}.npz") as case:
         atype = case["atype"]
-        scale = model.spin.scheme.scale_of(atype)
+        scale = model.spin.scheme.codec.scale_of(atype)
         arrays = [case[key][0] for key in ("coord", "box", "spin")]
     frame = as_lammps_wants(Frame(*arrays[:2], atype, arrays[2], scale))
     write_lammps_data(tmp_path / "a.data", frame, ["Ni", "O"], model.type_map)
@@ -280,7 +280,7 @@ def test_atoms_that_come_nearer(make_model, tmp_path):
         box=25.0 * np.eye(3),
         atype=atype,
         spin=np.array([[-1.2737, 0.0, 0.0], [0.0, 0.0, 0.0]]),
-        scale=model.spin.scheme.scale_of(atype),
+        scale=model.spin.scheme.codec.scale_of(atype),
     )
     names, script = ["Ni", "O"], ""
     write_lammps_data(tmp_path / "a.data", frame, names, model.type_map)

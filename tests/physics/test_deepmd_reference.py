@@ -146,7 +146,7 @@ def test_loss(path, batch, models):
     scheme = VirtualAtoms.from_options(
         **{k: v for k, v in options["model"]["spin"].items() if k != "type"}
     )
-    magnetic = scheme.is_magnetic(case["atype"]).astype(float)
+    magnetic = scheme.types.is_magnetic(case["atype"]).astype(float)
     nf = len(case["energy"][frames])
     pred = {k: v[frames] for k, v in pred.items()}
     pred = {k: tf.constant(v) for k, v in pred.items()}

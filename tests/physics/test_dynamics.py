@@ -497,7 +497,7 @@ def test_model(make_model, make_nio):
     frame = make_nio(model)
     potential = deepspin.DeepSpin(model)
     fields = ModelFields(potential, frame.atype, frame.box)
-    magnetic = model.spin.scheme.is_magnetic(frame.atype)
+    magnetic = model.spin.scheme.types.is_magnetic(frame.atype)
     spin = np.where(magnetic[:, None], frame.spin, 0.0)
     spread = []
     for dt in (0.4, 0.2):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 from places import TESTS
 
@@ -219,24 +220,59 @@ def test_one_reader_of_the_environment():
     assert users == {"deepspin.env"}
 
 
-def test_who_knows_virtual_atoms():
-    """Names in code, such as `virtual_len`, stand where the idea is at home.
+# What of a spin scheme belongs to virtual atoms alone.
+VIRTUAL = {
+    "VirtualAtoms",
+    "VirtualAtomCodec",
+    "codec",
+    "placeholders",
+    "scale_of",
+    "virtual_type",
+}
+# The scheme and its layer; data that hold virtual atoms: their reader, their checks,
+# their writer, and what finds out about them; DeePMD-kit's models, which have them.
+HOMES = {
+    "spins.codec",
+    "spins.virtual",
+    "spins.schemes",
+    "model.virtual",
+    "data.systems",
+    "data.checks",
+    "data.layouts",
+    "survey.scheme",
+    "entrypoints.convert_data",
+    "interop.graph",
+    "interop.script",
+    "interop.dpmodel",
+    "interop.read_dpmodel",
+}
 
-    That is the arithmetic (`spins.virtual`), its Keras layer (`model.virtual`) and
-    what deals with data that hold virtual atoms: its reader (`data.systems`), its
-    writer (`data.layouts`) and what finds out about it (`survey.scheme`), and what
-    writes models of DeePMD-kit, where they are atoms (`interop.graph`, `.script`). The
-    others may hand a scheme on, whose class is `VirtualAtoms`, but not look inside.
-    Options of the input are strings, so `argcheck`, `inputs` and `refused` need no
-    exception.
+
+def test_who_knows_virtual_atoms():
+    """All others ask the scheme, see `deepspin.spins.schemes.Scheme`.
+
+    The model names the layer of each scheme, in a table. Options of the input are
+    strings, so `argcheck`, `inputs` and `refused` need no exception.
     """
-    homes = {"spins.virtual", "data.systems", "data.layouts", "survey.scheme"}
-    homes |= {"interop.graph", "interop.script"}
-    homes = {f"deepspin.{home}" for home in (*homes, "model.virtual")}
-    for module in set(MODULES) - homes:
-        names = {n for n in identifiers(TREES[module]) if "virtual" in n.lower()}
-        names -= {"virtual"}  # the module
-        assert names <= {"VirtualAtoms"}, module
+    for module in set(MODULES) - {f"deepspin.{home}" for home in HOMES}:
+        names = set(identifiers(TREES[module]))
+        found = {n for n in names if n in VIRTUAL or n.startswith("virtual_")}
+        assert not found, f"{module}: {found}"
+
+
+def test_schemes_are_the_same_everywhere():
+    """A new one goes into the table of each room; `SCHEMES` names them."""
+    from deepspin.model.ener import SPIN_LAYERS
+    from deepspin.spins.schemes import SCHEMES
+    from deepspin.utils.argcheck import spin_args
+    from deepspin.utils.inputs import SPIN_CHECKS
+
+    choices = list(spin_args().sub_variants["type"].choice_dict)
+    assert list(SCHEMES) == choices == list(SPIN_CHECKS) == list(SPIN_LAYERS)
+    for name, scheme in SCHEMES.items():
+        assert scheme.name == name
+        layer = keras.saving.get_registered_object(scheme.layer)
+        assert layer is SPIN_LAYERS[name]
 
 
 def test_licence():

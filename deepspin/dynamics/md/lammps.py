@@ -380,9 +380,7 @@ class LammpsFields:
         self.atype, self.box, self.fparam = np.asarray(atype), box, fparam
         pbc = (box is not None) if pbc is None else pbc
         self.pbc = np.broadcast_to(pbc, 3).astype(bool)
-        scheme = potential.model.spin.scheme
-        self.magnetic = scheme.is_magnetic(self.atype)
-        self._reach = scheme.scale_of(self.atype)  # of the model around atoms, Å/μ_B
+        self.magnetic = potential.is_magnetic(self.atype)
         self._calls = 0
         self._open()
 
@@ -441,7 +439,15 @@ class LammpsFields:
         modulus = rows[:, :1]
         # LAMMPS lists neighbours by their distance, but what the model sees of them
         # may be nearer; in steps, so that rounding does not matter
-        skin = math.ceil(12.3 * (modulus[:, 0] * self._reach).max()) / 10
+        skin = (
+            math.ceil(
+                12.3
+                * self.potential.model.spin.scheme.reach(
+                    self.atype, modulus[:, 0]
+                ).max()
+            )
+            / 10
+        )
         energy, found = self.crew.ask(
             "respond", _cell(lattice, coord), skin, coord, rows
         )

@@ -54,9 +54,9 @@ void backward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, const 
   // v = dL/d(pull): from forces on both ends and from the virial of the owner
   auto along = [&](int f, int i, int e, const Pairs& a, int k, double* to) {
     const int j = p.nlist[e][(size_t(f) * p.nloc + i) * p.width[e] + a.slot[k]];
-    const double *force = in.force + size_t(f) * 2 * p.nloc * 3;
-    const double *offset = p.offset + (size_t(f) * 2 * p.nloc + j) * 3;
-    const double *virial = in.atom_virial + (size_t(f) * p.nloc + (j < p.nloc ? j : j - p.nloc)) * 9;
+    const double *force = in.force + size_t(f) * p.npoints() * 3;
+    const double *offset = p.offset + (size_t(f) * p.npoints() + j) * 3;
+    const double *virial = in.atom_virial + (size_t(f) * p.nloc + p.owner(j)) * 9;
     const double x[3] = {a.x[k] - offset[0], a.y[k] - offset[1], a.z[k] - offset[2]};
     for (int d = 0; d < 3; ++d) {
       to[d] = force[3 * i + d] - force[3 * j + d];
@@ -379,10 +379,10 @@ void positions_chunk(const Problem& p, const Series<T>& s, const Chunk& c, const
     const size_t at = (size_t(f) * p.nloc + i) * p.width[e];
     for (int k = 0; k < pairs.n; ++k) {
       const int j = p.nlist[e][at + pairs.slot[k]];
-      const int owner = j < p.nloc ? j : j - p.nloc;
-      const double* force = in.force + size_t(f) * 2 * p.nloc * 3;
+      const int owner = p.owner(j);
+      const double* force = in.force + size_t(f) * p.npoints() * 3;
       const double* virial = in.atom_virial + (size_t(f) * p.nloc + owner) * 9;
-      const double* offset = p.offset + (size_t(f) * 2 * p.nloc + j) * 3;
+      const double* offset = p.offset + (size_t(f) * p.npoints() + j) * 3;
       const double x[3] = {pairs.x[k] - offset[0], pairs.y[k] - offset[1], pairs.z[k] - offset[2]};
       double along[3], bent[3], straight[3];
       for (int d = 0; d < 3; ++d) {
@@ -404,11 +404,11 @@ void positions_chunk(const Problem& p, const Series<T>& s, const Chunk& c, const
 
 void collect_positions(const Problem& p, const Backward& in, const std::vector<double*>& x_bar,
                        const std::vector<double*>& pull, int f) {
-  double* points = in.points + size_t(f) * 2 * p.nloc * 3;
-  double* offset = in.offset + size_t(f) * 2 * p.nloc * 3;
+  double* points = in.points + size_t(f) * p.npoints() * 3;
+  double* offset = in.offset + size_t(f) * p.npoints() * 3;
   double* box = in.box + f * 9;
-  std::fill(points, points + 6 * p.nloc, 0.0);
-  std::fill(offset, offset + 6 * p.nloc, 0.0);
+  std::fill(points, points + 3 * p.npoints(), 0.0);
+  std::fill(offset, offset + 3 * p.npoints(), 0.0);
   std::fill(box, box + 9, 0.0);
   for (int i = 0; i < p.nloc; ++i) {
     if (p.mask[size_t(f) * p.nloc + i] == 0.0) continue;
@@ -419,7 +419,7 @@ void collect_positions(const Problem& p, const Backward& in, const std::vector<d
         if (j < 0) continue;
         const double *bar = x_bar[e] + 3 * at, *g = pull[e] + 3 * at;
         const int32_t* shift = p.shift[e] + 3 * at;
-        const double* virial = in.atom_virial + (size_t(f) * p.nloc + (j < p.nloc ? j : j - p.nloc)) * 9;
+        const double* virial = in.atom_virial + (size_t(f) * p.nloc + p.owner(j)) * 9;
         for (int b = 0; b < 3; ++b) {
           points[3 * j + b] += bar[b];
           points[3 * i + b] -= bar[b];

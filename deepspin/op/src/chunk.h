@@ -330,9 +330,9 @@ int64_t forward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, Valu
 // collects its pairs in the order of the list.
 void collect(const Problem& p, const std::vector<double*>& pull, int f, int first, int last,
              Forward& out) {
-  double* force = out.force + size_t(f) * 2 * p.nloc * 3;
+  double* force = out.force + size_t(f) * p.npoints() * 3;
   double* virial = out.atom_virial + size_t(f) * p.nloc * 9;
-  const double* offset = p.offset + size_t(f) * 2 * p.nloc * 3;
+  const double* offset = p.offset + size_t(f) * p.npoints() * 3;
   for (int i = 0; i < p.nloc; ++i) {
     if (p.mask[size_t(f) * p.nloc + i] == 0.0) continue;
     double own[3] = {};
@@ -342,7 +342,7 @@ void collect(const Problem& p, const std::vector<double*>& pull, int f, int firs
       for (int k = 0; k < p.width[e]; ++k) {
         const int j = p.nlist[e][row + k];
         if (j < 0) continue;
-        const int owner = j < p.nloc ? j : j - p.nloc;
+        const int owner = p.owner(j);
         if (!mine && !(owner >= first && owner < last)) continue;
         const double* g = pull[e] + 3 * (row + k);
         if (mine)

@@ -211,15 +211,15 @@ Model read_model(Call& call) {
 
   Call::Array points = call.input("points", TF_DOUBLE, 3);
   p.nf = int(points.shape[0]);
-  p.nloc = int(points.shape[1] / 2);
-  if (points.shape[0] > MANY || points.shape[1] > (1 << 29) || points.shape[1] % 2 ||
+  p.nloc = int(points.shape[1] / KINDS);
+  if (points.shape[0] > MANY || points.shape[1] > (1 << 29) || points.shape[1] % KINDS ||
       points.shape[2] != 3)
     refuse("`points` must have the shape (frames, 2 atoms, 3)");
   p.points = static_cast<const double*>(points.data);
   double zero = 0.0;
   for (int64_t i = 0; i < points.size(); ++i) zero += p.points[i] * 0.0;
   if (!(zero == 0.0)) refuse("`points` is NaN or infinite somewhere");
-  p.offset = call.finite("offset", {p.nf, 2 * int64_t(p.nloc), 3});
+  p.offset = call.finite("offset", {p.nf, p.npoints(), 3});
   p.box = call.finite("box", {p.nf, 3, 3});
   p.mask = call.finite("mask", {p.nf, p.nloc});
   const int32_t* natoms = call.input<int32_t>("natoms", TF_INT32, {p.ntypes});
@@ -245,8 +245,8 @@ Model read_model(Call& call) {
       low = std::min(low, p.nlist[e][k]);
       high = std::max(high, p.nlist[e][k]);
     }
-    if (low < -1 || high >= 2 * p.nloc)
-      refuse("`nlist` names point %d of %d", low < -1 ? low : high, 2 * p.nloc);
+    if (low < -1 || high >= p.npoints())
+      refuse("`nlist` names point %d of %d", low < -1 ? low : high, p.npoints());
   }
   for (int e = 0; e < p.nblocks; ++e)
     p.shift.push_back(
@@ -308,7 +308,7 @@ void compute_forward(Call& call, bool training) {
   call.end();
   Forward out{};
   out.atom_ener = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.nloc}));
-  out.force = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3}));
+  out.force = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.npoints(), 3}));
   out.atom_virial = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.nloc, 9}));
   auto* extrapolated = static_cast<int64_t*>(call.output(TF_INT64, {}));
   *extrapolated = 0;
@@ -337,13 +337,13 @@ void compute_backward(Call& call, bool positions) {
   in.kept = kept.data;
   in.kept_bytes = kept.bytes;
   in.atom_ener = call.input<double>("atom_ener_grad", TF_DOUBLE, {p.nf, p.nloc});
-  in.force = call.input<double>("force_grad", TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3});
+  in.force = call.input<double>("force_grad", TF_DOUBLE, {p.nf, p.npoints(), 3});
   in.atom_virial = call.input<double>("atom_virial_grad", TF_DOUBLE, {p.nf, p.nloc, 9});
   call.end();
   const bool empty = p.nf * int64_t(p.nloc) == 0;
   if (positions) {
-    in.points = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3}));
-    in.offset = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 2 * int64_t(p.nloc), 3}));
+    in.points = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.npoints(), 3}));
+    in.offset = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.npoints(), 3}));
     in.box = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 3, 3}));
     if (empty) std::fill(in.box, in.box + p.nf * 9, 0.0);
   } else {

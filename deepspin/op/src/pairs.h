@@ -46,7 +46,7 @@ struct Pairs {
 
 // Separation of one pair; the arithmetic of `SpinEnergyModel`.
 inline void separation(const Problem& p, int f, int i, int j, const int32_t* shift, double* x) {
-  const double* points = p.points + size_t(f) * 2 * p.nloc * 3;
+  const double* points = p.points + size_t(f) * p.npoints() * 3;
   const double* box = p.box + f * 9;
   for (int c = 0; c < 3; ++c) {
     double image = shift[0] * box[c] + shift[1] * box[3 + c] + shift[2] * box[6 + c];

@@ -29,6 +29,10 @@ struct Table {
   const void* coefficients;  // (leaves, order, channels)
 };
 
+// Points that an atom may be seen as: itself and its virtual atom. Points of a frame are
+// numbered by kind, then by atom.
+constexpr int KINDS = 2;
+
 struct Problem {
   int nf, nloc, ntypes, nblocks;
   int nnei;            // sum of `sel`
@@ -39,7 +43,7 @@ struct Problem {
   std::vector<int> natoms, begin;  // centres of each type, their first
   std::vector<int> sel, width;     // of each block: slots in the model, in the arrays
   std::vector<char> excluded;      // (ntypes, nblocks)
-  const double *points, *offset;   // (nf, 2 nloc, 3)
+  const double *points, *offset;   // (nf, npoints, 3)
   const double* box;               // (nf, 3, 3)
   const double* mask;              // (nf, nloc)
   const double *davg, *dstd;       // (ntypes, 4)
@@ -47,12 +51,14 @@ struct Problem {
   std::vector<Net> embedding, fitting;  // the last layer of a fitting net is linear
   std::vector<Table> tables;            // instead of `embedding`, or empty
 
+  int npoints() const { return KINDS * nloc; }
+  int owner(int point) const { return point < nloc ? point : point - nloc; }
   int net(int t, int e) const { return one_side ? e : t * nblocks + e; }
   int nnets() const { return one_side ? nblocks : ntypes * nblocks; }
 };
 
 struct Forward {
-  double *atom_ener, *force, *atom_virial;  // (nf, nloc), (nf, 2 nloc, 3), (nf, nloc, 9)
+  double *atom_ener, *force, *atom_virial;  // (nf, nloc), (nf, npoints, 3), (nf, nloc, 9)
   int64_t extrapolated;                     // pairs outside the tables
   // where to keep what the gradient needs, or null; called once
   std::function<void*(size_t)> keep;

@@ -19,14 +19,8 @@ from deepspin import (
     Spin,
     SpinEnergyModel,
 )
-from deepspin.data.dataset import (
-    CHUNK,
-    Shape,
-    collate,
-    merge_shapes,
-    scatter,
-    sort_by_type,
-)
+from deepspin.data.collate import Shape, collate, merge_shapes, scatter, sort_by_type
+from deepspin.data.dataset import CHUNK
 from deepspin.data.files import DataError
 from deepspin.spins.virtual import VirtualAtoms
 
@@ -662,7 +656,9 @@ def test_found_and_nearest(four):
             points = np.concatenate(
                 [
                     system.coord[f],
-                    SCHEME.place(system.coord[f], system.spin[f], system.atype[f]),
+                    SCHEME.codec.place(
+                        system.coord[f], system.spin[f], system.atype[f]
+                    ),
                 ]
             )
             away = points[own.index] + own.shift @ system.box[f]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepspin.data import nlist
-from deepspin.data.dataset import Shape, collate, neighbors_of_frame
+from deepspin.data.collate import Shape, collate, neighbors_of_frame
 from deepspin.data.nlist import Search, build, pad
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.op import neighbors as native

@@ -10,13 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
+from deepspin.data.checks import MIN_DISTANCE
 from deepspin.data.files import DataError, find_systems
-from deepspin.data.systems import (
-    MIN_DISTANCE,
-    _close_pairs,
-    load_system,
-    load_systems,
-)
+from deepspin.data.checks import _close_pairs
+from deepspin.data.systems import load_system, load_systems
 from deepspin.spins.virtual import VirtualAtoms
 
 TYPE_MAP = ["O", "Ni"]  # the spin type is not the first

@@ -142,7 +142,7 @@ def test_one_after_another(type_one_side, make_model, make_cluster, make_inputs)
             coord=cluster.coord[: len(atype)],
             spin=cluster.spin[: len(atype)],
             atype=np.array(atype),
-            scale=model.spin.scheme.scale_of(np.array(atype)),
+            scale=model.spin.scheme.codec.scale_of(np.array(atype)),
         )
         found = changing.eval(**arguments(frame))
         want = model(make_inputs(model, [frame])[0])
@@ -395,7 +395,7 @@ def test_second_derivatives_of_deepmd_kits_models():
             *(case[name][0] for name in ("coord", "box")),
             case["atype"],
             case["spin"][0],
-            potential.model.spin.scheme.scale_of(case["atype"]),
+            potential.model.spin.scheme.codec.scale_of(case["atype"]),
         )
     assert_second_derivatives(potential, frame)
 

@@ -21,7 +21,8 @@ from places import REFERENCE
 from tiny import DATA
 
 import deepspin
-from deepspin.data.dataset import DataSystem, neighbors_of_frame
+from deepspin.data.collate import neighbors_of_frame
+from deepspin.data.dataset import DataSystem
 from deepspin.interop.deepmd import load_frozen
 from deepspin.interop.dpmodel import write_dpmodel
 from deepspin.interop.read_dpmodel import load_dpmodel
@@ -63,7 +64,7 @@ def load_case(name: str):
 
 
 def evaluate_case(model, case) -> dict:
-    magnetic = model.spin.scheme.is_magnetic(case["atype"])[:, None]
+    magnetic = model.spin.scheme.types.is_magnetic(case["atype"])[:, None]
     more = {"fparam": case["fparam"]} if "fparam" in case else {}
     spin = np.where(magnetic, case["spin"], 0.0)
     potential = deepspin.DeepSpin(model)
@@ -71,7 +72,7 @@ def evaluate_case(model, case) -> dict:
 
 
 def frame_of(model, case, number=0) -> Frame:
-    scale = model.spin.scheme.scale_of(case["atype"])
+    scale = model.spin.scheme.codec.scale_of(case["atype"])
     arrays = (case[name][number] for name in ("coord", "box"))
     spin = case["spin"][number] * (scale > 0)[:, None]
     return Frame(*arrays, case["atype"], spin, scale)
@@ -119,7 +120,7 @@ def test_only_what_needs_it_is_special(name, placeholders, float32_cutoff):
 def test_sections_without_atoms_count(name):
     """Otherwise these files would show nothing."""
     model, case = load_case(name)
-    for layer in model.descriptor.net(0, model.spin.scheme.ntypes_extended - 1):
+    for layer in model.descriptor.net(0, model.spin.scheme.nblocks - 1):
         for weight in layer.weights:
             weight.assign(tf.zeros_like(weight))
     found = evaluate_case(model, case)["energy"]
@@ -148,9 +149,8 @@ def test_scheme_with_placeholders():
     scheme = VirtualAtoms.from_options(**options, placeholders=True)
     assert plain.extend_sel([1, 2, 3]) == (1, 2, 3, 2)
     assert scheme.extend_sel([1, 2, 3]) == (1, 2, 3, 2, 1, 3)
-    assert scheme.ntypes_extended == 6
-    types = np.arange(3)
-    np.testing.assert_array_equal(scheme.virtual_type(types), plain.virtual_type(types))
+    assert scheme.nblocks == 6
+    assert scheme.codec == plain.codec
     assert len(scheme.neighbor_names(["A", "B", "C"])) == 6
     assert plain.neighbor_names(["A", "B", "C"]) == ["A", "B", "C", "B(spin)"]
 

@@ -77,8 +77,8 @@ class TestInvariants:
     def test_permutation(self, evaluate, frame):
         invariants.check_permutation(evaluate, frame)
 
-    def test_sums(self, evaluate, frame):
-        invariants.check_sums(evaluate, frame)
+    def test_sums(self, evaluate, frame, model):
+        invariants.check_sums(evaluate, frame, model.spin.scheme.symmetries)
 
     def test_supercell(self, evaluate, frame):
         invariants.check_supercell(evaluate, frame)
@@ -96,8 +96,8 @@ class TestInvariants:
     def test_non_spin(self, evaluate, frame):
         invariants.check_non_spin(evaluate, frame)
 
-    def test_spins_matter(self, evaluate, frame):
-        invariants.check_spins_matter(evaluate, frame)
+    def test_spin_symmetries(self, evaluate, frame, model):
+        invariants.check_spin_symmetries(evaluate, frame, model.spin.scheme.symmetries)
 
 
 @pytest.mark.parametrize("virtual", [False, True])
@@ -107,9 +107,9 @@ def test_smooth(system, radius, virtual, make_model, make_cluster):
     """Atom 1 and its virtual atom cross the radii around atom 0, of either type."""
     model = make_model(system, type_one_side=True)
     frame = make_cluster(model, natoms=3)
-    magnetic = model.spin.scheme.spin_types[0]
+    magnetic = model.spin.scheme.types.spin_types[0]
     atype = np.array([frame.atype[0], magnetic, 0])
-    frame = replace(frame, atype=atype, scale=model.spin.scheme.scale_of(atype))
+    frame = replace(frame, atype=atype, scale=model.spin.scheme.codec.scale_of(atype))
     exact = float(np.float32(getattr(model.descriptor, radius)))
     evaluate = deepspin.DeepSpin(model).eval
     invariants.check_smooth(evaluate, frame, exact, virtual=virtual)
@@ -455,7 +455,7 @@ def test_statistics_of_an_absent_type(
             coord=full.coord[:n],
             spin=full.spin[:n],
             atype=atype,
-            scale=model.spin.scheme.scale_of(atype),
+            scale=model.spin.scheme.codec.scale_of(atype),
         )
         frames.append(frame)
         inputs, _ = make_inputs(model, [frame])

@@ -23,7 +23,7 @@ def test_spin_files(tmp_path):
         "virtual_len": [0.4],
         "spin_norm": [1.27],
     }
-    assert found.spin.scale == (0.4 / 1.27, 0.0)
+    assert found.spin.codec.scale == (0.4 / 1.27, 0.0)
     assert found.doubts == []
     assert found.reasons.keys() == {"type_map", *found.section}
     assert "1.27 to 1.27 μ_B on Ni" in found.reasons["spin_norm"]
@@ -58,7 +58,7 @@ def test_owners_of_virtual_atoms(tmp_path, names):
     given = with_virtual_atoms(arrays, types, magnetic)
     found = survey(str(write(tmp_path / "v", *given, names=names)))
     assert found.type_map == names[:2]
-    assert found.spin.spin_types == (magnetic,)
+    assert found.spin.types.spin_types == (magnetic,)
 
 
 def test_owners_are_as_many_as_virtual_atoms(tmp_path):
@@ -79,7 +79,7 @@ def test_two_spin_types(tmp_path):
     assert found.section["use_spin"] == [True, False, True]
     assert found.section["spin_norm"] == [1.27, 2.54]
     one = survey(str(tmp_path / "s"), virtual_len=[0.3], spin_norm=[1.0, 2.0])
-    assert one.spin.scale == (0.3, 0.0, 0.15)
+    assert one.spin.codec.scale == (0.3, 0.0, 0.15)
 
 
 def test_type_maps_of_several_systems(tmp_path):
@@ -96,7 +96,7 @@ def test_from_an_input():
         str(EXAMPLE / "data/valid"), input=str(EXAMPLE / "se_e2_a/input.json")
     )
     assert found.type_map == ["Ni", "O"]
-    assert found.spin.scale == (SCALE, 0.0)
+    assert found.spin.codec.scale == (SCALE, 0.0)
     assert len(found.paths) == 4
 
 

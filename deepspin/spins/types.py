@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which types of atoms are magnetic: all that most of the package needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# spins shorter than this (μ_B) are zero
+ZERO_SPIN = 1e-8
+
+
+@dataclass(frozen=True)
+class SpinTypes:
+    """Which types carry a spin.
+
+    Parameters
+    ----------
+    use_spin : tuple of bool, length ntypes
+        Whether each type does.
+    """
+
+    use_spin: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, use_spin: Sequence[bool]) -> SpinTypes:
+        """Take any sequence of flags."""
+        return cls(tuple(map(bool, use_spin)))
+
+    @property
+    def ntypes(self) -> int:
+        """Number of types."""
+        return len(self.use_spin)
+
+    @property
+    def spin_types(self) -> tuple[int, ...]:
+        """Indices of the types with spin."""
+        return tuple(t for t, magnetic in enumerate(self.use_spin) if magnetic)
+
+    def is_magnetic(self, atype: np.ndarray) -> np.ndarray:
+        """Whether each atom's type carries a spin (False for atype -1)."""
+        return np.array([*self.use_spin, False])[atype]
