@@ -225,3 +225,6 @@ class EnerSpinLoss(keras.losses.Loss):
             "start_lr": self.start_lr,
         }
         return config
+
+
+LOSSES = {"ener_spin": EnerSpinLoss}  # `loss/type`

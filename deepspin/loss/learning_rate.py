@@ -130,3 +130,6 @@ class ExpDecay(keras.optimizers.schedules.LearningRateSchedule):
 def adam(schedule: keras.optimizers.schedules.LearningRateSchedule | float):
     """Adam with DeePMD-kit's epsilon, 1e-8."""
     return keras.optimizers.Adam(schedule, epsilon=ADAM_EPSILON)
+
+
+SCHEDULES = {"exp": ExpDecay}  # `learning_rate/type`

@@ -135,7 +135,7 @@ def nearest_pairs(data: DataSystem) -> np.ndarray:
 
     Shape (ntypes, number of types of neighbours), infinite where there is no pair.
     """
-    nearest = np.full((data.spin.ntypes, data.spin.ntypes_extended), np.inf)
+    nearest = np.full((data.spin.ntypes, data.spin.nblocks), np.inf)
     for k, (system, size) in enumerate(
         zip(data.systems, data.batch_sizes, strict=True)
     ):
@@ -144,8 +144,7 @@ def nearest_pairs(data: DataSystem) -> np.ndarray:
             inputs, _ = data.frames(k, frames)
             coord, counts = inputs["coord"], [m.shape[1] for m in inputs["mask"]]
             atype = np.repeat(np.arange(len(counts)), counts)
-            extended = data.spin.place(coord, inputs["spin"], atype)
-            points = np.concatenate([coord, extended], axis=1)
+            points, _ = data.spin.points(coord, inputs["spin"], atype)
             for e, (nlist, shift) in enumerate(
                 zip(inputs["nlist"], inputs["shift"], strict=True)
             ):

@@ -10,9 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from deepspin.data.checks import MIN_DISTANCE
+from deepspin.data.checks import MIN_DISTANCE, _close_pairs
 from deepspin.data.files import DataError, find_systems
-from deepspin.data.checks import _close_pairs
 from deepspin.data.systems import load_system, load_systems
 from deepspin.spins.virtual import VirtualAtoms
 

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data and model of a training, from a normalised input and what it begins with."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from deepspin.data.dataset import DataSystem
+from deepspin.data.files import DataError
+from deepspin.interop.deepmd import load_frozen
+from deepspin.loss.ener_spin import LABELS, LOSSES, EnerSpinLoss
+from deepspin.loss.learning_rate import SCHEDULES, adam
+from deepspin.model.ener import SpinEnergyModel, build_model
+from deepspin.modelfiles.archive import load_model
+from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
+from deepspin.spins.schemes import build_scheme
+from deepspin.utils.refused import InputError
+
+log = logging.getLogger(__name__)
+
+Origin = tuple[Path, SpinEnergyModel]  # what a training begins with
+
+
+def load_origin(checkpoint: str | None, frozen: str | None) -> Origin | None:
+    """Model to begin with and where it came from."""
+    if checkpoint is not None:
+        path = resolve_checkpoint(checkpoint)
+        model = load_model(path)
+        if model.compressed:
+            raise InputError(
+                f"'{path}' is compressed, and tables cannot be trained. Train before "
+                "compressing: begin with the model that it was made of."
+            )
+        return path, model
+    if frozen is not None:
+        if not str(frozen).endswith(".pb"):
+            raise InputError(
+                f"-f takes models frozen by DeePMD-kit (.pb). Received: '{frozen}'. "
+                "-i takes every kind of model."
+            )
+        return Path(frozen), load_frozen(frozen)[0]
+    return None
+
+
+def with_seed(options: dict, origin: Origin | None) -> dict:
+    """Settle the seed of the order of data: given, the checkpoint's, or fresh."""
+    training = dict(options["training"])
+    if training["seed"] is None and origin is not None:
+        stored = read_metadata(origin[0]).get("input", {})
+        training["seed"] = stored.get("training", {}).get("seed")
+    if training["seed"] is None:
+        training["seed"] = int(np.random.SeedSequence().entropy % 2**31)
+    return {**options, "training": training}
+
+
+def inherit(options: dict, origin: Origin | None) -> dict:
+    """Add what a model from DeePMD-kit's other backends has and no input can say."""
+    if origin is None:
+        return options
+    source, model = origin[1], dict(options["model"])
+    for part in ("spin", "descriptor"):
+        model[part] = {**model[part], **getattr(source, part).hidden}
+    return {**options, "model": model}
+
+
+def with_sel(options: dict, source: SpinEnergyModel | DataSystem | None) -> dict:
+    """Replace `sel` "auto" or "auto:RATIO" by a model's, or by what data needs."""
+    sel = options["model"]["descriptor"]["sel"]
+    if not isinstance(sel, str) or source is None:
+        return options
+    if isinstance(source, DataSystem):
+        numbers = source.suggest_sel(float(sel.partition(":")[2] or 1.1))
+    else:
+        numbers = list(source.descriptor.sel[: source.descriptor.ntypes])
+    log.info("sel %s: %s", sel, numbers)
+    descriptor = {**options["model"]["descriptor"], "sel": numbers}
+    return {**options, "model": {**options["model"], "descriptor": descriptor}}
+
+
+def load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
+    """Training and validation data of a normalised input, `sel` "auto" or given."""
+    model, training = options["model"], options["training"]
+    scheme, descriptor = build_scheme(model["spin"]), model["descriptor"]
+    sel = descriptor["sel"]
+    common = {
+        "type_map": model["type_map"],
+        "spin": scheme,
+        "rcut": descriptor["rcut"],
+        "sel": None if isinstance(sel, str) else scheme.extend_sel(sel),
+        "allow_zero_spin": not scheme.zero_spin or descriptor["env_protection"] > 0,
+        "numb_fparam": model["fitting_net"]["numb_fparam"],
+    }
+    names = ("systems", "batch_size", "auto_prob", "sys_probs", "rglob_patterns")
+    seed = training["seed"]
+    sections = [training["training_data"], training.get("validation_data")]
+    result = []
+    for k, section in enumerate(sections):
+        if not section:
+            result.append(None)
+            continue
+        chosen = {name: section[name] for name in names if name in section}
+        result.append(DataSystem(**common, **chosen, seed=seed + k))
+    _check_labels(build_loss(options), result[0].labels)
+    return result[0], result[1]
+
+
+def _check_labels(loss: EnerSpinLoss, labels: list[str]) -> None:
+    """Refuse data that no term of the loss has use for; warn of terms without."""
+    missing = [term for term in loss.active if LABELS[term] not in labels]
+    if missing == loss.active:
+        raise DataError(
+            f"The training data has the labels {labels}, none of which the loss "
+            f"weighs. Add {[LABELS[term] for term in loss.active]}, or change `loss`."
+        )
+    for term in missing:
+        log.warning(
+            "no training system has '%s': start_pref_%s and limit_pref_%s do nothing",
+            LABELS[term],
+            term,
+            term,
+        )
+    if loss.enable_atom_ener_coeff and "atom_ener_coeff" not in labels:
+        log.warning(
+            "no training system has 'atom_ener_coeff': enable_atom_ener_coeff does "
+            "nothing"
+        )
+
+
+def initial_model(
+    options: dict, origin: Origin | None, data: DataSystem
+) -> SpinEnergyModel:
+    """Model with its initial weights and statistics."""
+    model = build_model(inherit(options, origin)["model"])
+    if origin is not None:
+        _copy_weights(origin[1], model, str(origin[0]))
+    else:
+        section = options["model"]
+        model.compute_stats(
+            data.sample(section["data_stat_nbatch"]),
+            atom_ener=section["fitting_net"]["atom_ener"] or None,
+            rcond=section["fitting_net"]["rcond"],
+            protection=section["data_stat_protect"],
+        )
+    return model
+
+
+def _copy_weights(source: SpinEnergyModel, target: SpinEnergyModel, name: str) -> None:
+    """Copy all weights between models of the same architecture."""
+    theirs, ours = source.get_config(), target.get_config()
+    for model, config in ((source, theirs), (target, ours)):
+        config["spin"] = {"config": model.spin.meaning}  # however that was given
+    for part in ("type_map", "descriptor", "fitting", "spin"):
+        a, b = _comparable(theirs[part]), _comparable(ours[part])
+        if a != b:
+            what = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
+            detail = ", ".join(f"{k}: {a.get(k)} there, {b.get(k)} here" for k in what)
+            raise InputError(
+                f"'{name}' is another model than `model` of the input: {part} differs "
+                f"({detail}). Use the input it was trained with, or train from scratch."
+            )
+    for a, b in zip(source.weights, target.weights, strict=True):
+        b.assign(a)
+
+
+def _comparable(part) -> dict:
+    """Options of a layer that decide the meaning of its weights."""
+    if not isinstance(part, dict):
+        return {"type_map": part}
+    config = {k: v for k, v in part["config"].items() if k not in _MEANINGLESS}
+    for name in ("rcut", "rcut_smth"):  # a frozen graph has them in float32
+        if name in config:
+            config[name] = float(f"{np.float32(config[name]):.7g}")
+    return config
+
+
+_MEANINGLESS = {"name", "seed", "trainable", "trainable_layers", "set_davg_zero"}
+
+
+def build_loss(options: dict) -> EnerSpinLoss:
+    """Loss of a normalised input."""
+    loss = dict(options["loss"])
+    start_lr = options["learning_rate"]["start_lr"]
+    return LOSSES[loss.pop("type")](**loss, start_lr=start_lr)
+
+
+def compile_model(model: SpinEnergyModel, options: dict) -> None:
+    """Give a model optimizer, schedule and loss of a normalised input."""
+    if not model.trainable_variables:
+        raise InputError(
+            "Nothing to train: `model/descriptor/trainable` and "
+            "`model/fitting_net/trainable` are false. Set one of them to true."
+        )
+    rate = dict(options["learning_rate"])
+    schedule = SCHEDULES[rate.pop("type")](
+        numb_steps=options["training"]["numb_steps"], **rate
+    )
+    model.compile(
+        optimizer=adam(schedule),
+        loss=build_loss(options),
+        jit_compile=options["training"]["jit_compile"],
+    )
+
+
+def restore_optimizer(
+    model: SpinEnergyModel, path: Path, saved: SpinEnergyModel
+) -> None:
+    """Take over the optimizer's state of a checkpoint."""
+    if not saved.compiled:
+        raise InputError(
+            f"'{path}' holds no training to go on with: no optimizer's state. Begin "
+            "with it by -i."
+        )
+    theirs, ours = saved.optimizer.variables, model.optimizer.variables
+    if [v.shape for v in theirs] != [v.shape for v in ours]:
+        raise InputError(
+            f"'{path}' was trained with other weights held fixed (`trainable`). Use "
+            "the input it was trained with, or begin anew from it with -i."
+        )
+    for a, b in zip(theirs, ours, strict=True):
+        b.assign(a)
