@@ -5,37 +5,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from deepspin import __version__, keys
-from deepspin.data.collate import Shape, collate, neighbors_of_frame, scatter
-from deepspin.data.nlist import Neighbors, Search
+from deepspin.data.collate import scatter
+from deepspin.infer.batching import Batching
 from deepspin.infer.frames import Frames, numbers
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.modelfiles.archive import load_model
 from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
 from deepspin.op.library import errors_in_one_line
-
-log = logging.getLogger(__name__)
-
-# how far beyond the cutoff neighbours are sought (Å); not again while no atom has moved
-# half of it
-SKIN = 0.5
-# candidates are kept from call to call for frames of so many atoms together
-KEPT_ATOMS = 2**15
-# what an evaluation may take, in bytes, and what a neighbour slot then does: measured
-# with the kernels, and without them for each channel of the embedding net too
-MEMORY = 2**29
-NATIVE, PLAIN, CHANNEL = 128, 1024, 24
-# so many times that for second derivatives
-SECOND_NATIVE, SECOND_PLAIN = 8, 3
-# spins so much longer, or atoms so much nearer, than in training are told of
-MARGIN = 1.01
 
 
 class DeepSpin:
@@ -83,12 +66,10 @@ class DeepSpin:
     def _set_up(
         self, model: SpinEnergyModel, metadata: dict, jit_compile: bool
     ) -> None:
-        self.model, self.metadata = model, metadata
-        self.dropped = 0
+        self.model = model
+        self._batching = Batching(model, metadata)
         self._jit_compile = jit_compile and not model.native
-        self._warned: set[str] = set()
         self._evaluations = 0
-        self._searches: list[Search] = []
         # XLA compiles for each size anew; else one graph serves all
         sizes = None if self._jit_compile else _any_size(model)
         self._call = self._function(model, sizes and [sizes])
@@ -122,6 +103,20 @@ class DeepSpin:
     def type_map(self) -> list[str]:
         """Names of the types."""
         return self.model.type_map
+
+    @property
+    def metadata(self) -> dict:
+        """What the model file tells beside the model, see the class."""
+        return self._batching.metadata
+
+    @metadata.setter
+    def metadata(self, metadata: dict) -> None:
+        self._batching.metadata = metadata
+
+    @property
+    def dropped(self) -> int:
+        """Neighbours beyond `sel` that the last call left out, see the class."""
+        return self._batching.dropped
 
     @property
     def rcut(self) -> float:
@@ -201,7 +196,9 @@ class DeepSpin:
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
         parts = []
-        for inputs, slots in self._batches(frames, range(frames.nf), batch_size):
+        for inputs, slots in self._batching.batches(
+            frames, range(frames.nf), batch_size
+        ):
             with errors_in_one_line():
                 outputs = self._call(inputs)
             self._check_tables(outputs)
@@ -232,9 +229,9 @@ class DeepSpin:
         sets `dropped`.
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
-        spin = self._begin(frames)
+        spin = self._batching.begin(frames)
         for frame in range(frames.nf):
-            self._neighbors(frames, spin, frame)
+            self._batching.neighbors(frames, spin, frame)
 
     def descriptor(
         self,
@@ -257,7 +254,7 @@ class DeepSpin:
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
         parts = [
             self._descriptors(inputs).numpy()[np.arange(len(slots))[:, None], slots]
-            for inputs, slots in self._batches(
+            for inputs, slots in self._batching.batches(
                 frames, range(frames.nf), batch_size, plain=True
             )
         ]
@@ -362,7 +359,9 @@ class DeepSpin:
         magnetic = self.is_magnetic(frames.atype)
         dspin = np.where(magnetic[:, None], dspin, 0.0)
         parts, done = [], 0
-        for inputs, slots in self._batches(frames, which, batch_size, second=True):
+        for inputs, slots in self._batching.batches(
+            frames, which, batch_size, second=True
+        ):
             here = slice(done, done + len(slots))
             along = (scatter(d[here], slots, frames.nloc) for d in (dcoord, dspin))
             with errors_in_one_line():
@@ -393,152 +392,6 @@ class DeepSpin:
         extrapolated = {k: v for k, v in outputs.items() if k == "extrapolated"}
         return {"coord": of_coord, "spin": of_spin, **extrapolated}
 
-    def _batches(
-        self,
-        frames: Frames,
-        which: Sequence[int],
-        batch_size: int | None,
-        *,
-        second: bool = False,
-        plain: bool = False,
-    ) -> Iterator[tuple[dict, np.ndarray]]:
-        """Inputs of the model for some of the frames, as many at once as there may be.
-
-        And the slot of each atom.
-        """
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}")
-        spin, scheme = self._begin(frames), self.model.spin.scheme
-        natoms = np.bincount(frames.atype, minlength=scheme.ntypes)
-        natoms = tuple(map(int, natoms))
-        room = MEMORY / _bytes_per_slot(self.model, second=second, plain=plain)
-        for batch in self._grouped(frames, spin, which, natoms, batch_size, room):
-            index, neighbors = map(list, zip(*batch, strict=True))
-            shape = Shape(len(batch), natoms, _widths(neighbors))
-            inputs, slots = collate(
-                frames.coord[index],
-                spin[index],
-                frames.box[index],
-                np.broadcast_to(frames.atype, (len(batch), frames.nloc)),
-                neighbors,
-                shape,
-                None if frames.fparam is None else frames.fparam[index],
-            )
-            yield tf.nest.map_structure(tf.constant, inputs), slots
-
-    def _begin(self, frames: Frames) -> np.ndarray:
-        """Spins that count, (nf, nloc, 3), checked."""
-        self.dropped = 0
-        self._check_spins(frames)
-        magnetic = self.is_magnetic(frames.atype)
-        return np.where(magnetic[:, None], frames.spin, 0.0)
-
-    def _grouped(
-        self,
-        frames: Frames,
-        spin: np.ndarray,
-        which: Sequence[int],
-        natoms: tuple[int, ...],
-        batch_size: int | None,
-        room: float,
-    ) -> Iterator[list[tuple[int, Neighbors]]]:
-        """Frames and their neighbours, in batches of so many slots together."""
-        batch: list[tuple[int, Neighbors]] = []
-        last, widths = None, ()
-        for frame in which:
-            if frame != last:
-                neighbors = self._neighbors(frames, spin, frame)
-                last, own = frame, _widths([neighbors])
-            wider = tuple(map(max, widths, own)) if batch else own
-            full = Shape(len(batch) + 1, natoms, wider).cost > room
-            if batch and (full or len(batch) == batch_size):
-                yield batch
-                batch, wider = [], own
-            batch.append((frame, neighbors))
-            widths = wider
-        yield batch
-
-    def _neighbors(self, frames: Frames, spin: np.ndarray, frame: int) -> Neighbors:
-        """Neighbours in one frame, checked."""
-        number = frame % max(1, KEPT_ATOMS // frames.nloc)
-        while len(self._searches) <= number:
-            self._searches.append(Search(SKIN))
-        found = neighbors_of_frame(
-            frames.coord[frame],
-            spin[frame],
-            frames.atype,
-            frames.box[frame],
-            frames.pbc,
-            self.model.spin.scheme,
-            self.rcut,
-            self.model.descriptor.sel,
-            self._searches[number],
-        )
-        self._check_neighbors(frame, found)
-        return found
-
-    def _warn(self, text: str, *args) -> None:
-        """Say something once."""
-        if text not in self._warned:
-            self._warned.add(text)
-            log.warning(text, *args)
-
-    def _check_spins(self, frames: Frames) -> None:
-        """Warn of spins that the model ignores or has not seen."""
-        idle = frames.spin.any(axis=(0, 2))
-        idle &= ~self.is_magnetic(frames.atype)
-        if idle.any():
-            names = sorted({self.type_map[t] for t in frames.atype[idle]})
-            self._warn(
-                "spins on atoms of %s are ignored: no spin types", ", ".join(names)
-            )
-        for name, (low, high) in self.metadata.get("spin_range", {}).items():
-            here = frames.atype == self.type_map.index(name)
-            modulus = np.linalg.norm(frames.spin[:, here], axis=2)
-            odd = (modulus < low / MARGIN) | (modulus > high * MARGIN)
-            if odd.any():
-                self._warn(
-                    "|spin| of %s is %.4f μ_B, in training it was %.4f to %.4f: what "
-                    "the model says of such spins is a guess",
-                    name,
-                    modulus[odd][0],
-                    low,
-                    high,
-                )
-
-    def _check_neighbors(self, frame: int, found: Neighbors) -> None:
-        """Refuse or warn of atoms too near each other, and too many neighbours."""
-        if found.nearest == 0 and not self.model.descriptor.env_protection:
-            raise ValueError(
-                f"Two atoms of frame {frame}, or an atom and a virtual atom, are "
-                "at the same place. Separate them."
-            )
-        if found.nearest_centres < self._nearest / MARGIN:
-            self._warn(
-                "two atoms of frame %d are %.4f Å apart, nearer than any in training "
-                "(%.4f Å): what the model says of them is a guess",
-                frame,
-                found.nearest_centres,
-                self._nearest,
-            )
-        self.dropped += found.dropped
-        if found.dropped:
-            self._warn(
-                "%d neighbours of frame %d exceed `sel` %s (found: %s) and are "
-                "left out, as in training; energies jump as atoms cross",
-                found.dropped,
-                frame,
-                list(self.model.descriptor.sel),
-                found.found.tolist(),
-            )
-
-    @property
-    def _nearest(self) -> float:
-        """Nearest distance in Å of two atoms in training, 0 if that is not known."""
-        pairs = self.metadata.get("nearest", {}).values()
-        known = [r for row in pairs for n, r in row.items() if n in self.type_map]
-        return min(known, default=0.0)
-
     def _check_tables(self, outputs: dict) -> None:
         """Warn, once, of pairs that a compressed model does not know."""
         every = self.model.descriptor.check_frequency
@@ -548,7 +401,7 @@ class DeepSpin:
             return
         outside = int(outputs["extrapolated"])
         if outside:
-            self._warn(
+            self._batching.warn(
                 "%d pairs are nearer than the tables of the compressed model reach; "
                 "there they go on as straight lines. Compress again with these frames "
                 "among the data (-t) or with a larger -e, or use the model as it was",
@@ -556,29 +409,8 @@ class DeepSpin:
             )
 
 
-def _widths(neighbors: Sequence[Neighbors]) -> tuple[int, ...]:
-    """Slots that hold the neighbours of each type, at least one."""
-    return tuple(
-        max(max(own), 1)
-        for own in zip(*(n.count.max(axis=0).tolist() for n in neighbors), strict=True)
-    )
-
-
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _bytes_per_slot(
-    model: SpinEnergyModel, *, second: bool = False, plain: bool = False
-) -> int:
-    """Memory that a neighbour slot takes in an evaluation, roughly."""
-    if model.native and not plain:
-        return NATIVE * (SECOND_NATIVE if second else 1)
-    descriptor = model.descriptor
-    channels = sum(descriptor.neuron)
-    if descriptor.tables:
-        channels = max(table.leaves * table.order for table in descriptor.tables)
-    return (PLAIN + CHANNEL * channels) * (SECOND_PLAIN if second else 1)
 
 
 def _any_size(model: SpinEnergyModel) -> dict:

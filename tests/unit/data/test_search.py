@@ -332,7 +332,7 @@ def test_dynamics_keep_candidates(make_model, make_nio):
         found = potential.eval(*given)
         for name, array in DeepSpin(model).eval(*given).items():
             np.testing.assert_array_equal(found[name], array, err_msg=name)
-        (search,) = potential._searches
+        (search,) = potential._batching.searches
         used.append(search._last)
     assert len(set(map(id, used))) == 1
 
@@ -352,14 +352,14 @@ def test_replicas_keep_candidates(make_model, make_nio):
             np.testing.assert_allclose(
                 found["force"][k], alone["force"][0], rtol=0, atol=1e-12
             )
-        used.append([search._last for search in potential._searches])
+        used.append([search._last for search in potential._batching.searches])
     assert [len(set(map(id, own))) for own in zip(*used, strict=True)] == [1, 1, 1]
 
 
 def test_few_candidates_of_large_frames_are_kept(make_model, make_nio, monkeypatch):
-    monkeypatch.setattr("deepspin.infer.deep_spin.KEPT_ATOMS", 17)
+    monkeypatch.setattr("deepspin.infer.batching.KEPT_ATOMS", 17)
     model = make_model("ONi", type_one_side=True)
     potential, frame = DeepSpin(model), make_nio(model)
     coord, box, spin = (np.stack([x] * 5) for x in (frame.coord, frame.box, frame.spin))
     potential.eval(coord, box, frame.atype, spin)
-    assert len(potential._searches) == 2
+    assert len(potential._batching.searches) == 2

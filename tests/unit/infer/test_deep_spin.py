@@ -230,7 +230,7 @@ def test_memory_decides(model, several, monkeypatch):
     want = potential.eval(**several)
     most = []
     for memory in (1, *(2**k for k in range(16, 25)), 2**29):
-        monkeypatch.setattr("deepspin.infer.deep_spin.MEMORY", memory)
+        monkeypatch.setattr("deepspin.infer.batching.MEMORY", memory)
         with monkeypatch.context() as patch:
             sizes = calls(potential, patch)
             assert_same(potential.eval(**several), want, 1e-13)
