@@ -6,21 +6,42 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from deepspin.data import layouts
-from deepspin.data.files import find_systems
-from deepspin.data.systems import System, load_system
-from deepspin.data.writing import (
-    claim_systems,
-    names_below,
-    place_of,
-    write_system,
-)
-from deepspin.survey.scheme import Survey, survey
-from deepspin.utils.outputs import replacing
-from deepspin.utils.refused import InputError
+from deepspin.entrypoints.common import add_data, add_force, add_spin, add_verb
+
+if TYPE_CHECKING:
+    from deepspin.data.layouts import Content
+    from deepspin.data.systems import System
+    from deepspin.survey.scheme import Survey
 
 log = logging.getLogger(__name__)
+
+
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "convert-data",
+        convert_data,
+        "Write systems in another layout: spin files or virtual atoms, npy or HDF5.",
+    )
+    add_data(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="folder to write, or HDF5 file (.hdf5 or .h5)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("spin-files", "virtual-atom", "same"),
+        default="same",
+        help="how to store the spins (default: same)",
+    )
+    add_spin(parser)
+    add_force(parser)
 
 
 def convert_data(
@@ -29,7 +50,7 @@ def convert_data(
     output: str,
     layout: str = "same",
     force: bool = False,
-    **spin,
+    **spin: Any,
 ) -> list[str]:
     """Write systems with their spins stored the other way, as npy files or HDF5.
 
@@ -63,6 +84,18 @@ def convert_data(
     DataError, InputError, OutputError
         The data cannot be read or stored that way; the output exists or holds the data.
     """
+    from deepspin.data import layouts
+    from deepspin.data.files import find_systems
+    from deepspin.data.writing import (
+        claim_systems,
+        names_below,
+        place_of,
+        write_system,
+    )
+    from deepspin.survey.scheme import survey
+    from deepspin.utils.outputs import replacing
+    from deepspin.utils.refused import InputError
+
     paths, target = find_systems(systems), Path(output)
     names = names_below(paths, target)
     claim_systems(paths, target, force)
@@ -113,8 +146,11 @@ _SPINS = {
 
 def _content(
     path: str, layout: str, data: Survey | None
-) -> tuple[layouts.Content, System | None]:
+) -> tuple[Content, System | None]:
     """What to write of a system, and the system if its spins are stored anew."""
+    from deepspin.data import layouts
+    from deepspin.data.systems import load_system
+
     if data is None:
         return layouts.copy(path), None
     system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)

@@ -12,8 +12,7 @@ import sys
 import pytest
 
 from deepspin import __version__
-from deepspin.main import main
-from deepspin.verbs import build_parser
+from deepspin.main import build_parser, main
 
 VERBS = (
     *("init", "check-data", "neighbor-stat", "convert-data", "train", "plot", "test"),
