@@ -40,6 +40,12 @@ def add_parser(verbs, common) -> None:
         help="input file whose data tells how near atoms come, and on which the error "
         "is measured (default: distances that the model's training recorded)",
     )
+    _add_tables(parser)
+    add_force(parser)
+
+
+def _add_tables(parser) -> None:
+    """Declare how exact and how wide the tables are."""
     parser.add_argument(
         "--tol",
         type=float,
@@ -69,7 +75,6 @@ def add_parser(verbs, common) -> None:
         help="look for pairs beyond the tables in one of so many evaluations, -1 for "
         "never (default: 1)",
     )
-    add_force(parser)
 
 
 def compress(

@@ -3,19 +3,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepspin.entrypoints.common import add_data, add_force, add_spin, add_verb
-
-if TYPE_CHECKING:
-    from deepspin.data.layouts import Content
-    from deepspin.data.systems import System
-    from deepspin.survey.scheme import Survey
-
-log = logging.getLogger(__name__)
 
 
 def add_parser(verbs, common) -> None:
@@ -84,16 +76,10 @@ def convert_data(
     DataError, InputError, OutputError
         The data cannot be read or stored that way; the output exists or holds the data.
     """
-    from deepspin.data import layouts
     from deepspin.data.files import find_systems
-    from deepspin.data.writing import (
-        claim_systems,
-        names_below,
-        place_of,
-        write_system,
-    )
+    from deepspin.data.writing import claim_systems, names_below
+    from deepspin.survey.conversion import convert_systems
     from deepspin.survey.scheme import survey
-    from deepspin.utils.outputs import replacing
     from deepspin.utils.refused import InputError
 
     paths, target = find_systems(systems), Path(output)
@@ -108,53 +94,4 @@ def convert_data(
     data = None if layout == "same" else survey(systems, **spin)
     if data is not None:
         data.report()
-    worst = 0.0
-    with replacing(target) as partial:
-        for path, name in names.items():
-            content, system = _content(path, layout, data)
-            place = write_system(content, partial, name)
-            if not layouts.is_same(content, place):
-                raise RuntimeError(
-                    f"'{path}' was not written right; nothing is kept. Try again."
-                )
-            if system is not None:
-                more = layouts.difference(system, place, data.type_map, data.spin)
-                worst = max(worst, more)
-    written = [place_of(target, name) for name in names.values()]
-    for path, place in zip(names, written, strict=True):
-        log.info("%s -> %s", path, place)
-    log.info("positions, cells and labels are the same bit for bit")
-    if layout != "same":
-        log.info("%s", _SPINS[layout, worst > 0].format(worst))
-    return written
-
-
-# how spins fared: layout, and whether spins that are read differ at all
-_SPINS = {
-    ("virtual-atom", False): "so are spins",
-    (
-        "virtual-atom",
-        True,
-    ): "spins, as the positions of virtual atoms hold them, differ "
-    "by at most {:.1e} μ_B; spin_exact.npy keeps them, and convert-data brings them "
-    "back bit for bit",
-    ("spin-files", False): "so are spins",
-    ("spin-files", True): "spins are those of spin_exact.npy bit for bit, from which "
-    "the positions of virtual atoms differ by at most {:.1e} μ_B",
-}
-
-
-def _content(
-    path: str, layout: str, data: Survey | None
-) -> tuple[Content, System | None]:
-    """What to write of a system, and the system if its spins are stored anew."""
-    from deepspin.data import layouts
-    from deepspin.data.systems import load_system
-
-    if data is None:
-        return layouts.copy(path), None
-    system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
-    if system.layout == layout:
-        log.info("'%s' has this layout already and is copied", path)
-        return layouts.copy(path), None
-    return layouts.convert(system, layout, data.type_map, data.section), system
+    return convert_systems(names, target, layout, data)

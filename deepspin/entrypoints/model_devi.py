@@ -52,6 +52,15 @@ def add_parser(verbs, common) -> None:
         default=1,
         help="steps between frames, for the first column (default: 1)",
     )
+    _add_measure(parser)
+    _add_selection(parser)
+    parser.add_argument(
+        "-S", "--set-prefix", metavar="PREFIX", help="has no effect; DeePMD-kit has it"
+    )
+
+
+def _add_measure(parser) -> None:
+    """Declare what is measured, and what it is divided by."""
     parser.add_argument(
         "--real_error",
         action="store_true",
@@ -73,6 +82,10 @@ def add_parser(verbs, common) -> None:
             metavar="LEVEL",
             help=f"divide deviations of {what}",
         )
+
+
+def _add_selection(parser) -> None:
+    """Declare which frames are candidates, and where these go."""
     for option, column in (("select", "max_devi_f"), ("select-fm", "max_devi_fm")):
         parser.add_argument(
             f"--{option}",
@@ -88,9 +101,6 @@ def add_parser(verbs, common) -> None:
         help="write the candidates as systems to this folder, or HDF5 file",
     )
     add_force(parser)
-    parser.add_argument(
-        "-S", "--set-prefix", metavar="PREFIX", help="has no effect; DeePMD-kit has it"
-    )
 
 
 def model_devi(
@@ -145,17 +155,11 @@ def model_devi(
     from deepspin.data.files import find_systems
     from deepspin.data.writing import claim_systems, names_below
     from deepspin.env import start_tensorflow
-    from deepspin.infer import candidates
-    from deepspin.infer.deviation import (
-        Measure,
-        deviations,
-        load_alike,
-        write_deviations,
-    )
+    from deepspin.infer import candidates, deviation
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.utils.outputs import claim
 
-    measure, bounds = take(Measure, options), candidates.Bounds(**options)
+    measure, bounds = take(deviation.Measure, options), candidates.Bounds(**options)
     _check(models, frequency, measure.real_error, bool(bounds), extract)
     if set_prefix is not None:
         log.warning("-S has no effect: sets are the folders set.*")
@@ -171,12 +175,14 @@ def model_devi(
     from deepspin.infer.deep_spin import DeepSpin
 
     potentials = [DeepSpin(file) for file in files]
-    systems = load_alike(paths, potentials, models)
+    systems = deviation.load_alike(paths, potentials, models)
     if measure.real_error:
         candidates.check_labels(systems, bounds)
-    found = [deviations(data, potentials, measure, frequency) for data in systems]
+    found = [
+        deviation.deviations(data, potentials, measure, frequency) for data in systems
+    ]
     blocks = [each.columns(atomic) for each in found]
-    write_deviations(output, paths, blocks, atomic)
+    deviation.write(output, paths, blocks, atomic)
     listing.unlink(missing_ok=True)  # of an earlier run
     if bounds:
         chosen = candidates.select(listing, found, bounds)

@@ -43,6 +43,19 @@ def add_parser(verbs, common) -> None:
         help="frame of STRUCTURE, from 0, or from the end if negative (default: -1)",
     )
     _add_freedom(parser)
+    _add_plan(parser)
+    parser.add_argument(
+        "--fparam",
+        nargs="+",
+        type=float,
+        metavar="P",
+        help="frame parameters, of a model that takes some",
+    )
+    add_force(parser)
+
+
+def _add_plan(parser) -> None:
+    """Declare how to go down, from where, and how far."""
     for option, default, what in (
         ("fmax", 1e-3, "longest force on atoms that may move, in eV/Å"),
         (
@@ -83,18 +96,10 @@ def add_parser(verbs, common) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of these starts (default: 0)"
     )
-    parser.add_argument(
-        "--fparam",
-        nargs="+",
-        type=float,
-        metavar="P",
-        help="frame parameters, of a model that takes some",
-    )
-    add_force(parser)
 
 
 def _add_freedom(parser) -> None:
-    """Options that say what may change."""
+    """Declare what may change."""
     parser.add_argument("--cell", action="store_true", help="relax the cell, too")
     parser.add_argument(
         "--pressure",

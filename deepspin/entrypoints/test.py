@@ -28,6 +28,12 @@ def add_parser(verbs, common) -> None:
         help="model file, frozen model, prefix of checkpoints, or DeePMD-kit's .pb, "
         ".dp or .yaml (default: model.ckpt)",
     )
+    _add_data(parser)
+    _add_results(parser)
+
+
+def _add_data(parser) -> None:
+    """Declare what to compare with."""
     data = parser.add_mutually_exclusive_group()
     data.add_argument(
         "-s", "--system", help="a system, or a folder searched for systems (default: .)"
@@ -52,6 +58,10 @@ def add_parser(verbs, common) -> None:
         "--shuffle-test", action="store_true", help="choose the frames at random"
     )
     parser.add_argument("-r", "--rand-seed", type=int, help="seed of that choice")
+
+
+def _add_results(parser) -> None:
+    """Declare what else to compare, and what to write."""
     parser.add_argument(
         "-d",
         "--detail-file",

@@ -239,7 +239,7 @@ def _extremes(values: np.ndarray) -> np.ndarray:
     return np.stack([f(values, axis=1) for f in (np.max, np.min, np.mean)], axis=1)
 
 
-def write_deviations(
+def write(
     output: str, paths: Sequence[str], blocks: Sequence[np.ndarray], atomic: bool
 ) -> None:
     """Write in DeePMD-kit's form: a header for each system, columns of its widths.

@@ -304,30 +304,6 @@ def test_seed_of_turned_spins(run):
     assert "Spin" not in run("-s", SYSTEM, "-n", 1).replace("Force spin", "")
 
 
-def test_rotations():
-    """Proper, and none preferred."""
-    turns = random_rotations(4000, np.random.default_rng(0))
-    unit = np.einsum("nij,nkj->nik", turns, turns)
-    np.testing.assert_allclose(unit, np.broadcast_to(np.eye(3), unit.shape), atol=1e-14)
-    np.testing.assert_allclose(np.linalg.det(turns), 1.0, rtol=1e-14)
-    assert np.abs(turns.mean(axis=0)).max() < 4 / np.sqrt(3 * 4000)
-    # the angle of a random rotation has the density (1 - cos a) / pi
-    cosines = (np.trace(turns, axis1=1, axis2=2) - 1) / 2
-    assert abs(cosines.mean() + 0.5) < 4 * cosines.std() / np.sqrt(4000)
-
-
-def test_everything_turned(potential):
-    """Spins, positions and cell turned together: nothing happens."""
-    (data,) = load_labelled(potential, [str(SYSTEM)], False)
-    coord, box, spin = data.coord[0], data.box[0], data.spin[0]
-    turns = [np.eye(3), *random_rotations(5, np.random.default_rng(1)), -np.eye(3)]
-    energy = [
-        potential.eval(coord @ q.T, box @ q.T, data.atype[0], spin @ q.T)["energy"][0]
-        for q in turns
-    ]
-    np.testing.assert_allclose(energy, energy[0], rtol=0, atol=1e-10)
-
-
 # --- Data -----------------------------------------------------------------------------
 
 
