@@ -3,29 +3,53 @@
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import logging
 import sys
 from collections.abc import Sequence
 
+from deepspin import __version__
+from deepspin.entrypoints import (
+    check_data,
+    compress,
+    convert_data,
+    convert_from,
+    convert_to,
+    doc,
+    freeze,
+    init,
+    md,
+    model_devi,
+    neighbor_stat,
+    plot,
+    relax,
+    show,
+    test,
+    thermo,
+    train,
+)
 from deepspin.utils.terminal import is_live
-from deepspin.verbs import build_parser
 
 log = logging.getLogger("deepspin")
 
 # what a user can mend; other errors are ours
 MISTAKES = (ValueError, OSError, RuntimeError, MemoryError)
+# in the order of their help
+VERBS = (
+    *(init, check_data, neighbor_stat, convert_data, train, plot, test, model_devi),
+    *(relax, md, thermo, freeze, compress, show, convert_from, convert_to, doc),
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run ``dp-spin``; returns the exit status."""
     options = vars(build_parser().parse_args(args))
     verbose, log_path = options.pop("verbose"), options.pop("log_path")
-    module, _, name = options.pop("entrypoint").partition(":")
+    call = options.pop("call")
     options.pop("verb")
     try:
         _set_up_log(verbose, log_path)
-        getattr(importlib.import_module(module), name)(**options)
+        call(**options)
     except KeyboardInterrupt as stop:
         log.warning("%s", str(stop) or "interrupted")
         return getattr(stop, "status", 130)
@@ -43,6 +67,32 @@ def main(args: Sequence[str] | None = None) -> int:
     finally:
         _close_log()
     return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Declare all verbs and their options."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show debug messages and the traceback of an error",
+    )
+    common.add_argument(
+        "-l", "--log-path", metavar="LOG", help="also write messages to this file"
+    )
+    parser = argparse.ArgumentParser(
+        prog="dp-spin",
+        description="Deep potentials with atomic spins.",
+        epilog="`dp-spin VERB -h` explains a verb.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"deepspin {__version__}"
+    )
+    verbs = parser.add_subparsers(title="verbs", dest="verb", required=True)
+    for verb in VERBS:
+        verb.add_parser(verbs, common)
+    return parser
 
 
 def _set_up_log(verbose: bool, log_path: str | None) -> None:

@@ -16,8 +16,8 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.util.inspect import stringify_signature
 
+from deepspin.main import build_parser
 from deepspin.utils.refused import ANY, CHOICES, REFUSED
-from deepspin.verbs import build_parser
 
 # --- Formulas: MathML, which browsers set themselves ----------------------------------
 

@@ -3,27 +3,78 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 
-import numpy as np
-
 from deepspin import __version__
-from deepspin.data.dataset import DataSystem
-from deepspin.entrypoints.freeze import claim_frozen
-from deepspin.env import start_tensorflow
-from deepspin.interop.files import is_deepmd
-from deepspin.modelfiles.find import read_config, read_metadata, resolve_checkpoint
-from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.refused import InputError
+from deepspin.entrypoints.common import add_force, add_verb, claim_frozen
 
-log = logging.getLogger(__name__)
 
-# --tol without the option, by the type of the model's numbers
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
-# most frames to measure on
-FRAMES = 64
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "compress",
+        compress,
+        "Replace the embedding nets of a model by tables, as exact as asked for.",
+    )
+    parser.add_argument(
+        "-i",
+        "--input",
+        default="frozen_model",
+        metavar="MODEL",
+        help="frozen model, model file, prefix of checkpoints, or DeePMD-kit's .pb or "
+        ".dp (default: frozen_model)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="compressed_model",
+        help="folder to write, like that of freeze (default: compressed_model)",
+    )
+    parser.add_argument(
+        "-t",
+        "--training-script",
+        metavar="INPUT",
+        help="input file whose data tells how near atoms come, and on which the error "
+        "is measured (default: distances that the model's training recorded)",
+    )
+    _add_tables(parser)
+    add_force(parser)
+
+
+def _add_tables(parser) -> None:
+    """Declare how exact and how wide the tables are."""
+    parser.add_argument(
+        "--tol",
+        type=float,
+        help="largest error of forces and magnetic forces, relative to their rms "
+        "(default: 1e-9; 1e-4 for models in float32)",
+    )
+    parser.add_argument(
+        "-s",
+        "--step",
+        type=float,
+        help="widest piece of a table in s, 1/Å; an upper limit, where DeePMD-kit's is "
+        "the width of each piece (default: as wide as --tol allows)",
+    )
+    parser.add_argument(
+        "-e",
+        "--extrapolate",
+        type=float,
+        default=5.0,
+        help="tables reach to so many times the largest 1/r of the data; nearer pairs "
+        "are extrapolated by straight lines (default: 5)",
+    )
+    parser.add_argument(
+        "-f",
+        "--frequency",
+        type=int,
+        default=1,
+        help="look for pairs beyond the tables in one of so many evaluations, -1 for "
+        "never (default: 1)",
+    )
 
 
 def compress(
@@ -69,58 +120,43 @@ def compress(
         There is no such model, it is compressed already or cannot be compressed, no
         data tells its range, or the output exists or cannot be written.
     """
+    from deepspin.env import start_tensorflow
+    from deepspin.modelfiles.find import resolve_checkpoint
+    from deepspin.utils.inputs import load_input, normalize
+
     _check(tol, step, extrapolate, frequency)
     source = resolve_checkpoint(input)
     metadata = _metadata(source)
-    script = training_script and normalize(load_input(training_script))
+    script = normalize(load_input(training_script)) if training_script else None
     claim_frozen(output, force)
-    if not script and "nearest" not in metadata:
-        if is_deepmd(source):
-            _refuse_compressed(source)
-        raise InputError(
-            f"'{source}' does not tell how near the atoms of each pair of types came "
-            "in its training, so that the range of the tables is not known. Give the "
-            "input file of its training by -t."
-        )
+    if script is None and "nearest" not in metadata:
+        _refuse(source)
     start_tensorflow()
     import tensorflow as tf
 
-    from deepspin.model import compress as tables
     from deepspin.modelfiles.archive import load_with_metadata
-    from deepspin.modelfiles.saved_model import freeze as write
-    from deepspin.training.runs import name_pairs, nearest_pairs, unname_pairs
+    from deepspin.modelfiles.saved_model import freeze
+    from deepspin.training.compression import compress_for_data, tell
 
     model, metadata = load_with_metadata(source)
-    names = model.type_map, model.spin.scheme
-    if script:
-        systems = _load_data(script["training"], model.data_spec)
-        nearest = np.min([nearest_pairs(data) for data in systems], axis=0)
-        batches = _sample(systems)
-    else:
-        nearest, batches = unname_pairs(metadata["nearest"], *names), []
-    tol = tol or TOLERANCES[model.descriptor.compute_dtype]
-    options = tables.Options(tol, extrapolate, step, frequency)
-    compressed, report = tables.compress(model, nearest, options, batches)
-    report |= {
-        "tol": tol,
-        "step": step,
-        "extrapolate": extrapolate,
-        "nearest": name_pairs(nearest, *names),
-        "pieces": list(compressed.descriptor.leaves),
-        "bytes": compressed.descriptor.table_bytes,
-    }
+    options = {"tol": tol, "step": step, "extrapolate": extrapolate}
+    compressed, report = compress_for_data(
+        model, metadata, script, **options, check_frequency=frequency
+    )
     engine = {"deepspin": __version__, "tensorflow": tf.__version__}
     content = {**metadata, **engine, "source": str(source), "compressed": report}
-    write(compressed, output, content)
-    _tell(source, output, report)
+    freeze(compressed, output, content)
+    tell(source, output, report)
     return report
 
 
 def _check(
     tol: float | None, step: float | None, extrapolate: float, frequency: int
 ) -> None:
-    for name, value, least in (("--tol", tol, 0.0), ("-s", step, 0.0)):
-        if value is not None and not least < value < math.inf:
+    from deepspin.utils.refused import InputError
+
+    for name, value in (("--tol", tol), ("-s", step)):
+        if value is not None and not 0.0 < value < math.inf:
             raise InputError(f"{name} must be above 0. Received: {value}")
     if not 1.0 <= extrapolate < math.inf:
         raise InputError(
@@ -135,6 +171,9 @@ def _check(
 
 def _metadata(source: Path) -> dict:
     """Metadata of a model that can be compressed."""
+    from deepspin.interop.files import is_deepmd
+    from deepspin.modelfiles.find import read_config, read_metadata
+
     if is_deepmd(source):
         return {}
     if read_config(source)["config"]["descriptor"]["config"].get("leaves"):
@@ -144,66 +183,19 @@ def _metadata(source: Path) -> dict:
     return read_metadata(source)
 
 
-def _refuse_compressed(source: Path) -> None:
-    """Read a model of DeePMD-kit, which cannot be done if it is compressed."""
-    start_tensorflow()
-    from deepspin.modelfiles.archive import load_deepmd
+def _refuse(source: Path) -> None:
+    """Refuse a model whose tables would have no known range."""
+    from deepspin.env import start_tensorflow
+    from deepspin.interop.files import is_deepmd
+    from deepspin.utils.refused import InputError
 
-    load_deepmd(source)
+    if is_deepmd(source):  # a compressed one cannot be read: that comes first
+        start_tensorflow()
+        from deepspin.modelfiles.archive import load_deepmd
 
-
-def _load_data(training: dict, spec: dict) -> list[DataSystem]:
-    sections = [training["training_data"], training.get("validation_data")]
-    return [
-        DataSystem(
-            section["systems"],
-            rglob_patterns=section.get("rglob_patterns"),
-            batch_size=1,
-            **spec,
-        )
-        for section in sections
-        if section
-    ]
-
-
-def _sample(systems: list[DataSystem]) -> list[dict]:
-    """Frames to measure on, evenly taken: of each system at least one."""
-    places = [(d, k) for d in systems for k in range(len(d.systems))]
-    share = max(1, FRAMES // len(places))
-    batches = []
-    for data, k in places:
-        count = data.systems[k].nframes
-        chosen = np.linspace(0, count - 1, min(share, count)).astype(int)
-        batches += [data.frames(k, np.array([f]))[0] for f in chosen]
-    return batches
-
-
-def _tell(source: Path, output: str, report: dict) -> None:
-    log.info(
-        "%s: compressed into %s, %d pieces in %d tables, %.0f kB",
-        source,
-        output,
-        sum(report["pieces"]),
-        len(report["pieces"]),
-        report["bytes"] / 1000,
-    )
-    if "error" not in report:
-        log.info(
-            "not measured on data, for lack of -t: the tables are within %.1e of the "
-            "largest values and slopes of the embedding nets",
-            report["table_error"],
-        )
-        return
-    error = report["error"]
-    for name, text in (("force", "forces"), ("force_mag", "magnetic forces")):
-        log.info(
-            "%s differ by at most %.1e of their rms, %.1e in the mean square",
-            text,
-            error[name]["max"],
-            error[name]["rms"],
-        )
-    log.info(
-        "energies differ by at most %.1e eV per atom, measured on %d frames",
-        error["energy"]["max"],
-        error["frames"],
+        load_deepmd(source)
+    raise InputError(
+        f"'{source}' does not tell how near the atoms of each pair of types came "
+        "in its training, so that the range of the tables is not known. Give the "
+        "input file of its training by -t."
     )

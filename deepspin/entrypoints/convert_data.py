@@ -3,25 +3,37 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from deepspin.data import layouts
-from deepspin.data.files import find_systems
-from deepspin.data.frames import System
-from deepspin.data.systems import load_system
-from deepspin.data.writing import (
-    claim_systems,
-    names_below,
-    place_of,
-    write_system,
-)
-from deepspin.survey.scheme import Survey, survey
-from deepspin.utils.outputs import replacing
-from deepspin.utils.refused import InputError
+from deepspin.entrypoints.common import add_data, add_force, add_spin, add_verb
 
-log = logging.getLogger(__name__)
+
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "convert-data",
+        convert_data,
+        "Write systems in another layout: spin files or virtual atoms, npy or HDF5.",
+    )
+    add_data(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="folder to write, or HDF5 file (.hdf5 or .h5)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("spin-files", "virtual-atom", "same"),
+        default="same",
+        help="how to store the spins (default: same)",
+    )
+    add_spin(parser)
+    add_force(parser)
 
 
 def convert_data(
@@ -30,7 +42,7 @@ def convert_data(
     output: str,
     layout: str = "same",
     force: bool = False,
-    **spin,
+    **spin: Any,
 ) -> list[str]:
     """Write systems with their spins stored the other way, as npy files or HDF5.
 
@@ -64,6 +76,12 @@ def convert_data(
     DataError, InputError, OutputError
         The data cannot be read or stored that way; the output exists or holds the data.
     """
+    from deepspin.data.files import find_systems
+    from deepspin.data.writing import claim_systems, names_below
+    from deepspin.survey.conversion import convert_systems
+    from deepspin.survey.scheme import survey
+    from deepspin.utils.refused import InputError
+
     paths, target = find_systems(systems), Path(output)
     names = names_below(paths, target)
     claim_systems(paths, target, force)
@@ -76,50 +94,4 @@ def convert_data(
     data = None if layout == "same" else survey(systems, **spin)
     if data is not None:
         data.report()
-    worst = 0.0
-    with replacing(target) as partial:
-        for path, name in names.items():
-            content, system = _content(path, layout, data)
-            place = write_system(content, partial, name)
-            if not layouts.is_same(content, place):
-                raise RuntimeError(
-                    f"'{path}' was not written right; nothing is kept. Try again."
-                )
-            if system is not None:
-                more = layouts.difference(system, place, data.type_map, data.spin.codec)
-                worst = max(worst, more)
-    written = [place_of(target, name) for name in names.values()]
-    for path, place in zip(names, written, strict=True):
-        log.info("%s -> %s", path, place)
-    log.info("positions, cells and labels are the same bit for bit")
-    if layout != "same":
-        log.info("%s", _SPINS[layout, worst > 0].format(worst))
-    return written
-
-
-# how spins fared: layout, and whether spins that are read differ at all
-_SPINS = {
-    ("virtual-atom", False): "so are spins",
-    (
-        "virtual-atom",
-        True,
-    ): "spins, as the positions of virtual atoms hold them, differ "
-    "by at most {:.1e} μ_B; spin_exact.npy keeps them, and convert-data brings them "
-    "back bit for bit",
-    ("spin-files", False): "so are spins",
-    ("spin-files", True): "spins are those of spin_exact.npy bit for bit, from which "
-    "the positions of virtual atoms differ by at most {:.1e} μ_B",
-}
-
-
-def _content(
-    path: str, layout: str, data: Survey | None
-) -> tuple[layouts.Content, System | None]:
-    """What to write of a system, and the system if its spins are stored anew."""
-    if data is None:
-        return layouts.copy(path), None
-    system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
-    if system.layout == layout:
-        log.info("'%s' has this layout already and is copied", path)
-        return layouts.copy(path), None
-    return layouts.convert(system, layout, data.type_map, data.section), system
+    return convert_systems(names, target, layout, data)

@@ -3,19 +3,41 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from deepspin.env import start_tensorflow
-from deepspin.interop.files import DEEPMD_SUFFIXES, is_deepmd
-from deepspin.modelfiles.find import read_config, read_metadata, resolve_checkpoint
-from deepspin.utils.outputs import OutputError, claim
-from deepspin.utils.refused import InputError
+from deepspin.entrypoints.common import (
+    add_checkpoint,
+    add_deepmd,
+    add_force,
+    add_verb,
+    check_model,
+)
+from deepspin.interop.files import GRAPH
 
-log = logging.getLogger(__name__)
 
-# ending of what DeePMD-kit's TensorFlow backend freezes
-GRAPH = ".pb"
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "convert-to",
+        convert_to,
+        "Write a model in a form of other programs.",
+    )
+    parser.add_argument(
+        "target", choices=("deepmd",), help="whose: DeePMD-kit's, which LAMMPS reads"
+    )
+    add_checkpoint(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="model.pb",
+        help="file to write: .pb, a frozen model of the TensorFlow backend, for LAMMPS "
+        "and DeePMD-kit; .dp or .yaml, from which `dp convert-backend` makes models of "
+        "its other backends (default: model.pb)",
+    )
+    add_deepmd(parser)
+    add_force(parser)
 
 
 def convert_to(
@@ -48,6 +70,12 @@ def convert_to(
         There is no such model, it cannot be said in that form, or the output exists or
         cannot be written.
     """
+    from deepspin.env import start_tensorflow
+    from deepspin.interop.files import DEEPMD_SUFFIXES
+    from deepspin.modelfiles.find import resolve_checkpoint
+    from deepspin.utils.outputs import OutputError, claim
+    from deepspin.utils.refused import InputError
+
     if target != "deepmd":
         raise InputError(f"Models are written for 'deepmd'. Received: '{target}'")
     if Path(output).suffix not in DEEPMD_SUFFIXES:
@@ -61,71 +89,21 @@ def convert_to(
     }
     check_options(output, **options)
     source = resolve_checkpoint(checkpoint)
-    read_metadata(source)  # damaged or too new, before TensorFlow starts
-    if not is_deepmd(source):
-        read_config(source)
+    check_model(source)
     if Path(output).resolve() == source.resolve():
         raise OutputError(f"'{output}' is the model itself. Choose another output.")
     claim(output, force=force)
     start_tensorflow()
-    from deepspin.interop.dpmodel import write_dpmodel
-    from deepspin.interop.graph import write_graph
+    from deepspin.interop.export import export
     from deepspin.modelfiles.archive import load_with_metadata
 
-    model, metadata = load_with_metadata(source)
-    if Path(output).suffix != GRAPH:
-        write_dpmodel(model, output, metadata)
-        log.info("%s: %s written into %s", source, " ".join(model.type_map), output)
-        return
-    order = write_graph(model, output, metadata, **options)
-    names = " ".join(order.type_map)
-    log.info("%s: %s frozen into %s for DeePMD-kit and LAMMPS", source, names, output)
-    if order.changed:
-        pairs = enumerate(zip(order.type_map, order.types, strict=True))
-        log.info(
-            "types with spin must be the first ones there; numbers of types: %s",
-            ", ".join(f"{name} {old} -> {new}" for new, (name, old) in pairs),
-        )
-    _tell_cutoff(model, metadata, pad_lammps_cutoff)
-    if model.compressed:
-        return
-    if any(options.values()):
-        log.info(
-            "`dp compress` would undo the options: `dp-spin compress` first, then write"
-        )
-    if "min_nbor_dist" not in metadata:
-        log.info("`dp compress` will need -t: how near atoms come is not known")
-
-
-def _tell_cutoff(model, metadata: dict, padded: bool) -> None:
-    """Tell what LAMMPS' lists have to hold."""
-    from deepspin.model.reach import longest_spins, reach
-
-    known = metadata.get("spin_range") or {}
-    spins = ", ".join(
-        f"{name} {longest:.2f} μ_B{'' if name in known else ' (assumed)'}"
-        for name, longest in longest_spins(model, metadata).items()
-    )
-    rcut, skin = model.descriptor.rcut, reach(model, metadata)
-    if padded:
-        log.info(
-            "cutoff announced to LAMMPS: %.2f Å instead of %.2f, for spins up to %s",
-            rcut + skin,
-            rcut,
-            spins,
-        )
-        return
-    log.info(
-        "for LAMMPS use --pad-lammps-cutoff; without it lists must be made in every "
-        "step (neigh_modify every 1 delay 0 check no), with a skin of %.2f Å or more "
-        "for spins up to %s, or virtual atoms are missed without a word",
-        skin,
-        spins,
-    )
+    export(*load_with_metadata(source), source, output, **options)
 
 
 def check_options(output: str, **options: bool) -> None:
     """Refuse options that would have no effect on an output."""
+    from deepspin.utils.refused import InputError
+
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
     if given and Path(output).suffix != GRAPH:
         raise InputError(

@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dp-spin doc-train-input`: print the documentation of `input.json`."""
+"""``dp-spin doc-train-input``: print the documentation of the input file."""
 
 from __future__ import annotations
 
 import sys
 
-from deepspin.utils.argcheck import gen_doc
+from deepspin.entrypoints.common import add_verb
 
-__all__ = ["doc_train_input"]
+
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "doc-train-input",
+        doc_train_input,
+        "Print the documentation of the input file.",
+    )
+    parser.add_argument(
+        "--out-type",
+        default="rst",
+        choices=("rst", "json", "json_schema"),
+        help="format (default: rst)",
+    )
 
 
 def doc_train_input(out_type: str = "rst") -> None:
@@ -23,4 +38,6 @@ def doc_train_input(out_type: str = "rst") -> None:
     ValueError
         If `out_type` is another one.
     """
+    from deepspin.utils.argcheck import gen_doc
+
     sys.stdout.write(gen_doc(out_type) + "\n")

@@ -7,19 +7,40 @@ import logging
 from pathlib import Path
 
 from deepspin import __version__
-from deepspin.entrypoints.convert_to import GRAPH, check_options, convert_to
-from deepspin.env import start_tensorflow
-from deepspin.interop.files import is_deepmd
-from deepspin.modelfiles.find import (
-    FILE_SUFFIXES,
-    is_frozen,
-    read_config,
-    read_metadata,
-    resolve_checkpoint,
+from deepspin.entrypoints.common import (
+    add_checkpoint,
+    add_deepmd,
+    add_force,
+    add_verb,
+    check_model,
+    claim_frozen,
 )
-from deepspin.utils.outputs import OutputError, claim
+from deepspin.entrypoints.convert_to import check_options, convert_to
+from deepspin.interop.files import GRAPH
 
 log = logging.getLogger(__name__)
+
+
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "freeze",
+        freeze,
+        "Write a model as a TensorFlow SavedModel that runs without deepspin, or as "
+        "DeePMD-kit's .pb.",
+    )
+    add_checkpoint(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="frozen_model",
+        help="folder to write, or for DeePMD-kit and LAMMPS a file that ends in .pb "
+        "(default: frozen_model)",
+    )
+    add_deepmd(parser)
+    add_force(parser)
 
 
 def freeze(
@@ -52,11 +73,12 @@ def freeze(
             **options,
         )
         return
+    from deepspin.env import start_tensorflow
+    from deepspin.modelfiles.find import resolve_checkpoint
+
     check_options(output, **options)
     source = resolve_checkpoint(checkpoint)
-    read_metadata(source)  # damaged or too new, before TensorFlow starts
-    if not is_deepmd(source):
-        read_config(source)
+    check_model(source)
     claim_frozen(output, force)
     start_tensorflow()
     import tensorflow as tf
@@ -68,28 +90,3 @@ def freeze(
     engine = {"deepspin": __version__, "tensorflow": tf.__version__}
     write(model, output, {**metadata, **engine, "source": str(source)})
     log.info("%s: %s frozen into %s", source, " ".join(model.type_map), output)
-
-
-def claim_frozen(output: str, force: bool) -> None:
-    """Make sure that a frozen model can be written, see `deepspin.utils.outputs.claim`.
-
-    Parameters
-    ----------
-    output : str
-        Folder to write.
-    force : bool
-        Whether it may replace a frozen model.
-    """
-    suffix = Path(output).suffix
-    if suffix.lower() in FILE_SUFFIXES:
-        raise OutputError(
-            f"'{output}' would be a folder, a SavedModel, but '{suffix}' is the ending "
-            "of a file. Choose another name; `dp-spin convert-to deepmd -c MODEL` "
-            "writes .pb, .dp and .yaml, of compressed models .pb."
-        )
-    claim(output, force=force, folder=True)
-    if Path(output).exists() and not is_frozen(output):
-        raise OutputError(
-            f"'{output}' is no frozen model, so it is not replaced. Choose another "
-            "output."
-        )

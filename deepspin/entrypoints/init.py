@@ -3,29 +3,40 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from deepspin.data.systems import load_system
-from deepspin.spins.types import ZERO_SPIN
-from deepspin.survey.scheme import Survey, survey
-from deepspin.survey.statistics import NeighborStat
-from deepspin.utils.inputs import normalize
-from deepspin.utils.outputs import OutputError, claim, replacing
-from deepspin.utils.refused import InputError
+from deepspin.entrypoints.common import add_data, add_force, add_spin, add_verb
 
 log = logging.getLogger(__name__)
 
 FORMATS = (".json", ".yaml", ".yml")
-# neighbours fade out over so many Å before the cutoff
-FADE = 0.5
-NUMB_STEPS = 1_000_000
+
+
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "init",
+        init,
+        "Write an input to start from for given data, with the reasons.",
+    )
+    add_data(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="input.json",
+        help="file to write, .json or .yaml (default: input.json)",
+    )
+    parser.add_argument(
+        "-r", "--rcut", type=float, default=6.0, help="cutoff in Å (default: 6.0)"
+    )
+    add_spin(parser)
+    add_force(parser)
 
 
 def init(
@@ -34,7 +45,7 @@ def init(
     output: str = "input.json",
     rcut: float = 6.0,
     force: bool = False,
-    **spin,
+    **spin: Any,
 ) -> dict:
     """Write an input for given data.
 
@@ -63,220 +74,23 @@ def init(
     DataError, InputError, OutputError
         See `survey`; the output is of another kind or exists.
     """
+    from deepspin.survey.proposal import FADE, comments, propose, written
+    from deepspin.survey.scheme import survey
+    from deepspin.utils.inputs import normalize
+    from deepspin.utils.outputs import OutputError, claim, replacing
+    from deepspin.utils.refused import InputError
+
     if Path(output).suffix not in FORMATS:
         raise OutputError(f"'{output}' must end in {', '.join(FORMATS)}.")
-    if not FADE < rcut < np.inf:
+    if not FADE < rcut < math.inf:
         raise InputError(f"-r must be a cutoff above {FADE} Å. Received: {rcut:g}")
     claim(output, force=force)
     data = survey(systems, **spin)
-    seen = _look(data, rcut)
-    for doubt in data.doubts:
-        log.warning("%s", doubt)
-    if seen.zeros:
-        log.warning(
-            "%d spins of types with spin are 0, which training refuses: remove these "
-            "frames, or add a non-zero `env_protection` to the descriptor.",
-            seen.zeros,
-        )
-    options = _options(data, seen, rcut)
+    options = propose(data, rcut)
     normalize(options)
     with replacing(output) as partial:
-        lines = _json(options) if partial.suffix == ".json" else _yaml(options)
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for line in _comments(options):
+        partial.write_text(written(options, partial.suffix), encoding="utf-8")
+    for line in comments(options):
         log.info("%s", line)
     log.info("wrote '%s'; next: dp-spin train %s", output, output)
     return options
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What systems hold: of all together, or frames and types of each."""
-
-    labels: set[str]
-    neighbors: NeighborStat
-    frames: list[int]
-    types: list[frozenset[int]]
-    zeros: int
-
-
-def _look(data: Survey, rcut: float) -> _Seen:
-    neighbors = NeighborStat(data.type_map, data.spin, rcut)
-    labels: set[str] = set()
-    frames, types, zeros = [], [], 0
-    for path in data.paths:
-        system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
-        neighbors.add(system)
-        labels |= system.labels.keys()
-        frames.append(system.nframes)
-        types.append(frozenset(np.unique(system.atype[system.atype >= 0]).tolist()))
-        length = np.linalg.norm(system.spin, axis=-1)
-        zeros += int(
-            (length[data.spin.types.is_magnetic(system.atype)] < ZERO_SPIN).sum()
-        )
-    return _Seen(labels, neighbors, frames, types, zeros)
-
-
-# --- Options --------------------------------------------------------------------------
-
-
-def _options(data: Survey, seen: _Seen, rcut: float) -> dict[str, Any]:
-    return {
-        "_comment": "written by dp-spin init",
-        "model": _model(data, seen, rcut),
-        "learning_rate": {
-            "_comment": "falls exponentially to stop_lr at the last step",
-            "type": "exp",
-            "start_lr": 1e-3,
-            "stop_lr": 5.92e-6,
-            "decay_steps": NUMB_STEPS // 100,
-        },
-        "loss": _loss(seen),
-        "training": _training(data, seen),
-    }
-
-
-def _model(data: Survey, seen: _Seen, rcut: float) -> dict[str, Any]:
-    largest = ", ".join(
-        f"{n} of {name}"
-        for name, n in zip(seen.neighbors.names, seen.neighbors.largest, strict=True)
-    )
-    spin: dict[str, Any] = {}
-    for key, value in data.section.items():
-        spin |= {f"_comment_{key}": data.reasons[key], key: value}
-    return {
-        "_comment_type_map": data.reasons["type_map"],
-        "type_map": data.type_map,
-        "descriptor": {
-            "type": "se_e2_a",
-            "_comment_rcut": "in Å: should reach the exchange that matters; the work "
-            "grows with its cube",
-            "rcut": rcut,
-            "_comment_rcut_smth": f"neighbours fade out over the last {FADE} Å",
-            "rcut_smth": round(rcut - FADE, 6),
-            "_comment_sel": f"largest number of neighbours within rcut: {largest}; "
-            "a tenth more, up to a multiple of 4, shared by a type and its spins",
-            "sel": seen.neighbors.suggest(),
-            "_comment_neuron": "sizes of the nets: those of DeePMD-kit's spin example",
-            "neuron": [25, 50, 100],
-            "axis_neuron": 16,
-            "resnet_dt": False,
-            "type_one_side": True,
-            "precision": "float64",
-            "seed": 1,
-        },
-        "fitting_net": {
-            "neuron": [240, 240, 240],
-            "resnet_dt": True,
-            "precision": "float64",
-            "seed": 1,
-        },
-        "spin": spin,
-    }
-
-
-# start and limit of the weight of each term
-_WEIGHTS = {
-    "energy": ("e", 0.02, 1),
-    "force": ("fr", 1000, 1),
-    "force_mag": ("fm", 10000, 10),
-    "virial": ("v", 0.02, 1),
-}
-
-
-def _loss(seen: _Seen) -> dict[str, Any]:
-    absent = [label for label in _WEIGHTS if label not in seen.labels]
-    reason = "forces first, energies at the end"
-    if absent:
-        reason += f"; no {', '.join(absent)} in the data, so no such term"
-    options: dict[str, Any] = {"_comment": reason, "type": "ener_spin"}
-    for label, (term, start, limit) in _WEIGHTS.items():
-        there = label in seen.labels
-        options[f"start_pref_{term}"] = start if there else 0
-        options[f"limit_pref_{term}"] = limit if there else 0
-    return options
-
-
-def _training(data: Survey, seen: _Seen) -> dict[str, Any]:
-    held, reason = _held_out(data.paths, seen)
-    train = [path for path in data.paths if path not in held] or data.paths
-    return {
-        "_comment_paths": "paths count from the folder that dp-spin train is run in",
-        "training_data": {
-            "_comment_batch_size": "as many frames as hold 32 atoms, virtual ones "
-            "counted: small batches and many steps learn forces best",
-            "systems": train,
-            "batch_size": "auto",
-        },
-        "_comment_validation_data": reason,
-        "validation_data": {"systems": held, "batch_size": 1, "numb_btch": 10},
-        "_comment_numb_steps": "for production; a tenth of it, with decay_steps a tenth"
-        " too, gives a first impression",
-        "numb_steps": NUMB_STEPS,
-        "seed": 1,
-        "disp_file": "lcurve.out",
-        "disp_freq": 1000,
-        "save_freq": 10000,
-    }
-
-
-def _held_out(paths: list[str], seen: _Seen) -> tuple[list[str], str]:
-    """Systems to validate with, and why these."""
-    for k in np.argsort(seen.frames, kind="stable"):
-        others = [own for n, own in enumerate(seen.types) if n != k]
-        if others and seen.types[k] <= frozenset().union(*others):
-            return [paths[k]], (
-                f"'{paths[k]}', {seen.frames[k]} of {sum(seen.frames)} frames, is held "
-                "out of training: the first of the smallest systems whose types the "
-                "others have too. If its frames come from the same run as theirs, hold "
-                "out another"
-            )
-    if len(paths) > 1:
-        reason = "each system has types that no other has, so none can be held out"
-    else:
-        reason = "there is one system"
-    return paths, (
-        f"THE SAME AS THE TRAINING DATA, as {reason}: errors on it say nothing about "
-        "new frames. Put some of its frames (set.* folders, with type.raw) into a "
-        "system of their own and name that here"
-    )
-
-
-# --- Files ----------------------------------------------------------------------------
-
-
-def _comments(options: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Reasons with the options that they stand for."""
-    for key, value in options.items():
-        if isinstance(value, dict):
-            yield from _comments(value, f"{path}{key}/")
-        elif key.startswith("_comment_"):
-            name = key.removeprefix("_comment_")
-            known = options.get(name)
-            text = f" {json.dumps(known)}" if isinstance(known, list | float) else ""
-            yield f"{path}{name}{text}: {value}"
-
-
-def _json(options: dict[str, Any], indent: str = "") -> list[str]:
-    lines, inner = [], indent + "  "
-    for key, value in options.items():
-        name = json.dumps(key)
-        if isinstance(value, dict):
-            first, *rest = _json(value, inner)
-            lines += [f"{inner}{name}: {first}", *rest]
-        else:
-            lines.append(f"{inner}{name}: {json.dumps(value, ensure_ascii=False)}")
-        lines[-1] += ","
-    return ["{", *lines[:-1], lines[-1].removesuffix(","), f"{indent}}}"]
-
-
-def _yaml(options: dict[str, Any], indent: str = "") -> list[str]:
-    lines = []
-    for key, value in options.items():
-        if key.startswith("_comment"):
-            lines.append(f"{indent}# {value}")
-        elif isinstance(value, dict):
-            lines += [f"{indent}{key}:", *_yaml(value, indent + "  ")]
-        else:
-            lines.append(f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}")
-    return lines

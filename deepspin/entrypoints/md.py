@@ -6,13 +6,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepspin.dynamics.md.options import normalize
-from deepspin.env import start_tensorflow
-from deepspin.modelfiles.find import resolve_checkpoint
-from deepspin.utils.inputs import load_input
+from deepspin.entrypoints.common import add_completed_input, add_doc, add_verb
 
 if TYPE_CHECKING:
     from deepspin.dynamics.md.lammps import Crew
+
+
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "md",
+        md,
+        "Run dynamics of atoms and spins as an input file says.",
+    )
+    parser.add_argument("input", metavar="INPUT", help="input file, JSON or YAML")
+    parser.add_argument(
+        "-r",
+        "--restart",
+        metavar="RESTART",
+        help="go on from this restart file, as if nothing had happened",
+    )
+    add_completed_input(parser)
+    parser.add_argument(
+        "--engine",
+        choices=("tensorflow", "lammps"),
+        default="tensorflow",
+        help="what evaluates the model: this process, or LAMMPS, in as many as mpirun "
+        "starts (default: tensorflow)",
+    )
+    add_doc(parser, _doc)
+
+
+def _doc() -> str:
+    from deepspin.dynamics.md.options import gen_doc
+
+    return gen_doc()
 
 
 def md(
@@ -39,6 +69,11 @@ def _run(
     input: str, restart: str | None, output: str, crew: Crew | None = None
 ) -> None:
     """Check the input, then import TensorFlow and run."""
+    from deepspin.dynamics.md.options import normalize
+    from deepspin.env import start_tensorflow
+    from deepspin.modelfiles.find import resolve_checkpoint
+    from deepspin.utils.inputs import load_input
+
     options = normalize(load_input(input))  # a typo answers before TensorFlow loads
     resolve_checkpoint(options["model"])  # so does a wrong file
     name = restart or options["structure"]["file"].partition("#")[0]

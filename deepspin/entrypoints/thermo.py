@@ -5,11 +5,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepspin.dynamics.thermo.options import normalize
-from deepspin.env import start_tensorflow
-from deepspin.modelfiles.find import resolve_checkpoint
-from deepspin.utils.inputs import load_input
-from deepspin.utils.refused import InputError
+from deepspin.entrypoints.common import add_completed_input, add_doc, add_verb
+
+
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "thermo",
+        thermo,
+        "Sample a ladder of temperatures: order, heat capacity, critical temperature.",
+    )
+    parser.add_argument(
+        "input", nargs="?", metavar="INPUT", help="input file, JSON or YAML"
+    )
+    parser.add_argument(
+        "-r",
+        "--restart",
+        metavar="SAMPLES",
+        help="go on from this file of samples, as if nothing had happened",
+    )
+    parser.add_argument(
+        "--analyse",
+        metavar="SAMPLES",
+        help="only average the samples of this file, and draw them",
+    )
+    add_completed_input(parser)
+    add_doc(parser, _doc)
+
+
+def _doc() -> str:
+    from deepspin.dynamics.thermo.options import gen_doc
+
+    return gen_doc()
 
 
 def thermo(
@@ -23,24 +52,30 @@ def thermo(
 
     With `analyse`, average the samples of that file only.
     """
-    if (input is None) == (analyse is None) or (analyse and restart):
-        raise InputError("Give either an input file, or samples with --analyse FILE.")
-    if analyse is not None:
-        from deepspin.dynamics.thermo import results as thermo_results
+    from deepspin.dynamics.thermo.options import normalize
+    from deepspin.env import start_tensorflow
+    from deepspin.modelfiles.find import resolve_checkpoint
+    from deepspin.utils.inputs import load_input
+    from deepspin.utils.refused import InputError
 
-        thermo_results.analyse(analyse)
+    if analyse is not None and input is None and not restart:
+        from deepspin.dynamics.thermo import results
+
+        results.analyse(analyse)
         return
+    if input is None or analyse is not None:
+        raise InputError("Give either an input file, or samples with --analyse FILE.")
     options = normalize(load_input(input))
     resolve_checkpoint(options["model"])
-    _exists(options["structure"]["file"].partition("#")[0], "structure")
+    _check_exists(options["structure"]["file"].partition("#")[0], "structure")
     if restart is not None:
-        _exists(restart, "restart file")
+        _check_exists(restart, "restart file")
     start_tensorflow()
     from deepspin.dynamics.thermo.run import run
 
     run(options, restart=restart, output=output)
 
 
-def _exists(name: str, kind: str) -> None:
+def _check_exists(name: str, kind: str) -> None:
     if not Path(name).exists():
         raise FileNotFoundError(f"No {kind}: '{name}' does not exist.")

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 # of DeePMD-kit's models: frozen by its TensorFlow backend, and its own formats
-DEEPMD_SUFFIXES = (".pb", ".dp", ".yaml", ".yml")
+GRAPH = ".pb"
+DEEPMD_SUFFIXES = (GRAPH, ".dp", ".yaml", ".yml")
 # names the newest checkpoint, as DeePMD-kit's file of this name does
 POINTER = "checkpoint"
 

@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 from places import ROOT
 
-from deepspin.main import main
-from deepspin.verbs import build_parser
+from deepspin.main import build_parser, main
 
 DOC = ROOT / "doc"
 BLOCK = re.compile(r"^```(?P<info>.*)\n(?P<code>(?:.*\n)*?)```$", re.MULTILINE)

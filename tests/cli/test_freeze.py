@@ -366,20 +366,6 @@ def test_show(files, capsys, name):
     assert content["model"]["config"]["type_map"] == ["Ni", "O"]
 
 
-@pytest.mark.parametrize(
-    "case", ["base", "two_side", "resnet_dt", "neuron_8_8_16", "two_spin_types"]
-)
-def test_show_counts_the_weights(case, capsys):
-    """As many as there are, for any net."""
-    file = REFERENCE / f"{case}.pb"
-    if not file.is_file():
-        pytest.fail(f"no {file}")
-    assert main(["show", str(file)]) == 0
-    model = deepspin.load_model(file)
-    count = sum(int(np.prod(w.shape)) for w in model.trainable_variables)
-    assert f"{count:,} to train" in capsys.readouterr().out
-
-
 # --- Files that are not to be trusted -------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
@@ -12,8 +13,12 @@ import sys
 import pytest
 
 from deepspin import __version__
-from deepspin.main import main
-from deepspin.verbs import build_parser
+from deepspin.dynamics.relax.search import Changes, Plan
+from deepspin.infer.accuracy import Comparison
+from deepspin.infer.candidates import Bounds
+from deepspin.infer.deviation import Measure
+from deepspin.main import build_parser, main
+from deepspin.pictures.results import draw_results
 
 VERBS = (
     *("init", "check-data", "neighbor-stat", "convert-data", "train", "plot", "test"),
@@ -72,6 +77,28 @@ def test_help_of_a_verb(verb, capsys):
         if isinstance(action.default, str | int) and action.const is None:
             if action.default != "==SUPPRESS==":
                 assert f"default: {action.default}" in out
+
+
+# what takes the options that a call does not name
+TAKEN = {
+    "relax": (Changes, Plan),
+    "test": (Comparison,),
+    "model-devi": (Measure, Bounds),
+    "plot": (draw_results,),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_defaults_are_those_of_python(verb):
+    """What the command line leaves out, and what a keyword does, is the same."""
+    (verbs,) = (a for a in build_parser()._actions if a.dest == "verb")
+    parser, known = verbs.choices[verb], {}
+    for taker in (parser.get_default("call"), *TAKEN.get(verb, ())):
+        known |= inspect.signature(taker).parameters
+    for action in parser._actions:
+        if action.dest in known and not action.required:
+            default = known[action.dest].default
+            assert default in (inspect.Parameter.empty, action.default), action.dest
 
 
 def test_verbs_are_all_tested():

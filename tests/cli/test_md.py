@@ -1003,10 +1003,10 @@ def test_full_disk(run, given, capsys, monkeypatch):
 @pytest.fixture
 def figure(monkeypatch):
     """Run dp-spin plot and give the figure."""
-    from deepspin.entrypoints import plot
+    from deepspin.pictures import plots
 
     kept = []
-    monkeypatch.setattr(plot, "save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: kept.append(figure))
 
     def draw(*args):
         run_here("plot", *args)

@@ -271,7 +271,7 @@ def test_python(models, run):
 def test_many_frames(run, monkeypatch):
     run()
     whole = Path("model_devi.out").read_bytes()
-    monkeypatch.setattr(verb, "CHUNK", 3)
+    monkeypatch.setattr("deepspin.infer.deviation.CHUNK", 3)
     run()
     pieces = table()
     Path("model_devi.out").write_bytes(whole)
@@ -448,7 +448,9 @@ CASES = {
 def test_mistakes(case, run, folder, monkeypatch):
     """Told before TensorFlow is loaded: one line, and nothing is written."""
     before = sorted(folder.rglob("*"))
-    monkeypatch.setattr(verb, "start_tensorflow", lambda: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "deepspin.env.start_tensorflow", lambda: pytest.fail("too late")
+    )
     args, message = CASES[case]
     text = run(*args, status=1)
     assert re.search(f"^dp-spin: error: .*{message}", text)
@@ -457,7 +459,9 @@ def test_mistakes(case, run, folder, monkeypatch):
 
 
 def test_missing_model(run, monkeypatch):
-    monkeypatch.setattr(verb, "start_tensorflow", lambda: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "deepspin.env.start_tensorflow", lambda: pytest.fail("too late")
+    )
     text = run(models=["no.keras", "none.keras"], status=1)
     assert "there is no file 'no.keras'" in text
 

@@ -8,12 +8,8 @@ import pytest
 from places import ROOT
 from small_data import LATTICE, frames, write
 
-from deepspin.data.dataset import DataSystem
-from deepspin.data.systems import load_system
-from deepspin.entrypoints.neighbor_stat import neighbor_stat
 from deepspin.main import main
 from deepspin.spins.virtual import VirtualAtoms
-from deepspin.survey.statistics import NeighborStat
 
 NIO = VirtualAtoms.from_options([True, False], [0.4], [1.2737])
 EXAMPLE = ROOT / "examples/NiO/data/valid/spin-files-16"
@@ -49,32 +45,6 @@ def test_rock_salt(crystal, capsys):
     assert "min_nbor_dist: 0.400000" in out
     assert "max_nbor_size: [12, 12, 9]" in out
     assert "suggested sel: [16, 16]" in out
-
-
-def test_agrees_with_training_data(tmp_path):
-    data = DataSystem(str(EXAMPLE), ["Ni", "O"], NIO, 4.5)
-    stat = NeighborStat(["Ni", "O"], NIO, 4.5)
-    stat.add(load_system(str(EXAMPLE), ["Ni", "O"], NIO))
-    assert stat.largest == data.found.tolist()
-    assert stat.suggest(1.1) == data.suggest_sel(1.1)
-    assert stat.ncentres == 10 * 16
-    assert min(stat.nearest.min(), stat.nearest_own) == pytest.approx(
-        data.nearest, rel=1e-12
-    )
-    own = stat.counts[2] @ np.arange(stat.counts.shape[1]) - stat.distances[:, 2].sum()
-    assert own == 10 * 8  # each Ni counts its own virtual atom in `sel`
-
-
-def test_lost(crystal):
-    stat = neighbor_stat(system=[crystal], rcut=3.2)
-    assert stat.lost([12, 12, 9]) == [(0.0, 0.0)] * 3
-    # half of the atoms have 12 Ni, half 6
-    assert stat.lost([9, 5, 9])[:2] == [
-        (pytest.approx(3 / 18), 0.5),
-        (pytest.approx(8 / 18), 1.0),
-    ]
-    assert stat.percentile(0.5) == [6, 6, 6]
-    assert stat.percentile(0.51) == [12, 12, 9]
 
 
 @pytest.mark.parametrize(

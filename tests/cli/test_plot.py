@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from deepspin.data.files import DataError
 from deepspin.entrypoints import plot
 from deepspin.main import main
-from deepspin.pictures import lines, plots
+from deepspin.pictures import lines, plots, results
 
 NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
 SPIN = ("rmse", "rmse_e", "rmse_fr", "rmse_fm", "rmse_v")
@@ -69,13 +69,13 @@ def detail(path, components, rows=20, *, systems=("data/a b: c",), note="", seed
 @pytest.fixture
 def figure(monkeypatch):
     """Call `dp-spin plot` and return the figure that it saved."""
-    saved = []
+    saved, save = [], plots.save
 
     def keep(picture, path):
         saved.append((picture, Path(path)))
-        plots.save(picture, path)
+        save(picture, path)
 
-    monkeypatch.setattr(plot, "save", keep)
+    monkeypatch.setattr(plots, "save", keep)
 
     def call(*args):
         assert main(["plot", *map(str, args)]) == 0
@@ -796,7 +796,7 @@ def test_picture_is_claimed_before_reading(folder, monkeypatch):
     def fail(path):
         raise AssertionError("read")
 
-    monkeypatch.setattr(plot, "read_table", fail)
+    monkeypatch.setattr(results, "read_table", fail)
     write("file", "")
     assert main(["plot", "lcurve.out", "-o", "file/p.png"]) == 1
 

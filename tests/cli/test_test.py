@@ -14,8 +14,10 @@ import pytest
 from places import ROOT
 
 from deepspin.entrypoints import test as verb
-from deepspin.entrypoints.spin_rotation import random_rotations
+from deepspin.infer import details as files_of
+from deepspin.infer.accuracy import load_labelled
 from deepspin.infer.deep_spin import DeepSpin
+from deepspin.infer.rotation import random_rotations
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
 from deepspin.pictures import plots
@@ -107,7 +109,7 @@ def test_what_it_returns(model_file, potential):
     data = np.load(SYSTEM / "set.000" / "energy.npy")[:3].ravel()
     names = {f"{k}_{n}" for k in ("mae", "rmse") for n in "e ea fr fm v va".split()}
     assert result.keys() == names
-    (system,) = verb._load_data(potential, [str(SYSTEM)], False)
+    (system,) = load_labelled(potential, [str(SYSTEM)], False)
     guess = potential.eval(
         system.coord[:3], system.box[:3], system.atype[0], system.spin[:3]
     )
@@ -119,13 +121,13 @@ def test_what_it_returns(model_file, potential):
 
 @pytest.mark.parametrize("has_virial", [True, False])
 def test_picture_is_the_detail_files(run, monkeypatch, has_virial):
-    saved = []
+    saved, save = [], plots.save
 
     def keep(picture, path):
         saved.append(picture)
-        plots.save(picture, path)
+        save(picture, path)
 
-    monkeypatch.setattr(verb, "save", keep)
+    monkeypatch.setattr(plots, "save", keep)
     copy_system("system", [] if has_virial else ["virial"])
     text = run("-s", "system", "-n", 3, "-d", "detail", "--plot", "new/p.png")
     assert "drew new/p.png" in text
@@ -192,14 +194,14 @@ def test_systems_in_a_detail_file(run):
 def test_full_disk_leaves_the_old_files(run, monkeypatch):
     run("-s", SYSTEM, "-n", 1, "-d", "detail")
     before = {p.name: p.read_bytes() for p in Path().iterdir()}
-    whole = verb._write_table
+    whole = files_of._write_table
 
     def write(file, path, suffix, pair):
         if suffix == "fm":
             raise OSError(errno.ENOSPC, "No space left on device")
         whole(file, path, suffix, pair)
 
-    monkeypatch.setattr(verb, "_write_table", write)
+    monkeypatch.setattr(files_of, "_write_table", write)
     text = run("-s", SYSTEM, "-n", 2, "-d", "detail", status=1)
     assert text.splitlines()[-1] == (
         "dp-spin: error: 'detail.fm.out' cannot be written: No space left on device. "
@@ -259,7 +261,7 @@ def test_spins_turned(run, potential, model_file):
     copy_system("both/b", source=OTHER)
     text = run("-s", "both", "-n", 2, "--spin-rotation", 3, "-r", 4)
     random, changes = np.random.default_rng(4), []
-    for data in verb._load_data(potential, ["both/a", "both/b"], False):
+    for data in load_labelled(potential, ["both/a", "both/b"], False):
         for k in range(2):
             frame = data.coord[k], data.box[k], data.atype[k], data.spin[k]
             turns = [*random_rotations(3, random), -np.eye(3)]
@@ -300,30 +302,6 @@ def test_seed_of_turned_spins(run):
     lines = [re.findall("Spin flip rms.*", text) for text in (one, other)]
     assert lines[0] == lines[1]
     assert "Spin" not in run("-s", SYSTEM, "-n", 1).replace("Force spin", "")
-
-
-def test_rotations():
-    """Proper, and none preferred."""
-    turns = random_rotations(4000, np.random.default_rng(0))
-    unit = np.einsum("nij,nkj->nik", turns, turns)
-    np.testing.assert_allclose(unit, np.broadcast_to(np.eye(3), unit.shape), atol=1e-14)
-    np.testing.assert_allclose(np.linalg.det(turns), 1.0, rtol=1e-14)
-    assert np.abs(turns.mean(axis=0)).max() < 4 / np.sqrt(3 * 4000)
-    # the angle of a random rotation has the density (1 - cos a) / pi
-    cosines = (np.trace(turns, axis1=1, axis2=2) - 1) / 2
-    assert abs(cosines.mean() + 0.5) < 4 * cosines.std() / np.sqrt(4000)
-
-
-def test_everything_turned(potential):
-    """Spins, positions and cell turned together: nothing happens."""
-    (data,) = verb._load_data(potential, [str(SYSTEM)], False)
-    coord, box, spin = data.coord[0], data.box[0], data.spin[0]
-    turns = [np.eye(3), *random_rotations(5, np.random.default_rng(1)), -np.eye(3)]
-    energy = [
-        potential.eval(coord @ q.T, box @ q.T, data.atype[0], spin @ q.T)["energy"][0]
-        for q in turns
-    ]
-    np.testing.assert_allclose(energy, energy[0], rtol=0, atol=1e-10)
 
 
 # --- Data -----------------------------------------------------------------------------
@@ -413,7 +391,7 @@ def test_mistakes(case, files, folder, run, monkeypatch):
     def start():
         raise AssertionError("too late")
 
-    monkeypatch.setattr(verb, "start_tensorflow", start)
+    monkeypatch.setattr("deepspin.env.start_tensorflow", start)
     args, message = CASES[case]
     text = run(*args, status=1)
     assert re.fullmatch(f"dp-spin: error: {message}\n", text)
@@ -421,7 +399,9 @@ def test_mistakes(case, files, folder, run, monkeypatch):
 
 
 def test_missing_model_is_told_first(run, monkeypatch):
-    monkeypatch.setattr(verb, "start_tensorflow", lambda: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "deepspin.env.start_tensorflow", lambda: pytest.fail("too late")
+    )
     text = run(*S, "-d", "new/detail", model="absent.keras", status=1)
     assert re.fullmatch("dp-spin: error: No .*'absent.keras'.*\n", text)
     assert not Path("new").exists()

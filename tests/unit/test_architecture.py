@@ -26,7 +26,8 @@ ORDER = (
     ("spins",),
     ("utils",),
     ("data",),
-    ("survey", "pictures", "descriptor", "fit"),
+    ("survey", "descriptor", "fit"),
+    ("pictures",),
     ("model", "loss"),
     ("interop",),
     ("modelfiles",),
@@ -35,7 +36,6 @@ ORDER = (
     ("atoms",),
     ("dynamics", "analysis", "calculator"),
     ("entrypoints",),
-    ("verbs",),
     ("main",),
     ("__main__",),
 )
@@ -144,17 +144,17 @@ def test_names_come_from_where_they_live(module):
 
 
 def test_imports_are_written_as_imports():
-    """Only lazy names and the verbs are imported by name."""
+    """Only lazy names are imported by name."""
     users = {m for m, tree in TREES.items() if "import_module" in identifiers(tree)}
-    assert users == {"deepspin", "deepspin.main"}
+    assert users == {"deepspin"}
 
 
 # --- TensorFlow -----------------------------------------------------------------------
 
 LOADED = "sorted({'tensorflow', 'keras'} & set(sys.modules))"
-QUICK_ROOMS = {"data", "entrypoints", "pictures", "spins", "survey", "utils"}
-NEEDS_TENSORFLOW = {"network", "pipeline"}  # of utils and of data
-QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main", "deepspin.verbs"] + [
+QUICK_ROOMS = {"data", "entrypoints", "infer", "pictures", "spins", "survey", "utils"}
+NEEDS_TENSORFLOW = {"network", "pipeline", "deep_spin"}  # of utils, data and infer
+QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main"] + [
     module
     for module in MODULES
     if module.split(".")[1:2]
@@ -181,6 +181,14 @@ def python(code, cwd):
 def test_import_without_tensorflow(tmp_path, code):
     done = python(f"import sys; {code}; print({LOADED})", tmp_path)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_options_are_declared_at_once(tmp_path):
+    """What a call needs it imports itself, so that help and typos do not wait."""
+    code = "import sys, deepspin.main as m; m.build_parser(); "
+    code += "print({'numpy', 'dargs', 'h5py', 'matplotlib'} & set(sys.modules))"
+    done = python(code, tmp_path)
+    assert done.stdout == "set()\n", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -240,7 +248,7 @@ HOMES = {
     "data.checks",
     "data.layouts",
     "survey.scheme",
-    "entrypoints.convert_data",
+    "survey.conversion",
     "interop.graph",
     "interop.script",
     "interop.dpmodel",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much a model's energy changes as all spins turn together: `dp-spin test`.
+"""How much a model's energy changes as all spins turn together.
 
 Without spin-orbit coupling it should not, and all spins reversed it never should. In
 this form of the model nothing but the training sees to that, and what is left is a
@@ -10,8 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from deepspin.data.frames import System
+from deepspin.infer.systems import atoms_of, evaluate
+
+if TYPE_CHECKING:
+    from deepspin.infer.deep_spin import DeepSpin
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +39,11 @@ def random_rotations(number: int, random: np.random.Generator) -> np.ndarray:
 
 
 def energy_changes(
-    potential, data, chosen: Sequence[int], number: int, random: np.random.Generator
+    potential: DeepSpin,
+    data: System,
+    chosen: Sequence[int],
+    number: int,
+    random: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """Turn all spins of frames, each time by another rotation, and reverse them.
 
@@ -57,17 +68,11 @@ def energy_changes(
     """
     changes = []
     for frame in chosen:
-        here = data.atype[frame] >= 0
         turns = [np.eye(3), *random_rotations(number, random), -np.eye(3)]
-        many = (len(turns), 1, 1)
-        energy = potential.eval(
-            np.tile(data.coord[frame, here], many),
-            np.tile(data.box[frame], many) if data.pbc else None,
-            data.atype[frame, here],
-            data.spin[frame, here] @ np.transpose(turns, (0, 2, 1)),
-            fparam=data.fparam[frame] if data.fparam.size else None,
-        )["energy"]
-        changes.append(1e3 * (energy[1:] - energy[0]) / here.sum())
+        here = atoms_of(data, frame)
+        spin = data.spin[frame, here] @ np.transpose(turns, (0, 2, 1))
+        energy = evaluate(potential, data, [frame] * len(turns), spin)["energy"]
+        changes.append(1e3 * (energy[1:] - energy[0]) / here.size)
     rotation, flip = np.split(np.array(changes), [number], axis=1)
     return {"rotation": rotation, "flip": flip}
 

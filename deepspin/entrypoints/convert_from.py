@@ -7,12 +7,33 @@ import logging
 from pathlib import Path
 
 from deepspin import __version__
-from deepspin.env import start_tensorflow
-from deepspin.interop.files import find_deepmd_checkpoint, is_deepmd
-from deepspin.modelfiles.find import FILE_SUFFIXES, is_frozen
-from deepspin.utils.outputs import OutputError, claim
+from deepspin.entrypoints.common import add_force, add_verb
 
 log = logging.getLogger(__name__)
+
+
+def add_parser(verbs, common) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        common,
+        "convert-from",
+        convert_from,
+        "Take over a spin model of DeePMD-kit.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="MODEL",
+        help="frozen model (.pb), checkpoint of the TensorFlow backend (model.ckpt, or "
+        "its folder), or model in DeePMD-kit's own form (.dp, .yaml)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="model.keras",
+        help="model file to write (default: model.keras)",
+    )
+    add_force(parser)
 
 
 def convert_from(*, source: str, output: str, force: bool = False) -> None:
@@ -35,6 +56,11 @@ def convert_from(*, source: str, output: str, force: bool = False) -> None:
         `deepspin.modelfiles.archive.load_deepmd`; the output exists or cannot be
         written.
     """
+    from deepspin.env import start_tensorflow
+    from deepspin.interop.files import find_deepmd_checkpoint, is_deepmd
+    from deepspin.modelfiles.find import FILE_SUFFIXES, is_frozen
+    from deepspin.utils.outputs import OutputError, claim
+
     if Path(output).suffix.lower() in set(FILE_SUFFIXES) - {".keras"}:
         raise OutputError(
             f"convert-from writes .keras files. Received: '{output}'. `dp-spin "
