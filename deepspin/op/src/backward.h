@@ -54,9 +54,9 @@ void backward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, const 
   // v = dL/d(pull): from forces on both ends and from the virial of the owner
   auto along = [&](int f, int i, int e, const Pairs& a, int k, double* to) {
     const int j = p.nlist[e][(size_t(f) * p.nloc + i) * p.width[e] + a.slot[k]];
-    const double *force = in.force + size_t(f) * 2 * p.nloc * 3;
-    const double *offset = p.offset + (size_t(f) * 2 * p.nloc + j) * 3;
-    const double *virial = in.atom_virial + (size_t(f) * p.nloc + (j < p.nloc ? j : j - p.nloc)) * 9;
+    const double* force = in.force + size_t(f) * 2 * p.nloc * 3;
+    const double* offset = p.offset + (size_t(f) * 2 * p.nloc + j) * 3;
+    const double* virial = in.atom_virial + (size_t(f) * p.nloc + (j < p.nloc ? j : j - p.nloc)) * 9;
     const double x[3] = {a.x[k] - offset[0], a.y[k] - offset[1], a.z[k] - offset[2]};
     for (int d = 0; d < 3; ++d) {
       to[d] = force[3 * i + d] - force[3 * j + d];
@@ -229,8 +229,8 @@ void fitting_gradients(const Problem& p, const std::vector<Chunk>& chunks,
 template <class T>
 void embedding_gradients(const Problem& p, const Series<T>& s, const Embedding& embedding,
                          const std::vector<Chunk>& chunks, const std::vector<Values<T>>& values,
-                         const std::vector<Adjoints<T>>& adj, const std::vector<std::vector<int>>& slots,
-                         const std::vector<void*>& out) {
+                         const std::vector<Adjoints<T>>& adj,
+                         const std::vector<std::vector<int>>& slots, const std::vector<void*>& out) {
   const int n = order<T>(), padded = s.padded_channels, nnets = p.nnets();
   struct Task {
     int net, leaf;
@@ -289,7 +289,7 @@ void embedding_gradients(const Problem& p, const Series<T>& s, const Embedding& 
   parallel(p.threads, nnets, [&](int k) {
     const Net& net = p.embedding[k];
     for (size_t l = 0; l < net.size(); ++l) {
-      auto add = [&](int which, size_t size, std::vector<std::vector<double>> Task::*part) {
+      auto add = [&](int which, size_t size, std::vector<std::vector<double>> Task::* part) {
         std::vector<double> all(size, 0.0);
         for (const Task& task : tasks)
           if (task.net == k && !task.matrix.empty())
@@ -419,7 +419,8 @@ void collect_positions(const Problem& p, const Backward& in, const std::vector<d
         if (j < 0) continue;
         const double *bar = x_bar[e] + 3 * at, *g = pull[e] + 3 * at;
         const int32_t* shift = p.shift[e] + 3 * at;
-        const double* virial = in.atom_virial + (size_t(f) * p.nloc + (j < p.nloc ? j : j - p.nloc)) * 9;
+        const double* virial =
+            in.atom_virial + (size_t(f) * p.nloc + (j < p.nloc ? j : j - p.nloc)) * 9;
         for (int b = 0; b < 3; ++b) {
           points[3 * j + b] += bar[b];
           points[3 * i + b] -= bar[b];
@@ -499,16 +500,15 @@ const char* backward(const Problem& p, Backward& in) {
     };
     Arena measure;
     lay_out_work(measure);
-    const size_t rest = sizeof(T) * ld * (4 * s.padded_channels + 4 * p.channels + narrow + 1 + 3 * widest) +
-                        128 * (layers + 8);
+    const size_t rest =
+        sizeof(T) * ld * (4 * s.padded_channels + 4 * p.channels + narrow + 1 + 3 * widest) +
+        128 * (layers + 8);
     Arena arena(scratch.at_least(measure.used() + rest));
     lay_out_work(arena);
     backward_chunk(p, s, c, values[k], in, adj[k], arena, m_dot, pairs);
-    if (positions)
-      positions_chunk(p, s, c, values[k], adj[k], in, p_bar, pull_p, pairs, x_bar, pull);
+    if (positions) positions_chunk(p, s, c, values[k], adj[k], in, p_bar, pull_p, pairs, x_bar, pull);
   });
-  if (positions)
-    parallel(p.threads, p.nf, [&](int f) { collect_positions(p, in, x_bar, pull, f); });
+  if (positions) parallel(p.threads, p.nf, [&](int f) { collect_positions(p, in, x_bar, pull, f); });
   if (in.weights.empty()) return nullptr;
   Embedding embedding;
   embedding.read<T>(p.embedding);
