@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,13 +90,13 @@ class DeepSpin:
         self._evaluations = 0
         self._searches: list[Search] = []
         # XLA compiles for each size anew; else one graph serves all
-        sizes = None if self._jit_compile else _any_size(model)
-        self._call = self._function(model, sizes and [sizes])
-        self._descriptors = self._function(model.descriptors, sizes and [sizes])
+        sizes = None if self._jit_compile else [_any_size(model)]
+        self._call = self._function(model, sizes)
+        self._descriptors = self._function(model.descriptors, sizes)
         pair = [tf.TensorSpec([None, None, 3], tf.float64)] * 2
-        self._products = self._function(self._along, sizes and [sizes, *pair])
+        self._products = self._function(self._along, sizes and [*sizes, *pair])
 
-    def _function(self, body, signature: list | None):
+    def _function(self, body: Callable, signature: list | None) -> Callable:
         return tf.function(
             lambda *args: body(*args),
             input_signature=signature,
@@ -128,7 +128,7 @@ class DeepSpin:
         """Cutoff in Å."""
         return self.model.descriptor.rcut
 
-    def is_magnetic(self, atype: np.ndarray) -> np.ndarray:
+    def is_magnetic(self, atype: np.ndarray | Sequence[int]) -> np.ndarray:
         """Whether each atom's type carries a spin, of the shape of `atype`."""
         return self.model.spin.scheme.is_magnetic(np.asarray(atype))
 
@@ -155,11 +155,11 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
         batch_size: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Energies, forces, magnetic forces and virials of frames of the same atoms.
@@ -220,11 +220,11 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         """Look at frames as `eval` does before it evaluates them, and no more.
 
@@ -240,11 +240,11 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
         """Descriptors of the atoms; takes and raises what `eval` does.
@@ -267,13 +267,13 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         dcoords: np.ndarray,
         dspins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
         batch_size: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         r"""Hessian of the energy times directions, without the Hessian.
@@ -319,11 +319,11 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
         """Second derivatives of the energy in positions and spins, exact.
@@ -409,8 +409,7 @@ class DeepSpin:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}")
         spin, scheme = self._begin(frames), self.model.spin.scheme
-        natoms = np.bincount(frames.atype, minlength=scheme.ntypes)
-        natoms = tuple(map(int, natoms))
+        natoms = tuple(np.bincount(frames.atype, minlength=scheme.ntypes).tolist())
         room = MEMORY / _bytes_per_slot(self.model, second=second, plain=plain)
         for batch in self._grouped(frames, spin, which, natoms, batch_size, room):
             index, neighbors = map(list, zip(*batch, strict=True))
@@ -444,7 +443,8 @@ class DeepSpin:
     ) -> Iterator[list[tuple[int, Neighbors]]]:
         """Frames and their neighbours, in batches of so many slots together."""
         batch: list[tuple[int, Neighbors]] = []
-        last, widths = None, ()
+        last: int | None = None
+        widths: tuple[int, ...] = ()
         for frame in which:
             if frame != last:
                 neighbors = self._neighbors(frames, spin, frame)
@@ -477,7 +477,7 @@ class DeepSpin:
         self._check_neighbors(frame, found)
         return found
 
-    def _warn(self, text: str, *args) -> None:
+    def _warn(self, text: str, *args: object) -> None:
         """Say something once."""
         if text not in self._warned:
             self._warned.add(text)

@@ -49,7 +49,7 @@ class NeighborStat:
         self.spin, self.rcut = spin, rcut
         self.names = [*type_map, *(f"{type_map[t]}(spin)" for t in spin.spin_types)]
         ntypes, nbins = (spin.ntypes, len(self.names)), math.ceil(rcut / BIN)
-        self.around = np.zeros((*ntypes, 1), dtype=int)
+        self.around: np.ndarray = np.zeros((*ntypes, 1), dtype=int)
         self.distances = np.zeros((*ntypes, nbins), dtype=int)
         self.nearest = np.full(len(self.names), np.inf)
         self.nearest_own = np.inf
@@ -65,7 +65,14 @@ class NeighborStat:
                 system.pbc,
             )
 
-    def _add_frame(self, coord, spins, atype, box, pbc) -> None:
+    def _add_frame(
+        self,
+        coord: np.ndarray,
+        spins: np.ndarray,
+        atype: np.ndarray,
+        box: np.ndarray,
+        pbc: bool,
+    ) -> None:
         found = neighbors_of_frame(
             coord, spins, atype, box, pbc, self.spin, self.rcut, None
         )

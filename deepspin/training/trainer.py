@@ -130,15 +130,16 @@ def train(
         model = _initial_model(options, origin, train_data)
         _compile(model, options)
         metadata = describe(options, train_data)
-        if restarted:
+        if restarted is not None:
             _restore_optimizer(model, *restarted)
-            warn_of_differences(read_metadata(origin[0]), metadata, str(origin[0]))
+            path = restarted[0]
+            warn_of_differences(read_metadata(path), metadata, str(path))
         _report(model, options, train_data, valid_data, time.perf_counter() - start)
         done, total = step_of(model), options["training"]["numb_steps"]
         if done >= total:
             log.info("nothing to do: %d of %d steps are done", done, total)
             return model
-        set_aside_earlier(prefix, others, origin[0] if restarted else None, done)
+        set_aside_earlier(prefix, others, restarted and restarted[0], done)
         if output is not None:
             with replacing(output) as partial:
                 partial.write_text(json.dumps(options, indent=2), encoding="utf-8")
@@ -176,7 +177,7 @@ def _with_seed(options: dict, origin: tuple[Path, SpinEnergyModel] | None) -> di
         stored = read_metadata(origin[0]).get("input", {})
         training["seed"] = stored.get("training", {}).get("seed")
     if training["seed"] is None:
-        training["seed"] = int(np.random.SeedSequence().entropy % 2**31)
+        training["seed"] = int(np.random.default_rng().integers(2**31))
     return {**options, "training": training}
 
 
@@ -223,16 +224,16 @@ def _load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
     }
     names = ("systems", "batch_size", "auto_prob", "sys_probs", "rglob_patterns")
     seed = training["seed"]
-    sections = [training["training_data"], training.get("validation_data")]
-    result = []
-    for k, section in enumerate(sections):
-        if not section:
-            result.append(None)
-            continue
+
+    def load(section: dict, seed: int) -> DataSystem:
         chosen = {name: section[name] for name in names if name in section}
-        result.append(DataSystem(**common, **chosen, seed=seed + k))
-    _check_labels(EnerSpinLoss(**_loss_options(options)), result[0].labels)
-    return result[0], result[1]
+        return DataSystem(**common, **chosen, seed=seed)
+
+    train_data, valid = load(training["training_data"], seed), None
+    if training.get("validation_data"):
+        valid = load(training["validation_data"], seed + 1)
+    _check_labels(EnerSpinLoss(**_loss_options(options)), train_data.labels)
+    return train_data, valid
 
 
 def _check_labels(loss: EnerSpinLoss, labels: list[str]) -> None:
@@ -294,7 +295,7 @@ def _copy_weights(source: SpinEnergyModel, target: SpinEnergyModel, name: str) -
         b.assign(a)
 
 
-def _comparable(part) -> dict:
+def _comparable(part: object) -> dict:
     """Options of a layer that decide the meaning of its weights."""
     if not isinstance(part, dict):
         return {"type_map": part}
