@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +31,10 @@ except ImportError as error:
         "deepspin.calculator needs ASE, which is not installed (or too old): pip "
         "install 'deepspin[ase]'"
     ) from error
+
+if TYPE_CHECKING:
+    from ase.db.core import Database
+    from ase.db.row import AtomsRow
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +167,7 @@ class DeepSpinCalculator(Calculator):
         magnetic = self.potential.is_magnetic(atype)
         return np.where(magnetic[:, None], spin, 0.0)
 
-    def set(self, **kwargs) -> dict:
+    def set(self, **kwargs: np.ndarray | None) -> dict:
         """Change parameters; the only one is `fparam`."""
         for name in set(kwargs) - {"fparam"}:
             raise TypeError(
@@ -286,14 +291,14 @@ def store(atoms: Atoms, where: str = "arrays") -> Atoms:
     return copy
 
 
-def write_row(database, atoms: Atoms, **options) -> int:
+def write_row(database: Database, atoms: Atoms, **options: Any) -> int:
     """Write atoms into an `ase.db` database, which gives no vectors of moments back.
 
     Spins and magnetic forces become ``spin`` and ``force_mag`` of the row's data.
 
     Parameters
     ----------
-    database
+    database : ase.db.core.Database
         Answer of `ase.db.connect`.
     atoms : Atoms
         Atoms with a `DeepSpinCalculator`.
@@ -316,7 +321,7 @@ def write_row(database, atoms: Atoms, **options) -> int:
     return database.write(copy, data=data, **options)
 
 
-def read_row(row) -> Atoms:
+def read_row(row: AtomsRow) -> Atoms:
     """Atoms of a row that `write_row` wrote, as `store` would give them."""
     atoms = row.toatoms()
     atoms.set_initial_magnetic_moments(np.array(row.data["spin"]))

@@ -7,6 +7,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from deepspin import __version__
 from deepspin.entrypoints import (
@@ -129,17 +130,17 @@ def _close_log() -> None:
 class _Screen(logging.StreamHandler):
     """Writes to what `sys.stderr` is by then: a line of progress stands in for it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.live = is_live()
 
     @property
-    def stream(self):
+    def stream(self) -> TextIO:
         """Where to write."""
         return sys.stderr
 
     @stream.setter
-    def stream(self, value) -> None:
+    def stream(self, value: TextIO) -> None:
         """Do nothing: it is always the same."""
 
     def filter(self, record: logging.LogRecord) -> bool:

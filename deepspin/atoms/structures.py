@@ -329,7 +329,7 @@ def extended_xyz(structure: Structure, results: Mapping[str, np.ndarray]) -> str
             line.append(f'{name}="{_numbers(values)}"')
         else:
             line.append(f"{name}={_numbers(values)}")
-    if "virial" in results and structure.pbc.all():
+    if "virial" in results and structure.box is not None and structure.pbc.all():
         stress = -(results["virial"] + np.transpose(results["virial"])) / 2
         stress = stress / abs(np.linalg.det(structure.box))
         line.append(f'stress="{_numbers(stress)}"')

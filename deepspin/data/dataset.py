@@ -47,7 +47,7 @@ FRAME_LABELS = (keys.ENERGY, keys.VIRIAL)
 def _join(parts: Sequence[dict]) -> dict:
     """Frames of several dicts of arrays, one after another."""
 
-    def join(*arrays):
+    def join(*arrays: Any) -> Any:
         if isinstance(arrays[0], tuple):
             return tuple(map(join, *arrays))
         return np.concatenate(arrays)
@@ -178,7 +178,7 @@ class DataSystem:
         self.shapes = self._merge_shapes()
         self._lock = threading.Lock()  # several threads may draw batches
         self._draws: list[np.ndarray] = []  # systems of each chunk of steps
-        self._drawn = [np.zeros(len(self.systems), dtype=int)]  # before each chunk
+        self._drawn = [np.array([0] * len(self.systems))]  # before each chunk
         self._order = lru_cache(maxsize=256)(self._permutation)
 
     # -- what there is -------------------------------------------------------------
@@ -344,7 +344,7 @@ class DataSystem:
             for k in range(nbatches):
                 yield self.frames(system, self._frames(system, k))
 
-    def dataset(self, start: int = 0, steps: int | None = None):
+    def dataset(self, start: int = 0, steps: int | None = None) -> Any:
         """Batches from step `start` on as a `tf.data.Dataset` of (inputs, labels).
 
         Parameters
@@ -387,7 +387,7 @@ class DataSystem:
             if self.shapes[s] == shape:
                 everything = np.arange(system.nframes)
                 parts.append(self._arrays(s, everything, system.nframes + 1))
-        return tuple(map(_join, zip(*parts, strict=True)))
+        return _join([p[0] for p in parts]), _join([p[1] for p in parts])
 
     def _rows(self, start: int, end: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Table, and rows in it, of each batch; those of many batches at once."""

@@ -116,11 +116,11 @@ def read_words(path: str, file: str) -> list[str] | None:
         return words.read_text("utf-8").splitlines() if words.is_file() else None
     name, _, group = path.rpartition("#")
     with h5py.File(name or path, "r") as opened:
-        words = opened[group if name else "/"].get(file)
-        if words is None:
+        found = opened[group if name else "/"].get(file)
+        if found is None:
             return None
-        words = np.atleast_1d(words[()])
-    return [w.decode() if isinstance(w, bytes) else str(w) for w in words]
+        lines = np.atleast_1d(found[()])
+    return [w.decode() if isinstance(w, bytes) else str(w) for w in lines]
 
 
 def read_scheme(path: str) -> dict[str, Any] | None:
@@ -181,8 +181,8 @@ def copy(path: str) -> Content:
         It cannot be read.
     """
     head, sets = read_system(path)
-    words = {"type_map.raw": head.get("type_map.raw"), SCHEME: read_words(path, SCHEME)}
-    words = {file: lines for file, lines in words.items() if lines is not None}
+    found = {"type_map.raw": head.get("type_map.raw"), SCHEME: read_words(path, SCHEME)}
+    words = {file: lines for file, lines in found.items() if lines is not None}
     types = numbers(np.ravel(head["type.raw"]), f"'{path}/type.raw'")
     parts = {_name(part): part.arrays | _others(part) for part in sets}
     return Content(types.astype(np.int64), words, parts, "nopbc" in head)
@@ -326,7 +326,7 @@ def _model_types(
     names = content.words.get("type_map.raw")
     table = codec.file_types(names, type_map, unknown=-1)
     natoms = len(content.types)
-    types = [
+    types: list[np.ndarray] = [
         np.asarray(arrays["real_atom_types"]).astype(int).reshape(-1, natoms)
         for arrays in content.sets.values()
         if "real_atom_types" in arrays

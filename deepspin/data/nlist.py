@@ -164,7 +164,7 @@ def build(
     types: np.ndarray,
     ncentres: int,
     box: np.ndarray,
-    pbc: bool | Sequence[bool],
+    pbc: bool | Sequence[bool] | np.ndarray,
     rcut: float,
     nblocks: int,
     sel: Sequence[int] | None = None,

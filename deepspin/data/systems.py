@@ -134,7 +134,7 @@ def _map_types(
         )
     types = np.array([*table, -1])[given]
     if (types == _UNKNOWN).any():
-        unknown = sorted({names[t] for t in given[types == _UNKNOWN]})
+        unknown = sorted({(names or [])[t] for t in given[types == _UNKNOWN]})
         raise DataError(
             f"{file}: atoms of {unknown}, which are not in the model's `type_map` "
             f"{list(type_map)}. Add them there or leave this system out."
@@ -223,15 +223,16 @@ def _convert(
         spins = _gather(spins, real, natoms)
         magnetic = np.where(spin.types.is_magnetic(atype), real, -1)
     labels = {}
-    for name, *shape in [(k.name, *k.shape[1:]) for k in LABELS if k.name in frames]:
-        rows, whole = frames[name], frames[name].shape[1] == natoms
+    for key in (key for key in LABELS if key.name in frames):
+        name, rows = key.name, frames[key.name]
+        whole = rows.shape[1] == natoms
         if "force" in name:
             index = magnetic if name == "force_mag" else real
             labels[name] = _gather(rows, index, natoms)
         elif name.startswith("atom_"):  # `whole`: has a column for virtual atoms, too
             labels[name] = _gather(rows, real, natoms)[..., 0] if whole else rows
         else:
-            labels[name] = rows.reshape(len(rows), *shape)
+            labels[name] = rows.reshape(len(rows), *key.shape[1:])
     return System(
         path=str(path),
         atype=atype.astype(np.int32),

@@ -8,6 +8,7 @@ matrix (4), g channel of the embedding, a axis channel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +16,13 @@ import tensorflow as tf
 
 from deepspin.descriptor.env_mat import cutoff_range, environment_matrix
 from deepspin.descriptor.table import EmbeddingTable
-from deepspin.utils.network import embedding_layers, layer_weights, multiply, run
+from deepspin.utils.network import (
+    ResidualDense,
+    embedding_layers,
+    layer_weights,
+    multiply,
+    run,
+)
 
 # smaller standard deviations are replaced by this one, as DeePMD-kit does
 MIN_STD = 1e-2
@@ -97,7 +104,7 @@ class DescrptSeA(keras.layers.Layer):
         seed: int | None = None,
         leaves: Sequence[int] | None = None,
         check_frequency: int = 1,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         if not 0 <= rcut_smth < rcut:
@@ -128,12 +135,12 @@ class DescrptSeA(keras.layers.Layer):
         self.dstd = self._statistic("dstd", "ones")
         self.leaves = None if leaves is None else tuple(int(n) for n in leaves)
         self.check_frequency = check_frequency
-        self.nets = []  # flat, see `net`
-        self.tables = []
+        self.nets: list[ResidualDense] = []  # flat, see `net`
+        self.tables: list[EmbeddingTable] = []
         if self.leaves is None:
             self._add_nets()
         else:
-            self._add_tables()
+            self._add_tables(self.leaves)
         self.built = True
 
     def _add_nets(self) -> None:
@@ -147,15 +154,14 @@ class DescrptSeA(keras.layers.Layer):
                 trainable=self.trainable,
             )
 
-    def _add_tables(self) -> None:
-        if len(self.leaves) != self.nnets:
+    def _add_tables(self, leaves: tuple[int, ...]) -> None:
+        if len(leaves) != self.nnets:
             raise ValueError(
                 f"`leaves` must have {self.nnets} entries, one for each embedding net. "
-                f"Received: {list(self.leaves)}"
+                f"Received: {list(leaves)}"
             )
         self.tables = [
-            EmbeddingTable(n, self.neuron[-1], dtype=self.dtype_policy)
-            for n in self.leaves
+            EmbeddingTable(n, self.neuron[-1], dtype=self.dtype_policy) for n in leaves
         ]
 
     def _statistic(self, name: str, initializer: str) -> keras.Variable:
@@ -250,10 +256,9 @@ class DescrptSeA(keras.layers.Layer):
         filled : sequence of tf.Tensor of bool, each (nf, nloc, width)
             Whether the slot holds a neighbour.
         """
-        options = {"protection": self.env_protection, "float32": self.float32_cutoff}
+        cutoff = self.rcut, self.rcut_smth, self.env_protection, self.float32_cutoff
         return [
-            environment_matrix(d, m, self.rcut, self.rcut_smth, **options)
-            for d, m in zip(diff, filled, strict=True)
+            environment_matrix(d, m, *cutoff) for d, m in zip(diff, filled, strict=True)
         ]
 
     def call(

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import keras
 import numpy as np
@@ -50,7 +51,7 @@ class EmbeddingTable(keras.layers.Layer):
         Width of the net's last layer.
     """
 
-    def __init__(self, leaves: int, channels: int, **kwargs):
+    def __init__(self, leaves: int, channels: int, **kwargs: Any):
         given = {"dtype": "float64", "autocast": False, "trainable": False, **kwargs}
         super().__init__(**given)
         if leaves < 1:
@@ -182,7 +183,8 @@ def tabulate(
         what the type of its numbers resolves.
     """
     scales = _largest(layers, begin, seen)
-    edges, coefficients, error = [], [], 0.0
+    edges: list[tuple[float, float]] = []
+    coefficients, error = [], 0.0
     while begin < end:
         # the last piece may reach beyond the end: narrow ones have rough slopes
         width = min(max(end - begin, edges[-1][1] if edges else 0.0), widest)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -62,7 +63,7 @@ class EnerFitting(keras.layers.Layer):
         vacuum_types: Sequence[int] = (),
         numb_fparam: int = 0,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         self.ntypes, self.dim_descrpt = ntypes, dim_descrpt

@@ -71,13 +71,13 @@ class DeepSpin:
         self._jit_compile = jit_compile and not model.native
         self._evaluations = 0
         # XLA compiles for each size anew; else one graph serves all
-        sizes = None if self._jit_compile else _any_size(model)
-        self._call = self._function(model, sizes and [sizes])
-        self._descriptors = self._function(model.descriptors, sizes and [sizes])
+        sizes = None if self._jit_compile else [_any_size(model)]
+        self._call = self._function(model, sizes)
+        self._descriptors = self._function(model.descriptors, sizes)
         pair = [tf.TensorSpec([None, None, 3], tf.float64)] * 2
-        self._products = self._function(self._along, sizes and [sizes, *pair])
+        self._products = self._function(self._along, sizes and [*sizes, *pair])
 
-    def _function(self, body, signature: list | None):
+    def _function(self, body: Callable, signature: list | None) -> Callable:
         return tf.function(
             lambda *args: body(*args),
             input_signature=signature,
@@ -123,7 +123,7 @@ class DeepSpin:
         """Cutoff in Å."""
         return self.model.descriptor.rcut
 
-    def is_magnetic(self, atype: np.ndarray) -> np.ndarray:
+    def is_magnetic(self, atype: np.ndarray | Sequence[int]) -> np.ndarray:
         """Whether each atom's type carries a spin, of the shape of `atype`."""
         return self.model.spin.scheme.types.is_magnetic(np.asarray(atype))
 
@@ -150,11 +150,11 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
         batch_size: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Energies, forces, magnetic forces and virials of frames of the same atoms.
@@ -217,11 +217,11 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         """Look at frames as `eval` does before it evaluates them, and no more.
 
@@ -237,11 +237,11 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
         """Descriptors of the atoms; takes and raises what `eval` does.
@@ -264,13 +264,13 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         dcoords: np.ndarray,
         dspins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
         batch_size: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         r"""Hessian of the energy times directions, without the Hessian.
@@ -316,11 +316,11 @@ class DeepSpin:
         self,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
         """Second derivatives of the energy in positions and spins, exact.

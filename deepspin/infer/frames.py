@@ -41,20 +41,20 @@ class Frames:
     @classmethod
     def of(
         cls,
-        model,
+        model: SpinEnergyModel,
         coords: np.ndarray,
         cells: np.ndarray | None,
-        atom_types: Sequence[int] | Sequence[str],
+        atom_types: Sequence[int] | Sequence[str] | np.ndarray,
         spins: np.ndarray,
-        pbc: bool | Sequence[bool] | None,
-        fparam: np.ndarray | None,
+        pbc: bool | Sequence[bool] | np.ndarray | None,
+        fparam: Sequence[float] | np.ndarray | None,
     ) -> Frames:
         """Frames for a `SpinEnergyModel`, see `DeepSpin.eval`."""
         atype = _types(atom_types, model.type_map)
         coord = numbers("coords", coords, (atype.size, 3))
         spin = numbers("spins", spins, (atype.size, 3))
         nf = len(coord)
-        fparam = _parameters(fparam, nf, model.fitting.numb_fparam)
+        parameters = _parameters(fparam, nf, model.fitting.numb_fparam)
         if pbc is None:
             pbc = cells is not None
         if np.shape(pbc) not in ((), (3,)) or not np.isin(pbc, (0, 1)).all():
@@ -67,8 +67,14 @@ class Frames:
                 )
             cells = np.zeros((nf, 3, 3))
         box = numbers("cells", cells, (3, 3))
-        pbc = np.broadcast_to(pbc, (3,)) != 0
-        frames = cls(coord, spin, box, atype, pbc, fparam)
+        frames = cls(
+            coord=coord,
+            spin=spin,
+            box=box,
+            atype=atype,
+            pbc=np.broadcast_to(pbc, (3,)) != 0,
+            fparam=parameters,
+        )
         frames._check_cells()
         if not model.allows_zero_spin:
             frames._check_spins(model.type_map, model.spin.scheme)
@@ -116,7 +122,9 @@ class Frames:
             )
 
 
-def _types(atom_types: Sequence[int] | Sequence[str], type_map: list) -> np.ndarray:
+def _types(
+    atom_types: Sequence[int] | Sequence[str] | np.ndarray, type_map: list
+) -> np.ndarray:
     """Indices of types that are given as such, or by name."""
     atype = np.asarray(atom_types)
     if atype.ndim == 1 and atype.dtype.kind == "U" and np.isin(atype, type_map).all():
@@ -132,7 +140,9 @@ def _types(atom_types: Sequence[int] | Sequence[str], type_map: list) -> np.ndar
     return atype.astype(int)
 
 
-def _parameters(fparam: np.ndarray | None, nf: int, number: int) -> np.ndarray | None:
+def _parameters(
+    fparam: Sequence[float] | np.ndarray | None, nf: int, number: int
+) -> np.ndarray | None:
     """Frame parameters (nf, number), checked; None for a model without."""
     if number == 0:
         if fparam is not None:
@@ -154,7 +164,7 @@ def _parameters(fparam: np.ndarray | None, nf: int, number: int) -> np.ndarray |
     return np.broadcast_to(rows, (nf, number))
 
 
-def _real(name: str, values: np.ndarray) -> np.ndarray:
+def _real(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Take real numbers as float64."""
     try:
         array = np.asarray(values)

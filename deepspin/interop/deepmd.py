@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import Message
 
 from deepspin.interop.files import find_deepmd_checkpoint
 from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.utils.inputs import normalize
+from deepspin.utils.network import ResidualDense
 from deepspin.utils.refused import InputError
 
 _DISTANCE = "train_attr/min_nbor_dist"
@@ -244,7 +246,7 @@ def load_checkpoint(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     return _load(Constants(prefix, graph.graph_def.node, variables))
 
 
-def _parse(message, path: Path, what: str, origin: str) -> None:
+def _parse(message: Message, path: Path, what: str, origin: str) -> None:
     """Read a file into a message of protobuf."""
     if not path.stat().st_size:
         raise ValueError(f"'{path}' is empty. Copy or write it again.")
@@ -316,7 +318,7 @@ def _copy_fitting(constants: Constants, model: SpinEnergyModel) -> None:
         _copy_layer(constants, last, f"final_layer_type_{t}/{{}}")
 
 
-def _copy_layer(constants: Constants, layer, pattern: str) -> None:
+def _copy_layer(constants: Constants, layer: ResidualDense, pattern: str) -> None:
     for kind in ("matrix", "bias", "idt"):
         weight = getattr(layer, kind)
         if weight is None:

@@ -12,10 +12,13 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from deepspin import __version__
 from deepspin.descriptor.env_mat import cutoff_range
+from deepspin.descriptor.se_e2_a import DescrptSeA
+from deepspin.fit.ener import EnerFitting
 from deepspin.interop.tree import write_tree
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.spins.schemes import demand
@@ -214,7 +217,13 @@ class _Writer:
             nets.append(self._net("EmbeddingNetwork", descriptor, layers, 1))
         return nets
 
-    def _net(self, kind: str, owner, layers: list[dict], width: int) -> dict:
+    def _net(
+        self,
+        kind: str,
+        owner: DescrptSeA | EnerFitting,
+        layers: list[dict],
+        width: int,
+    ) -> dict:
         """A net of the descriptor or the fitting, which is its `owner`."""
         fitting = kind == "FittingNetwork"
         return {
@@ -291,8 +300,10 @@ class _Writer:
         return {"atom_ener": given, "@variables": {**variables, "bias_atom_e": bias}}
 
 
-_CONSTANTS = ("case_embd", "fparam_avg", "fparam_inv_std", "aparam_avg")
-_CONSTANTS = (*_CONSTANTS, "aparam_inv_std")
+_CONSTANTS = (
+    *("case_embd", "fparam_avg", "fparam_inv_std"),
+    *("aparam_avg", "aparam_inv_std"),
+)
 
 
 def _collection(kind: str, nets: list[dict], ndim: int) -> dict:
@@ -311,7 +322,9 @@ def _layer(
 ) -> dict:
     """A layer, all of its weights times `scale`, its matrix also times `factor`."""
 
-    def scaled(weight, by) -> np.ndarray | None:
+    def scaled(
+        weight: keras.Variable | None, by: np.ndarray | float
+    ) -> np.ndarray | None:
         return None if weight is None else (by * np.asarray(weight)).astype(dtype)
 
     dtype = layer.compute_dtype

@@ -17,6 +17,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -89,7 +90,8 @@ class _Operations:
     """Operations that TensorFlow does not know, and placeholders of their answers."""
 
     def __init__(self) -> None:
-        self._nodes: dict[str, v1.NodeDef] = {}  # by name of the first placeholder
+        # by name of the first placeholder
+        self._nodes: dict[str, tf.compat.v1.NodeDef] = {}
         self._answers: dict[str, str] = {}  # their names, by name of the placeholder
 
     def add(
@@ -97,7 +99,7 @@ class _Operations:
         kind: str,
         inputs: Sequence[tf.Tensor],
         answers: Sequence[tuple[str, list]],
-        **attributes,
+        **attributes: float | Sequence[int],
     ) -> list[tf.Tensor]:
         """Add an operation; returns its answers, of given types and shapes."""
         name = v1.get_default_graph().unique_name(kind)
@@ -120,7 +122,7 @@ class _Operations:
             self._answers[tensor.op.name] = f"{name}:{k}" if k else name
         return tensors
 
-    def insert(self, graph: v1.GraphDef) -> v1.GraphDef:
+    def insert(self, graph: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
         """Put the operations in the place of the placeholders."""
         result = v1.GraphDef(versions=graph.versions)
         for node in graph.node:
@@ -172,7 +174,7 @@ class _Writer:
                 total += descriptor.sel[e] * u * embedding[0]
         return total
 
-    def _constant(self, weight, name: str) -> tf.Tensor:
+    def _constant(self, weight: keras.Variable, name: str) -> tf.Tensor:
         return tf.constant(self._arrays[id(weight)], name=name)
 
     def _constants(

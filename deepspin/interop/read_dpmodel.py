@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def load_dpmodel(path: str | Path) -> tuple[SpinEnergyModel, dict]:
             f"({type(error).__name__}: {error}). Write it again, as with `dp "
             "convert-backend`."
         ) from error
-    metadata = {"input": {"model": options}}
+    metadata: dict[str, Any] = {"input": {"model": options}}
     if nearest is not None:
         metadata["min_nbor_dist"] = float(nearest)
     return model, metadata
@@ -235,7 +236,7 @@ class _Reader:
         _, begin, length = float32_range(rcut, rcut_smth)
         if begin != rcut_smth or abs(rcut - rcut_smth - length) > 1e-15 * rcut:
             return rcut, rcut_smth, False
-        return *(float(str(np.float32(x))) for x in (rcut, rcut_smth)), True
+        return float(str(np.float32(rcut))), float(str(np.float32(rcut_smth))), True
 
     def _excluded_pairs(self) -> list[list[int]]:
         """Pairs that do not see each other, by our numbers, centres first."""
@@ -267,18 +268,18 @@ class _Reader:
     def _copy_statistics(self, model: SpinEnergyModel) -> None:
         davg, dstd = np.zeros((self.ntypes, 4)), np.ones((self.ntypes, 4))
         for i in range(self.ntypes):
-            rows = [np.zeros((0, 2, 4))]  # slot, mean and width, component
+            found = [np.zeros((0, 2, 4))]  # slot, mean and width, component
             for j in self.numbers:
                 pair = self.davg[i, self.slots[j]], self.dstd[i, self.slots[j]]
                 if (i, j) not in self.excluded or j in self.unpaired:
-                    rows.append(np.stack(pair, axis=1))
+                    found.append(np.stack(pair, axis=1))
                 elif pair[0].any():
                     raise _Unknown(
                         f"types {i} and {j} do not see each other "
                         "(`pair_exclude_types`), but empty slots of them count "
                         "(`davg` is not 0)."
                     )
-            rows = np.concatenate(rows)
+            rows = np.concatenate(found)
             if len(rows) and (np.ptp(rows, axis=0).any() or rows[:, 0, 1:].any()):
                 raise _Unknown(
                     "`davg` or `dstd` is not the same in every slot, or `davg` of a "

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from deepspin.fit.ener import EnerFitting
 from deepspin.model.ener import SpinEnergyModel
 
 # of a model whose training nobody knows; DeePMD-kit wants an input to be whole
-_REST = {
+_REST: dict[str, dict[str, Any]] = {
     "learning_rate": {"type": "exp", "start_lr": 1e-3, "stop_lr": 1e-8},
     "loss": {"type": "ener_spin"},
     "training": {"training_data": {"systems": ["unknown"]}, "numb_steps": 1},
@@ -53,7 +55,7 @@ class SpinTypesFirst:
         self.type_map = [model.type_map[t] for t in self.types]
         self.changed = self.types != sorted(self.types)
 
-    def pairs(self, pairs: tuple[tuple[int, int], ...]) -> list[list[int]]:
+    def pairs(self, pairs: Sequence[Sequence[int]]) -> list[list[int]]:
         """Pairs of types, as `exclude_types`, by their new numbers."""
         return sorted([self.extended.index(t) for t in pair] for pair in pairs)
 

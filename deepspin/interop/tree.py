@@ -94,13 +94,13 @@ def read_tree(path: str | Path) -> dict:
     return tree
 
 
-def _read_hdf5(path: Path) -> dict:
+def _read_hdf5(path: Path) -> object:
     with h5py.File(path, "r") as file:
         tree = json.loads(file.attrs["json"])
         return _with_arrays(tree, lambda name: file[name][()])
 
 
-def _read_yaml(path: Path) -> dict:
+def _read_yaml(path: Path) -> object:
     import yaml
 
     def array(value: object) -> object:

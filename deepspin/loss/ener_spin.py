@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -84,7 +85,7 @@ class EnerSpinLoss(keras.losses.Loss):
         start_lr: float = 1e-3,
         name: str = "ener_spin",
         dtype: str = "float64",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(name=name, dtype=dtype, **kwargs)
         if loss_func not in ("mse", "mae"):

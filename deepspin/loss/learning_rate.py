@@ -64,7 +64,11 @@ class ExpDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup_ratio: float | None = None,
         warmup_start_factor: float = 0.0,
     ):
-        if (stop_lr is None) == (stop_lr_ratio is None):
+        if stop_lr is None and stop_lr_ratio is not None:
+            stop = start_lr * stop_lr_ratio
+        elif stop_lr is not None and stop_lr_ratio is None:
+            stop = stop_lr
+        else:
             raise ValueError(
                 "Give one of `stop_lr` and `stop_lr_ratio`. "
                 f"Received: stop_lr={stop_lr}, stop_lr_ratio={stop_lr_ratio}"
@@ -91,10 +95,7 @@ class ExpDecay(keras.optimizers.schedules.LearningRateSchedule):
                 "The warm-up must end before the training. "
                 f"Received: {warmup_steps} of {numb_steps} steps"
             )
-        self.start_lr = float(start_lr)
-        self.stop_lr = float(
-            stop_lr if stop_lr is not None else start_lr * stop_lr_ratio
-        )
+        self.start_lr, self.stop_lr = float(start_lr), float(stop)
         self.warmup_steps, self.smooth = warmup_steps, smooth
         self.warmup_start_lr = warmup_start_factor * start_lr
         total = numb_steps - warmup_steps
@@ -127,7 +128,9 @@ class ExpDecay(keras.optimizers.schedules.LearningRateSchedule):
         return dict(self._config)
 
 
-def adam(schedule: keras.optimizers.schedules.LearningRateSchedule | float):
+def adam(
+    schedule: keras.optimizers.schedules.LearningRateSchedule | float,
+) -> keras.optimizers.Adam:
     """Adam with DeePMD-kit's epsilon, 1e-8."""
     return keras.optimizers.Adam(schedule, epsilon=ADAM_EPSILON)
 

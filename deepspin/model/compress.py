@@ -95,7 +95,8 @@ def compress(
             "the model that it was made of."
         )
     tolerance = options.tol * (FIRST if batches else UNMEASURED)
-    best, idle, tables = np.inf, 0, []
+    best, idle = np.inf, 0
+    tables: list[Table] = []
     while True:
         before = tables
         try:
@@ -155,13 +156,13 @@ def _tables(
             tables.append(_unused(descriptor))
             continue
         mean, std = davg[types], dstd[types]
-        ends = [
+        seen, end = (
             ((x * s[types, e] - mean) / std).max() for x in (1, options.extrapolate)
-        ]
+        )
         widest = np.inf if options.step is None else options.step / std.max()
         layers = descriptor.nets[k * depth : (k + 1) * depth]
         begin = (-mean / std).min()
-        tables.append(tabulate(layers, begin, *ends, tolerance, widest))
+        tables.append(tabulate(layers, begin, seen, end, tolerance, widest))
     return tables
 
 
@@ -228,7 +229,7 @@ def differences(
         difference, relative to their rms over all frames; of ``energy`` the largest
         difference per atom in eV (``max``); ``frames``, their number.
     """
-    values = {name: [] for name in COMPARED}
+    values: dict[str, list] = {name: [] for name in COMPARED}
     energy, frames = [], 0
     for inputs in batches:
         ours, theirs = model(inputs), other(inputs)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,7 +61,7 @@ class SpinEnergyModel(keras.Model):
         descriptor: DescrptSeA,
         fitting: EnerFitting,
         spin: Spin,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         if len(descriptor.sel) != spin.scheme.nblocks:
@@ -72,7 +74,7 @@ class SpinEnergyModel(keras.Model):
         self.descriptor = descriptor
         self.fitting = fitting
         self.spin = spin
-        self.loss_function = None
+        self.loss_function: keras.losses.Loss = None  # until `compile`
         self._means: dict[str, keras.metrics.Mean] = {}
         self.built = True
 
@@ -97,7 +99,7 @@ class SpinEnergyModel(keras.Model):
 
     # -- physics -----------------------------------------------------------------------
 
-    def __call__(self, inputs: dict, *args, **kwargs):
+    def __call__(self, inputs: dict, *args: Any, **kwargs: Any) -> dict:
         """Evaluate the model on tensors or numpy arrays; see the class for them."""
         # Keras 3.3 would make floats of the integers in numpy arrays
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
@@ -186,7 +188,7 @@ class SpinEnergyModel(keras.Model):
         energies, counts, fparam = [], [], []
         scheme = self.spin.scheme
 
-        def environments():
+        def environments() -> Iterator:
             for inputs, labels in batches:
                 inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
                 masks = [np.asarray(m) for m in inputs["mask"]]
@@ -224,11 +226,11 @@ class SpinEnergyModel(keras.Model):
 
     def compile(
         self,
-        optimizer="adam",
+        optimizer: keras.optimizers.Optimizer | str = "adam",
         loss: keras.losses.Loss | None = None,
         *,
         jit_compile: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """Configure training.
 
@@ -274,7 +276,12 @@ class SpinEnergyModel(keras.Model):
         return list(self._means.values())
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: tf.Tensor | None = None,
+        training: bool = True,
     ) -> tf.Tensor:
         """Loss of a batch at the optimizer's present learning rate."""
         del x, training
@@ -311,7 +318,7 @@ class SpinEnergyModel(keras.Model):
             for name, mean in self._means.items()
         }
 
-    def train_step(self, data) -> dict:
+    def train_step(self, data: tuple[dict, dict]) -> dict:
         """Update the weights on one batch."""
         inputs, labels = data
         labels = self._with_rate(labels)  # of this step, before it counts as done
@@ -327,13 +334,13 @@ class SpinEnergyModel(keras.Model):
         )
         return self._report(labels, pred, loss)
 
-    def test_step(self, data) -> dict:
+    def test_step(self, data: tuple[dict, dict]) -> dict:
         """Evaluate one batch."""
         inputs, labels = data
         pred = self(inputs, training=False)
         return self._report(labels, pred, self.compute_loss(inputs, labels, pred))
 
-    def predict_step(self, data) -> dict:
+    def predict_step(self, data: dict | tuple) -> dict:
         """Predict one batch; labels, if any, are ignored."""
         outputs = self(data[0] if isinstance(data, tuple) else data, training=False)
         outputs.pop("extrapolated", None)  # a number of no frame
@@ -351,7 +358,9 @@ class SpinEnergyModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> SpinEnergyModel:
+    def from_config(
+        cls, config: dict, custom_objects: dict | None = None
+    ) -> SpinEnergyModel:
         """Build the model from `get_config`'s answer."""
         config = dict(config)
         for part in ("descriptor", "fitting", "spin"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,10 +60,10 @@ class Spin(keras.layers.Layer):
         spin_norm: Sequence[float] | None = None,
         virtual_scale: Sequence[float] | None = None,
         placeholders: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
-        self._options = {
+        self._options: dict[str, Any] = {
             "use_spin": [bool(x) for x in use_spin],
             "virtual_len": virtual_len and [float(x) for x in virtual_len],
             "spin_norm": spin_norm and [float(x) for x in spin_norm],

@@ -15,6 +15,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from deepspin.interop.files import (
     DEEPMD_SUFFIXES,
@@ -176,7 +177,7 @@ def read_config(
     return config
 
 
-def _read_json(path: Path, name: str, missing: dict | None) -> dict | None:
+def _read_json(path: Path, name: str, missing: dict | None) -> Any:
     """A JSON file of a model."""
     try:
         if is_frozen(path):

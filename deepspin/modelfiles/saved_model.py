@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,7 +84,16 @@ class FrozenModel(tf.Module):
         frame = [SPECS[name] for name in FRAME]
         self.eval_small = _function(self._eval_small, [*frame, *more])
 
-    def _eval(self, coord, box, atype, spin, nlist, shift, fparam=None):
+    def _eval(
+        self,
+        coord: tf.Tensor,
+        box: tf.Tensor,
+        atype: tf.Tensor,
+        spin: tf.Tensor,
+        nlist: tf.Tensor,
+        shift: tf.Tensor,
+        fparam: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
         checks = self._checks(coord, box, atype, spin, fparam)
         listed = tf.reduce_all(nlist < tf.shape(atype)[1])
         near = tf.reduce_all(self._spin.offset(atype, spin) <= self._reach)
@@ -98,14 +108,28 @@ class FrozenModel(tf.Module):
         with tf.control_dependencies(checks):
             return self._evaluate(coord, box, atype, spin, nlist, shift, fparam)
 
-    def _eval_small(self, coord, box, atype, spin, fparam=None):
+    def _eval_small(
+        self,
+        coord: tf.Tensor,
+        box: tf.Tensor,
+        atype: tf.Tensor,
+        spin: tf.Tensor,
+        fparam: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
         with tf.control_dependencies(self._checks(coord, box, atype, spin, fparam)):
             longest = tf.reduce_max(self._spin.offset(atype, spin))
             cutoff = self._descriptor.rcut + longest
             nlist, shift = all_pairs(coord, box, atype, cutoff)
             return self._evaluate(coord, box, atype, spin, nlist, shift, fparam)
 
-    def _checks(self, coord, box, atype, spin, fparam) -> list[tf.Operation]:
+    def _checks(
+        self,
+        coord: tf.Tensor,
+        box: tf.Tensor,
+        atype: tf.Tensor,
+        spin: tf.Tensor,
+        fparam: tf.Tensor | None,
+    ) -> list[tf.Operation]:
         """Refuse what would give wrong numbers or NaN."""
         ntypes = self._spin.scheme.ntypes
         message = f"`atype` must be below {ntypes}, and -1 for no atom"
@@ -158,7 +182,9 @@ class FrozenModel(tf.Module):
             result["extrapolated"] = outputs["extrapolated"]
         return result
 
-    def _neighbors(self, inputs, atype, nlist, shift):
+    def _neighbors(
+        self, inputs: dict, atype: tf.Tensor, nlist: tf.Tensor, shift: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...], tf.Tensor]:
         """Nearest `sel` points of each type and their shifts, from all atoms near.
 
         Also how many of each frame are left out.
@@ -187,7 +213,7 @@ class FrozenModel(tf.Module):
         return tuple(lists), tuple(shifts), dropped
 
 
-def _function(function, signature: list[tf.TensorSpec]):
+def _function(function: Callable, signature: list[tf.TensorSpec]) -> Callable:
     return tf.function(function, input_signature=signature, autograph=False)
 
 
@@ -359,7 +385,7 @@ def describe(model: SpinEnergyModel, metadata: dict) -> dict:
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Keep TensorFlow from telling where it writes."""
     logger = tf.get_logger()
     level = logger.level

@@ -24,9 +24,9 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> None:
 def _update_step(
     optimizer: keras.optimizers.Adam,
     known: WeakKeyDictionary,
-    gradient,
-    variable,
-    learning_rate,
+    gradient: tf.Tensor,
+    variable: keras.Variable | tf.Variable,
+    learning_rate: tf.Tensor,
 ) -> None:
     """What Keras' `Adam.update_step` does, term by term.
 
@@ -60,7 +60,7 @@ def _update_step(
     )
 
 
-def _handle(variable) -> tf.Tensor:
+def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
     """Resource of Keras' variable or of the TensorFlow variable in it."""
     inner = variable.value if isinstance(variable, keras.Variable) else variable
     return inner.handle

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import tensorflow as tf
 
@@ -31,7 +32,7 @@ class KernelError(RuntimeError):
 
 
 @cache
-def _load():
+def _load() -> ModuleType | None:
     """Operations of the library; None, with one line in the log, without it."""
     if not env.kernels_wanted():
         return None
@@ -56,7 +57,7 @@ def _load():
     return module
 
 
-def operations():
+def operations() -> ModuleType | None:
     """Operations of the library, or None where plain TensorFlow is to be used.
 
     That is within `plain_tensorflow`, beside a GPU, with ``DEEPSPIN_KERNELS=0``, and

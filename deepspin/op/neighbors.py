@@ -51,6 +51,14 @@ def library() -> ctypes.CDLL | None:
     return compiled
 
 
+def _compiled() -> ctypes.CDLL:
+    """Return the library, which callers know to be there."""
+    found = library()
+    if found is None:
+        raise RuntimeError(f"'{PATH}' is not there or does not load.")
+    return found
+
+
 @cache
 def _threads() -> ctypes.c_int:
     return ctypes.c_int(env.thread_counts()[0] or len(os.sched_getaffinity(0)))
@@ -71,7 +79,7 @@ def partners(
     start = np.empty(nsites + 1, dtype=np.int64)
     result = np.empty((2 * len(i) + nsites, 4), dtype=np.int32)
     given = _as(i, np.uint64), _as(j, np.uint64), _as(shift, np.int32)
-    library().deepspin_partners(
+    _compiled().deepspin_partners(
         _threads(),
         ctypes.c_int64(nsites),
         ctypes.c_int64(len(i)),
@@ -97,11 +105,11 @@ def select(
     search = _Search(*shape, *map(_address, (start, table, *arrays)), rcut)
     count, nearest = np.empty(shape, dtype=np.int32), np.empty(2)
     given = _threads(), ctypes.byref(search), _address(count)
-    library().deepspin_count(*given, _address(nearest))
+    _compiled().deepspin_count(*given, _address(nearest))
     total = int(count.sum(dtype=np.int64))
     index = np.empty(total, dtype=np.int32)
     shift = np.empty((total, 3), dtype=dtype)
-    library().deepspin_list(
+    _compiled().deepspin_list(
         *given, ctypes.c_int(shift.itemsize), _address(index), _address(shift)
     )
     return count, index, shift, *np.sqrt(nearest).tolist()
@@ -120,7 +128,7 @@ def fill(
     width = np.array([block.shape[1] for block in nlist])
     centres, names = _as(centres, np.int64), _as(names, np.int64)
     pointers = ctypes.c_void_p * len(nlist)
-    library().deepspin_pad(
+    _compiled().deepspin_pad(
         _threads(),
         ctypes.c_int64(len(centres)),
         ctypes.c_int64(len(nlist)),

@@ -7,8 +7,9 @@ numbers to rounding, gradients of all weights and positions included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
@@ -87,7 +88,7 @@ class Potential:
 
     def __call__(
         self,
-        operations,
+        operations: ModuleType,
         points: tf.Tensor,
         offset: tf.Tensor,
         box: tf.Tensor,
@@ -105,7 +106,7 @@ class Potential:
 
         Parameters
         ----------
-        operations
+        operations : module
             Answer of `library.operations`.
         points, offset : tf.Tensor, shape (nf, 2 nloc, 3)
             Atoms and their virtual atoms in Å, and where these are from their owners.
@@ -152,7 +153,12 @@ class Potential:
             edges = tf.zeros([0, 2], tf.float64)
         numbers = tf.constant(self.cutoff, dtype=tf.float64)
 
-        def arguments(points, offset, box, weights) -> dict:
+        def arguments(
+            points: tf.Tensor,
+            offset: tf.Tensor,
+            box: tf.Tensor,
+            weights: Sequence[tf.Tensor],
+        ) -> dict:
             return {
                 "options": self._options(),
                 "numbers": numbers,
@@ -170,11 +176,18 @@ class Potential:
             }
 
         @tf.custom_gradient
-        def evaluate(points, offset, box, *weights):
+        def evaluate(
+            points: tf.Tensor, offset: tf.Tensor, box: tf.Tensor, *weights: tf.Tensor
+        ) -> tuple[tuple[tf.Tensor, ...], Callable]:
             given = arguments(points, offset, box, weights)
             out = operations.deepspin_potential(**given, training=training)
 
-            def gradient(atom_ener, force, atom_virial, _):
+            def gradient(
+                atom_ener: tf.Tensor,
+                force: tf.Tensor,
+                atom_virial: tf.Tensor,
+                _: tf.Tensor,
+            ) -> tuple[tf.Tensor | None, ...]:
                 kept = out.kept
                 if not training:
                     again = operations.deepspin_potential(**given, training=True)

@@ -127,9 +127,10 @@ def set_log_y(axis: Axes) -> None:
 
 def fill_place(axes: list[Axes], count: int) -> None:
     """Have the last panel take an empty place beside it."""
-    if count < len(axes):
+    grid = axes[-2].get_gridspec() if count < len(axes) else None
+    if grid is not None:
         axes[-1].remove()
-        axes[-2].set_subplotspec(axes[-2].get_gridspec()[-1, :])
+        axes[-2].set_subplotspec(grid[-1, :])
 
 
 def draw_legend(figure: Figure, entries: Sequence[tuple[str, dict]]) -> None:

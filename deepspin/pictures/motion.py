@@ -192,8 +192,8 @@ def _draw_ends(axis: Axes, tables: Sequence[Table], lowest: float, what: str) ->
     """Draw the last energies of the replicas of each run, sorted."""
     for number, table in enumerate(tables):
         ends = np.sort([run["enthalpy"][-1] for run in table.replicas()])
-        style = {"color": "0.3" if len(tables) == 1 else line_style(number)["color"]}
-        axis.plot(np.arange(len(ends)), 1e3 * (ends - lowest), "o", ms=4, **style)
+        color = "0.3" if len(tables) == 1 else line_style(number)["color"]
+        axis.plot(np.arange(len(ends)), 1e3 * (ends - lowest), "o", ms=4, color=color)
     axis.set_title(f"{what} of the ends above the lowest", fontsize=10, loc="left")
     axis.set(xlabel="start, by its end", ylabel="meV")
     set_steps(axis)

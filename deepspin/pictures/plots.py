@@ -95,7 +95,9 @@ def claim_picture(path: str | Path) -> Path:
     return claim(path)
 
 
-def new_figure(nrows: int = 1, ncols: int = 1, size=(4.0, 3.5)) -> tuple[Figure, list]:
+def new_figure(
+    nrows: int = 1, ncols: int = 1, size: tuple[float, float] = (4.0, 3.5)
+) -> tuple[Figure, list]:
     """Make a figure and the list of its axes.
 
     Parameters
@@ -237,7 +239,7 @@ def _draw_cells(
     )
     bar = axis.figure.colorbar(cells, ax=axis, shrink=0.6, aspect=30, pad=0.02)
     bar.set_label("values in a cell", size=9)
-    bar.outline.set_visible(False)
+    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub
     bar.ax.tick_params(labelsize=8, color="0.4")
 
 

@@ -186,7 +186,8 @@ def _deviations(path: Path, text: str) -> Table:
     Columns of atoms are left out. A force without spins is called ``fr`` by LAMMPS.
     """
     names: list[str] = []
-    systems, parts, begun = [], [], ""
+    systems: list[str] = []
+    parts, begun = [], ""
     for block in re.split(r"^(?=#\s*step\s)", text, flags=re.MULTILINE):
         head, _, rows = block.partition("\n")
         if re.match(r"#\s*step\s", head):

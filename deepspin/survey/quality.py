@@ -122,8 +122,7 @@ def outliers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     distance = np.abs(values - np.median(values))
     scale = max(1.4826 * np.median(distance), 1e-12 * np.abs(values).max(initial=0))
     score = distance / (scale or 1.0)
-    found = np.flatnonzero(score > OUTLIER) if len(values) >= MIN_FRAMES else []
-    found = np.asarray(found, dtype=int)
+    found = np.flatnonzero((score > OUTLIER) & (len(values) >= MIN_FRAMES))
     return found[np.argsort(-score[found], kind="stable")], score
 
 

@@ -170,7 +170,8 @@ def survey(
     else:
         magnetic, reasons["use_spin"] = _magnetic(looks, names, use_spin)
     flags, doubts = [name in magnetic for name in names], _small_spins(looks, magnetic)
-    lengths, more = {}, []
+    lengths: dict[str, tuple[list[float], str]] = {}
+    more: list[str] = []
     if known is not None and virtual_len is None and spin_norm is None:
         keys = [key for key in known if key not in ("type_map", "use_spin")]
         lengths = {key: (known[key], f"says {SCHEME}") for key in keys}
@@ -230,16 +231,18 @@ def _names(
 
 def _written(paths: list[str]) -> dict[str, Any] | None:
     """How `convert-data` placed the virtual atoms of these systems, if it did."""
-    found = {path: read_scheme(path) for path in paths}
-    found = {path: scheme for path, scheme in found.items() if scheme is not None}
-    first = next(iter(found), None)
+    schemes = {path: read_scheme(path) for path in paths}
+    found = {path: scheme for path, scheme in schemes.items() if scheme is not None}
+    if not found:
+        return None
+    first = next(iter(found))
     for path, scheme in found.items():
         if scheme != found[first]:
             raise DataError(
                 f"{SCHEME} of '{path}' and '{first}' differ: their virtual atoms do "
                 "not mean the same. Convert each to spin files by itself."
             )
-    return found.get(first)
+    return found[first]
 
 
 def _check_numbering(known: dict[str, Any] | None, type_map: list[str]) -> None:
@@ -317,7 +320,7 @@ def _owners(
                 if "box" in frames:
                     way = shortest(way, frames["box"][0].reshape(3, 3))
                 away[name] = np.linalg.norm(way, axis=1).max()
-        nearest = min(away, key=away.get, default="")
+        nearest = min(away, key=lambda name: away[name], default="")
         if away.get(nearest, np.inf) > MAX_OFFSET:
             raise DataError(
                 f"'{path}': type {virtual:g} is not among the types "
@@ -389,10 +392,11 @@ def _lengths(
     else:
         lengths = _given(virtual_len, magnetic, "--virtual-len")
     if spin_norm is None:
-        *norms, doubts = _norm(looks, magnetic)
+        values, reason, doubts = _norm(looks, magnetic)
+        norms = values, reason
     else:
         norms = _given(spin_norm, magnetic, "--spin-norm")
-    return {"virtual_len": lengths, "spin_norm": tuple(norms)}, doubts
+    return {"virtual_len": lengths, "spin_norm": norms}, doubts
 
 
 def _check_layouts(

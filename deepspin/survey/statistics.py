@@ -50,7 +50,7 @@ class NeighborStat:
         self.spin, self.rcut = spin, rcut
         self.names = spin.neighbor_names(type_map)
         ntypes, nbins = (spin.ntypes, len(self.names)), math.ceil(rcut / BIN)
-        self.around = np.zeros((*ntypes, 1), dtype=int)
+        self.around: np.ndarray = np.zeros((*ntypes, 1), dtype=int)
         self.distances = np.zeros((*ntypes, nbins), dtype=int)
         self.nearest = np.full(len(self.names), np.inf)
         self.nearest_own = np.inf
@@ -66,7 +66,14 @@ class NeighborStat:
                 system.pbc,
             )
 
-    def _add_frame(self, coord, spins, atype, box, pbc) -> None:
+    def _add_frame(
+        self,
+        coord: np.ndarray,
+        spins: np.ndarray,
+        atype: np.ndarray,
+        box: np.ndarray,
+        pbc: bool,
+    ) -> None:
         found = neighbors_of_frame(
             coord, spins, atype, box, pbc, self.spin, self.rcut, None
         )

@@ -55,7 +55,7 @@ class LossGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Raise `TrainingError` on a loss of NaN or infinity."""
-        if not math.isfinite(logs["loss"]):
+        if logs is not None and not math.isfinite(logs["loss"]):
             self.blame(int(self.model.failed_step.numpy()), "The loss is not finite")
 
     def blame(self, step: int, what: str) -> NoReturn:
@@ -114,7 +114,8 @@ class LearningCurve(keras.callbacks.Callback):
         self.disp_freq, self.numb_btch = disp_freq, numb_btch
         self.numb_steps, self.restart, self.timing = numb_steps, restart, timing
         self._clock, self._speed = (0, 0.0), ""
-        self._compiled: dict[Shape, float] = {}  # seconds of the first step of each
+        # seconds of the first step of each
+        self._compiled: dict[Shape | None, float] = {}
         self._waited = 0.0  # for these, since the last line
         self._begun = 0.0
 
@@ -205,13 +206,14 @@ class LearningCurve(keras.callbacks.Callback):
             tail = f", lr = {rate:8.2e}" if label == "trn" else ""
             log.info("batch %7d: %s: %s%s", step, label, errors, tail, extra=PROGRESS)
         best = {k.removeprefix("rmse_"): v for k, v in rows[0].items() if k != "rmse"}
-        errors = [f"{k} {v:.2e}" for k, v in best.items() if v == v]
+        words = [f"{k} {v:.2e}" for k, v in best.items() if v == v]
         which = "trn" if self.valid is None else "val"
-        self.line.tell(f"{which}:", *errors, self._speed, f"lr {rate:.1e}")
+        self.line.tell(f"{which}:", *words, self._speed, f"lr {rate:.1e}")
 
     def _evaluate(self, data: DataSystem, steps: Sequence[int]) -> dict[str, float]:
         """Errors averaged over batches, weighted with their number of atoms."""
-        total, weights = {}, 0.0
+        total: dict[str, float] = {}
+        weights = 0.0
         for step in steps:
             inputs, labels = tf.nest.map_structure(
                 tf.convert_to_tensor, data.batch(step)

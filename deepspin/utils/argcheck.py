@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from dargs import Argument, ArgumentEncoder, Variant
 from dargs.json_schema import generate_json_schema
@@ -44,34 +46,34 @@ DEFAULT_STOP_LR = 5e-8
 # --- Checks of single values: a test, and what the message expects --------------------
 
 
-def _is_number(text):
+def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
     except ValueError:
         return False
 
 
-def _is_activation(x):
+def _is_activation(x: str) -> bool:
     name, colon, threshold = x.lower().partition(":")
     if colon:
         return name == "silut" and _is_number(threshold)
     return name in ACTIVATIONS
 
 
-def _is_sel(x):
+def _is_sel(x: list[int] | str) -> bool:
     if isinstance(x, list):
         return len(x) > 0 and min(x) >= 0 and max(x) > 0
     name, colon, factor = x.partition(":")
     return name == "auto" and (not colon or (_is_number(factor) and float(factor) >= 1))
 
 
-def _is_batch_size(x):
+def _is_batch_size(x: list[int] | int | str) -> bool:
     if isinstance(x, str):
         return re.fullmatch(r"auto(:0*[1-9]\d*)?", x) is not None
     return min(x, default=0) >= 1 if isinstance(x, list) else x >= 1
 
 
-def _is_auto_prob(x):
+def _is_auto_prob(x: str) -> bool:
     name, *blocks = x.split(";")
     return (name == "prob_uniform" and not blocks) or (
         name == "prob_sys_size"
@@ -79,12 +81,14 @@ def _is_auto_prob(x):
     )
 
 
-def _is_sys_probs(x):
+def _is_sys_probs(x: list[float]) -> bool:
     assigned = sum(p for p in x if p >= 0)
     if len(x) == 0 or assigned > 1 + 1e-8:
         return False
     return min(x) < 0 or math.isclose(assigned, 1, rel_tol=0, abs_tol=1e-6)
 
+
+Check = tuple[Callable[[Any], bool], str]
 
 POSITIVE = (lambda x: x > 0, "a number > 0")
 NOT_NEGATIVE = (lambda x: x >= 0, "a number >= 0")
@@ -120,14 +124,20 @@ SYS_PROBS = (
 # --- Trees: one function per component ------------------------------------------------
 
 
-def _optional(name, dtype, default, check=None, alias=None):
+def _optional(
+    name: str,
+    dtype: Any,
+    default: object,
+    check: Check | None = None,
+    alias: list[str] | None = None,
+) -> Callable[[str], Argument]:
     """Take name, type, default, check; return what takes the doc and makes the rest.
 
     A null, where the type or the default allows one, is not checked.
     """
     test, expected = check or (lambda x: True, "")
 
-    def with_doc(doc):
+    def with_doc(doc: str) -> Argument:
         return Argument(
             name,
             dtype,
@@ -142,7 +152,9 @@ def _optional(name, dtype, default, check=None, alias=None):
     return with_doc
 
 
-def _required(name, dtype, check=None, alias=None):
+def _required(
+    name: str, dtype: Any, check: Check | None = None, alias: list[str] | None = None
+) -> Callable[[str], Argument]:
     """Like `_optional`, without a default."""
     test, expected = check or (None, "")
     return lambda doc: Argument(
@@ -150,7 +162,14 @@ def _required(name, dtype, check=None, alias=None):
     )
 
 
-def _section(name, doc, fields=(), choices=(), default="", choice_doc=""):
+def _section(
+    name: str,
+    doc: str,
+    fields: Sequence[Argument] = (),
+    choices: Sequence[Argument] = (),
+    default: str = "",
+    choice_doc: str = "",
+) -> Argument:
     """Make an object with one choice of `type`, optional if it has a default."""
     variant = Variant(
         "type", choices, optional=bool(default), default_tag=default, doc=choice_doc
@@ -158,7 +177,7 @@ def _section(name, doc, fields=(), choices=(), default="", choice_doc=""):
     return Argument(name, dict, fields, [variant] if choices else [], doc=doc)
 
 
-def _network_args():
+def _network_args() -> list[Argument]:
     """Make the arguments that both kinds of nets have."""
     return [
         _optional("activation_function", str, "tanh", ACTIVATION)(
@@ -431,7 +450,7 @@ def loss_args() -> Argument:
     )
 
 
-def _data_args(purpose):
+def _data_args(purpose: str) -> list[Argument]:
     return [
         _required("systems", [list[str], str], PATHS)(
             f"Folders with the systems for {purpose}: a list or one path. A folder"

@@ -10,7 +10,9 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dargs import Argument
 from dargs.dargs import ArgumentError
@@ -18,6 +20,9 @@ from dargs.dargs import ArgumentError
 from deepspin.spins.schemes import build_scheme
 from deepspin.utils.argcheck import DEFAULT_STOP_LR, PREFACTORS, train_args
 from deepspin.utils.refused import InputError, bad, explain, refuse, show
+
+if TYPE_CHECKING:
+    import yaml
 
 __all__ = ["load_input", "normalize"]
 
@@ -73,8 +78,8 @@ def load_input(path: str | Path) -> dict:
     return data
 
 
-def _parse_json(text, path):
-    def unique(pairs):
+def _parse_json(text: str, path: Path) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict:
         _refuse_twice([key for key, _ in pairs], path)
         return dict(pairs)
 
@@ -89,7 +94,7 @@ def _parse_json(text, path):
         raise InputError(f"'{path}' is nested too deeply to be an input.") from err
 
 
-def _refuse_twice(keys, path):
+def _refuse_twice(keys: list[str], path: Path) -> None:
     """Refuse keys of one object that are given twice, but for comments."""
     for key in keys:
         if (given := keys.count(key)) > 1 and not key.startswith("_"):
@@ -98,7 +103,7 @@ def _refuse_twice(keys, path):
             )
 
 
-def _parse_yaml(text, path):
+def _parse_yaml(text: str, path: Path) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -109,7 +114,7 @@ def _parse_yaml(text, path):
             for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
-        def flatten_mapping(self, node):
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
             """Look at the keys as they are written; they may be merged later."""
             keys = [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
             _refuse_twice([key for key in keys if key != "<<"], path)
@@ -146,7 +151,7 @@ def _parse_yaml(text, path):
     return data
 
 
-def _line(err):
+def _line(err: Exception) -> str:
     return " ".join(str(err).split())
 
 
@@ -196,7 +201,7 @@ def normalize(data: dict) -> dict:
     return data
 
 
-def _without_comments(data, path=()):
+def _without_comments(data: Any, path: tuple[str, ...] = ()) -> Any:
     """Copy without keys that start with an underscore, as in DeePMD-kit."""
     if isinstance(data, list):
         return [_without_comments(item, path) for item in data]
@@ -213,7 +218,7 @@ def _without_comments(data, path=()):
     }
 
 
-def _check_numbers(argument, value, path):
+def _check_numbers(argument: Argument, value: object, path: list[str]) -> None:
     """Refuse what Python takes for numbers, and TensorFlow does not."""
     place = "/".join([*path, argument.name])
     allows_bool = any("bool" in str(dtype) for dtype in argument.dtype)
@@ -226,7 +231,7 @@ def _check_numbers(argument, value, path):
             raise bad(place, value, "integers of 64 bits")
 
 
-def _leaves(value):
+def _leaves(value: object) -> Iterator[object]:
     if isinstance(value, list):
         for item in value:
             yield from _leaves(item)
@@ -234,7 +239,7 @@ def _leaves(value):
         yield value
 
 
-def _check_model(model):
+def _check_model(model: dict) -> None:
     type_map = model["type_map"]
     if len(type_map) == 0 or len(set(type_map)) < len(type_map) or not all(type_map):
         raise bad("model/type_map", type_map, "at least one name, none twice or empty")
@@ -284,7 +289,7 @@ def _use_spin(given, type_map):
             raise bad(path, given, f"{ntypes} booleans, one per type of {names}")
         flags = given
     elif kinds <= {int} or kinds <= {str}:
-        choices = type_map if kinds == {str} else range(ntypes)
+        choices: Sequence = type_map if kinds == {str} else range(ntypes)
         if not set(given) <= set(choices) or len(set(given)) < len(given):
             names = show(list(choices))
             raise bad(path, given, f"some of {names}, none twice")
@@ -296,7 +301,9 @@ def _use_spin(given, type_map):
     return flags
 
 
-def _per_spin_type(path, given, use_spin, type_map):
+def _per_spin_type(
+    path: str, given: Any, use_spin: list[bool], type_map: list[str]
+) -> list[float]:
     """One number per spin type, from one per spin type, one per type, or one."""
     nspin, ntypes = sum(use_spin), len(use_spin)
     if not isinstance(given, list):
@@ -369,11 +376,11 @@ def _check_fitting_net(fitting_net, scheme):
     _lower_activation(fitting_net)
 
 
-def _lower_activation(net):
+def _lower_activation(net: dict) -> None:
     net["activation_function"] = net["activation_function"].lower()
 
 
-def _check_learning_rate(learning_rate, numb_steps):
+def _check_learning_rate(learning_rate: dict, numb_steps: int) -> None:
     path = "learning_rate"
     start_lr, stop_lr = learning_rate["start_lr"], learning_rate["stop_lr"]
     if stop_lr is not None and learning_rate["stop_lr_ratio"] is not None:
@@ -395,7 +402,7 @@ def _check_learning_rate(learning_rate, numb_steps):
         raise bad(f"{path}/warmup_steps", warmup_steps, expected)
 
 
-def _check_loss(loss):
+def _check_loss(loss: dict) -> None:
     if not any(
         loss[f"{end}_pref_{term}"] for end in ("start", "limit") for term in PREFACTORS
     ):

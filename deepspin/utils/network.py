@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import keras
 import numpy as np
@@ -125,7 +126,7 @@ class ResidualDense(keras.layers.Layer):
         residual: bool = False,
         use_timestep: bool = False,
         seed: Sequence[int] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         self.n_in, self.n_out = n_in, n_out
@@ -175,7 +176,7 @@ def embedding_layers(
     activation_function: str,
     resnet_dt: bool,
     seed: Sequence[int] | None,
-    **kwargs,
+    **kwargs: Any,
 ) -> list[ResidualDense]:
     """Layers of an embedding net: one input, residual wherever widths allow it."""
     widths = [1, *neuron]
@@ -203,7 +204,7 @@ def fitting_layers(
     resnet_dt: bool,
     trainable: Sequence[bool],
     seed: Sequence[int] | None,
-    **kwargs,
+    **kwargs: Any,
 ) -> list[ResidualDense]:
     """Layers of a fitting net: residual from the second on where the width stays.
 

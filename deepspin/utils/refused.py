@@ -12,10 +12,11 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from typing import NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn
 
 from dargs import Argument
-from dargs.dargs import ArgumentKeyError, ArgumentTypeError
+from dargs.dargs import ArgumentError, ArgumentKeyError, ArgumentTypeError
 
 __all__ = ["CHOICES", "REFUSED", "InputError", "bad", "explain", "refuse", "show"]
 
@@ -291,14 +292,14 @@ def refuse(data: dict) -> dict:
     return data
 
 
-def _lacks(path, value, advice):
+def _lacks(path: str, value: object, advice: str) -> InputError:
     return InputError(
         f"`{path}` is {show(value)}, which DeePMD-kit has but deepspin has not:"
         f" {advice}."
     )
 
 
-def _section(data, path):
+def _section(data: Any, path: str) -> tuple[dict, str]:
     """Find the object that holds the last part of `path`; empty if there is none."""
     *parents, key = path.split("/")
     for name in parents:
@@ -308,7 +309,7 @@ def _section(data, path):
     return data, key
 
 
-def _is_neutral(value, neutral):
+def _is_neutral(value: object, neutral: tuple) -> bool:
     return (
         value is None
         or neutral is ANY
@@ -319,7 +320,7 @@ def _is_neutral(value, neutral):
     )
 
 
-def _drop_section(data, name):
+def _drop_section(data: dict, name: str) -> None:
     """Drop a section whose options were all neutral."""
     section = data.pop(name, None)
     if section is None or section == {}:
@@ -332,7 +333,7 @@ def _drop_section(data, name):
     _unknown(f"{name}/{key}", key, known, {})
 
 
-def _require_spin(data):
+def _require_spin(data: dict) -> None:
     """Explain what an input for a model without spins lacks."""
     model = data.get("model")
     if isinstance(model, dict) and model.get("spin") is None:
@@ -349,7 +350,7 @@ def _require_spin(data):
         )
 
 
-def explain(err: Exception, base: Argument, data: dict) -> NoReturn:
+def explain(err: ArgumentError, base: Argument, data: dict) -> NoReturn:
     """Put an error of dargs into our words: place, received, expected, fix.
 
     Parameters
@@ -366,8 +367,8 @@ def explain(err: Exception, base: Argument, data: dict) -> NoReturn:
     InputError
         Always.
     """
-    key = re.search(r"key `(.*?)`", err.message, re.DOTALL)
-    key = key.group(1) if key else ""
+    named = re.search(r"key `(.*?)`", err.message, re.DOTALL)
+    key = named.group(1) if named else ""
     path = f"{err.path}/{key}".strip("/")
     section = _section(data, f"{err.path}/")[0] if err.path else data
     value = section.get(key)
@@ -381,13 +382,15 @@ def explain(err: Exception, base: Argument, data: dict) -> NoReturn:
         ) from err
     if isinstance(err, ArgumentTypeError):
         found = re.search(r"requires <?([^>]*)>? but", err.message)
-        kinds = found.group(1) if found else "another"
-        kinds = sorted(_KINDS.get(k, k) for k in kinds.split("|"))
-        whole = isinstance(value, float) and value.is_integer() and "int" in kinds
-        fix = f"Write {int(value)}" if whole else ""
+        names = found.group(1) if found else "another"
+        kinds = sorted(_KINDS.get(k, k) for k in names.split("|"))
+        fix = ""
+        if isinstance(value, float) and value.is_integer() and "int" in kinds:
+            fix = f"Write {int(value)}"
         raise bad(path, value, f"type {' or '.join(kinds)}", fix) from err
-    if "invalid choice" in err.message:
-        key = re.search(r"flag key `(.*?)`", err.message).group(1)
+    choice = r"invalid choice .* for flag key `(.*?)`"
+    if flag := re.search(choice, err.message, re.DOTALL):
+        key = flag.group(1)
         argument = _argument_at(base, data, err.path)
         choices = [*argument.sub_variants[key].choice_dict]
         expected = "one of " + ", ".join(map(show, choices))
@@ -396,7 +399,7 @@ def explain(err: Exception, base: Argument, data: dict) -> NoReturn:
     raise bad(path, value, expected) from err
 
 
-def _needed(base, data, err, key):
+def _needed(base: Argument, data: dict, err: ArgumentError, key: str) -> str:
     """Tell what belongs to a key that is missing."""
     argument = _argument_at(base, data, err.path)
     if key in argument.sub_variants:
@@ -409,7 +412,13 @@ def _needed(base, data, err, key):
 _KINDS = {"NoneType": "null", "dict": "object"}
 
 
-def _unknown(path, key, names, aliases, places=()):
+def _unknown(
+    path: str,
+    key: str,
+    names: Collection[str],
+    aliases: Mapping[str, str],
+    places: Sequence[str] = (),
+) -> NoReturn:
     """Name the key that was meant, the place where it belongs, or all keys."""
     wrong = f"`{path}` is not a key of the input"
     if key in aliases:
@@ -426,7 +435,7 @@ def _unknown(path, key, names, aliases, places=()):
     raise InputError(f"{wrong}: the keys there are {known}.")
 
 
-def _argument_at(base, data, path):
+def _argument_at(base: Argument, data: dict, path: str) -> Argument:
     """Follow `path` down the tree, choosing variants as the data do."""
     argument = base
     for name in filter(None, path.split("/")):
@@ -435,12 +444,12 @@ def _argument_at(base, data, path):
     return argument
 
 
-def _arguments_at(base, data, path):
+def _arguments_at(base: Argument, data: dict, path: str) -> dict[str, Argument]:
     section = _section(data, f"{path}/")[0] if path else data
     return _argument_at(base, data, path).flatten_sub(section)
 
 
-def _places(argument, key, path=""):
+def _places(argument: Argument, key: str, path: str = "") -> list[str]:
     """All sections of the tree that have `key`."""
     subs = list(argument.sub_fields.values())
     for variant in argument.sub_variants.values():

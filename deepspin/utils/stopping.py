@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from types import FrameType
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class StopOnSignal:
         The first that came.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._previous: dict = {}
 
@@ -46,11 +47,11 @@ class StopOnSignal:
                 break
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:  # asked twice: at once
             raise KeyboardInterrupt
         self.received = signal.Signals(number)

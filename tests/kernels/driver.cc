@@ -215,7 +215,8 @@ void check_forces(Case<T>& c, const Answer& a) {
     double largest = 1.0;
     for (double f : a.force) largest = std::max(largest, std::abs(f));
     const double gap = (energy[0] - energy[1]) / (2 * step) - a.force[at];
-    if (!(std::abs(gap) < 1e-5 * largest + 1e-9 * sum)) fail("a force is no derivative: " + std::to_string(gap));
+    if (!(std::abs(gap) < 1e-5 * largest + 1e-9 * sum))
+      fail("a force is no derivative: " + std::to_string(gap));
   }
 }
 

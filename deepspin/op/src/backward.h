@@ -229,8 +229,8 @@ void fitting_gradients(const Problem& p, const std::vector<Chunk>& chunks,
 template <class T>
 void embedding_gradients(const Problem& p, const Series<T>& s, const Embedding& embedding,
                          const std::vector<Chunk>& chunks, const std::vector<Values<T>>& values,
-                         const std::vector<Adjoints<T>>& adj, const std::vector<std::vector<int>>& slots,
-                         const std::vector<void*>& out) {
+                         const std::vector<Adjoints<T>>& adj,
+                         const std::vector<std::vector<int>>& slots, const std::vector<void*>& out) {
   const int n = order<T>(), padded = s.padded_channels, nnets = p.nnets();
   struct Task {
     int net, leaf;
@@ -289,7 +289,7 @@ void embedding_gradients(const Problem& p, const Series<T>& s, const Embedding& 
   parallel(p.threads, nnets, [&](int k) {
     const Net& net = p.embedding[k];
     for (size_t l = 0; l < net.size(); ++l) {
-      auto add = [&](int which, size_t size, std::vector<std::vector<double>> Task::*part) {
+      auto add = [&](int which, size_t size, std::vector<std::vector<double>> Task::* part) {
         std::vector<double> all(size, 0.0);
         for (const Task& task : tasks)
           if (task.net == k && !task.matrix.empty())
@@ -499,16 +499,15 @@ const char* backward(const Problem& p, Backward& in) {
     };
     Arena measure;
     lay_out_work(measure);
-    const size_t rest = sizeof(T) * ld * (4 * s.padded_channels + 4 * p.channels + narrow + 1 + 3 * widest) +
-                        128 * (layers + 8);
+    const size_t rest =
+        sizeof(T) * ld * (4 * s.padded_channels + 4 * p.channels + narrow + 1 + 3 * widest) +
+        128 * (layers + 8);
     Arena arena(scratch.at_least(measure.used() + rest));
     lay_out_work(arena);
     backward_chunk(p, s, c, values[k], in, adj[k], arena, m_dot, pairs);
-    if (positions)
-      positions_chunk(p, s, c, values[k], adj[k], in, p_bar, pull_p, pairs, x_bar, pull);
+    if (positions) positions_chunk(p, s, c, values[k], adj[k], in, p_bar, pull_p, pairs, x_bar, pull);
   });
-  if (positions)
-    parallel(p.threads, p.nf, [&](int f) { collect_positions(p, in, x_bar, pull, f); });
+  if (positions) parallel(p.threads, p.nf, [&](int f) { collect_positions(p, in, x_bar, pull, f); });
   if (in.weights.empty()) return nullptr;
   Embedding embedding;
   embedding.read<T>(p.embedding);

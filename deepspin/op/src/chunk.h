@@ -118,8 +118,8 @@ int64_t moments(const Problem& p, const Series<T>& s, const Chunk& c, Pairs& a, 
     };
     const int count = a.n, empty = p.sel[e] - count;
     for (int k = 0; k < count; ++k) {
-      const double r[4] = {a.u[k], a.q[k] * a.x[k] * a.inv_dstd[1],
-                           a.q[k] * a.y[k] * a.inv_dstd[2], a.q[k] * a.z[k] * a.inv_dstd[3]};
+      const double r[4] = {a.u[k], a.q[k] * a.x[k] * a.inv_dstd[1], a.q[k] * a.y[k] * a.inv_dstd[2],
+                           a.q[k] * a.z[k] * a.inv_dstd[3]};
       for (int d = 0; d < 4; ++d) add(a.terms + k * n, a.leaf[k], d, r[d]);
     }
     if (empty == 0) return;
@@ -156,10 +156,9 @@ void moments_tangent(const Problem& p, const Series<T>& s, const Chunk& c, Pairs
       r[0] *= tau_dot;
       const double *terms = a.terms + k * n, *slopes = a.slopes + k * n;
       T* at = to + row + a.leaf[k] * n;
-      for (int d = 0; d < 4; ++d)
-        DEEPSPIN_INDEPENDENT
-        for (int m = 0; m < n; ++m)
-          at[size_t(d) * columns + m] += T(dot[d] * terms[m] + r[d] * slopes[m]);
+      for (int d = 0; d < 4; ++d) DEEPSPIN_INDEPENDENT
+      for (int m = 0; m < n; ++m)
+        at[size_t(d) * columns + m] += T(dot[d] * terms[m] + r[d] * slopes[m]);
     }
   });
 }
@@ -202,7 +201,8 @@ void contract(const Problem& p, const Series<T>& s, const Chunk& c, const T* mom
   for (int lane = 0; lane < c.ld; ++lane)
     for (int d = 0; d < 4; ++d)
       for (int g = 0; g < p.channels; ++g)
-        m[(size_t(d) * p.channels + g) * c.ld + lane] = factor * rows[(size_t(lane) * 4 + d) * padded + g];
+        m[(size_t(d) * p.channels + g) * c.ld + lane] =
+            factor * rows[(size_t(lane) * 4 + d) * padded + g];
 }
 
 // rows (ld, 4, padded) = m / nnei of (4, channels, ld).
@@ -320,8 +320,7 @@ int64_t forward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, Valu
     prepare_pairs(p, s, c.type, f, i, e, w.pairs);
     const size_t at = (size_t(f) * p.nloc + i) * p.width[e];
     for (int k = 0; k < w.pairs.n; ++k)
-      pull_of_pair(w.pairs, k, order<T>(), columns, w.dp + row,
-                   pull[e] + 3 * (at + w.pairs.slot[k]));
+      pull_of_pair(w.pairs, k, order<T>(), columns, w.dp + row, pull[e] + 3 * (at + w.pairs.slot[k]));
   });
   return outside;
 }
@@ -352,7 +351,8 @@ void collect(const Problem& p, const std::vector<double*>& pull, int f, int firs
         separation(p, f, i, j, p.shift[e] + 3 * (row + k), x);
         for (int a = 0; a < 3; ++a) {
           force[3 * j + a] -= g[a];
-          for (int b = 0; b < 3; ++b) virial[9 * owner + 3 * a + b] -= g[a] * (x[b] - offset[3 * j + b]);
+          for (int b = 0; b < 3; ++b)
+            virial[9 * owner + 3 * a + b] -= g[a] * (x[b] - offset[3 * j + b]);
         }
       }
     }

@@ -118,9 +118,9 @@ const char* expand_all(const Problem& p, const Embedding& embedding, Series<T>& 
   parallel(p.threads, int(pieces.size()), [&](int k) {
     Piece& piece = pieces[k];
     NodeValues nodes;
-    piece.resolved = expand(embedding.nets[piece.net], slopes[piece.net], n, unresolved, transform,
-                            CELL * piece.cell, CELL, MAX_HALVINGS, nodes, piece.leaves,
-                            piece.coefficients);
+    piece.resolved =
+        expand(embedding.nets[piece.net], slopes[piece.net], n, unresolved, transform,
+               CELL * piece.cell, CELL, MAX_HALVINGS, nodes, piece.leaves, piece.coefficients);
   });
   s.leaves.assign(nnets, Leaves());
   coefficients.assign(nnets, {});

@@ -5,8 +5,6 @@
 
 #include <algorithm>
 
-#include <algorithm>
-
 #include "simd.h"
 
 namespace deepspin {
@@ -46,8 +44,8 @@ inline void tile(int depth, const T* __restrict a, int64_t rs, int64_t cs, const
 }
 
 template <class T, int NV>
-inline void tile_rows(int rows, int depth, const T* a, int64_t rs, int64_t cs, const T* b,
-                      int64_t ldb, T* c, int64_t ldc, bool accumulate, const T* ahead) {
+inline void tile_rows(int rows, int depth, const T* a, int64_t rs, int64_t cs, const T* b, int64_t ldb,
+                      T* c, int64_t ldc, bool accumulate, const T* ahead) {
   switch (rows) {
     case 1: return tile<T, 1, NV>(depth, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);
     case 2: return tile<T, 2, NV>(depth, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);

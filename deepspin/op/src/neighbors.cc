@@ -25,9 +25,8 @@ bool before(const Partner& a, const Partner& b) {
 template <class Work>
 void in_parts(int threads, int64_t count, Work work) {
   const int parts = int((count + PART - 1) / PART);
-  deepspin::parallel(threads, parts, [&](int part) {
-    work(part, part * PART, std::min(count, (part + 1) * PART));
-  });
+  deepspin::parallel(threads, parts,
+                     [&](int part) { work(part, part * PART, std::min(count, (part + 1) * PART)); });
 }
 
 // Points within the cutoff of each centre: those that belong to its partners.
@@ -168,11 +167,11 @@ void deepspin_pad(int threads, int64_t nrows, int64_t nblocks,
                   const int64_t* width,  // (nblocks,)
                   int32_t* const* nlist, int32_t* const* shifts) {  // out, each by block
   if (shift_bytes == 1)
-    pad(threads, nrows, nblocks, centre, start, count, index, static_cast<const int8_t*>(shift),
-        name, width, nlist, shifts);
+    pad(threads, nrows, nblocks, centre, start, count, index, static_cast<const int8_t*>(shift), name,
+        width, nlist, shifts);
   else
-    pad(threads, nrows, nblocks, centre, start, count, index, static_cast<const int32_t*>(shift),
-        name, width, nlist, shifts);
+    pad(threads, nrows, nblocks, centre, start, count, index, static_cast<const int32_t*>(shift), name,
+        width, nlist, shifts);
 }
 
 }  // extern "C"

@@ -23,8 +23,8 @@
 
 namespace deepspin {
 
-#define DEEPSPIN_DECLARE(isa) \
-  namespace isa {             \
+#define DEEPSPIN_DECLARE(isa)   \
+  namespace isa {               \
   extern const Kernels kernels; \
   }
 DEEPSPIN_DECLARE(base)
@@ -121,8 +121,8 @@ class Call {
     static const size_t sizes[] = {0, 4, 8, 4, 1, 0, 0, 0, 0, 8};
     size_t bytes = sizes[type];
     for (int64_t d : shape) bytes *= size_t(d);
-    TF_Tensor* t = TF_AllocateOutput(context_, made_++, type, shape.data(), int(shape.size()), bytes,
-                                     status_);
+    TF_Tensor* t =
+        TF_AllocateOutput(context_, made_++, type, shape.data(), int(shape.size()), bytes, status_);
     check();
     tensors_.push_back(t);
     return TF_TensorData(t);
@@ -201,8 +201,7 @@ Model read_model(Call& call) {
   if (p.axis > p.channels) refuse("axis_neuron exceeds the embedding net's width");
   if (int64_t(p.axis) * p.channels > MANY) refuse("the descriptor has too many components");
   for (int e = 0; e < p.nblocks; ++e) p.sel.push_back(o.next("sel", 0, MANY));
-  for (int k = 0; k < p.ntypes * p.nblocks; ++k)
-    p.excluded.push_back(char(o.next("excluded", 0, 1)));
+  for (int k = 0; k < p.ntypes * p.nblocks; ++k) p.excluded.push_back(char(o.next("excluded", 0, 1)));
   std::vector<int> leaves;
   for (int k = 0; m.tabulated && k < p.nnets(); ++k) leaves.push_back(o.next("leaves", 1, MANY));
   if (!o.done()) refuse("`options` is too long");
@@ -249,8 +248,7 @@ Model read_model(Call& call) {
       refuse("`nlist` names point %d of %d", low < -1 ? low : high, p.npoints());
   }
   for (int e = 0; e < p.nblocks; ++e)
-    p.shift.push_back(
-        call.input<int32_t>("shift", TF_INT32, {p.nf, p.nloc, int64_t(p.width[e]), 3}));
+    p.shift.push_back(call.input<int32_t>("shift", TF_INT32, {p.nf, p.nloc, int64_t(p.width[e]), 3}));
   p.davg = call.finite("davg", {p.ntypes, 4});
   p.dstd = call.finite("dstd", {p.ntypes, 4});
   Call::Array edges = call.input("edges", TF_DOUBLE, 2);
@@ -351,7 +349,8 @@ void compute_backward(Call& call, bool positions) {
       in.weights.push_back(call.output(type, shape));
       int64_t size = 1;
       for (int64_t d : shape) size *= d;
-      if (empty) std::fill(static_cast<T*>(in.weights.back()), static_cast<T*>(in.weights.back()) + size, T(0));
+      if (empty)
+        std::fill(static_cast<T*>(in.weights.back()), static_cast<T*>(in.weights.back()) + size, T(0));
     }
   }
   if (empty) return;
@@ -422,7 +421,8 @@ void define(TF_OpDefinitionBuilder* op, TF_Status* status) {
 }
 
 void add_kernel(const char* op, TF_DataType type, void* (*create)(TF_OpKernelConstruction*),
-                void (*compute)(void*, TF_OpKernelContext*), void (*destroy)(void*), TF_Status* status) {
+                void (*compute)(void*, TF_OpKernelContext*), void (*destroy)(void*),
+                TF_Status* status) {
   TF_KernelBuilder* builder = TF_NewKernelBuilder(op, "CPU", create, compute, destroy);
   TF_KernelBuilder_TypeConstraint(builder, "T", type, status);
   TF_RegisterKernelBuilder(op, builder, status);

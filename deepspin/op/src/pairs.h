@@ -18,16 +18,16 @@ constexpr int BATCH = 8;           // pairs are padded to a multiple of this
 // Neighbours of one centre in one block, and what is needed of them.
 struct Pairs {
   int n = 0;     // how many
-  int *slot;     // where in the list
-  int *leaf;     // piece of the series; -1 where the separation is not a number
+  int* slot;     // where in the list
+  int* leaf;     // piece of the series; -1 where the separation is not a number
   double *x, *y, *z;
   double *s, *ds;  // s(r) = w(r)/r and its derivative
   double *q, *dq;  // s/r
-  double *inv_r;
-  double *u;            // (s - davg) / dstd, argument of the embedding net
+  double* inv_r;
+  double* u;            // (s - davg) / dstd, argument of the embedding net
   double *tau, *scale;  // u within the piece, in [-1, 1]; 2 / width
   double inv_dstd[4];   // of the centre's type
-  double *over;         // tau beyond the table's end, else 0
+  double* over;         // tau beyond the table's end, else 0
   double *terms, *slopes;  // T_k(tau), T_k'(tau): (n, order)
 
   static Pairs in(Arena& arena, int width, int order) {
@@ -35,8 +35,8 @@ struct Pairs {
     size_t n = std::max(round_up(width, BATCH), BATCH);
     p.slot = arena.get<int>(n);
     p.leaf = arena.get<int>(n);
-    for (double** a : {&p.x, &p.y, &p.z, &p.s, &p.ds, &p.q, &p.dq, &p.inv_r, &p.u, &p.tau,
-                       &p.scale, &p.over})
+    for (double** a :
+         {&p.x, &p.y, &p.z, &p.s, &p.ds, &p.q, &p.dq, &p.inv_r, &p.u, &p.tau, &p.scale, &p.over})
       *a = arena.get<double>(n);
     p.terms = arena.get<double>(n * order);
     p.slopes = arena.get<double>(n * order);

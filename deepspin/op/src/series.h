@@ -190,8 +190,8 @@ bool expand(const Net& net, double slope, int order, double unresolved, const Tr
   const size_t offset = coefficients.size();
   coefficients.resize(offset + size_t(channels) * order);
   double* c = coefficients.data() + offset;
-  gemm<double>(channels, order, order, nodes.y.back().data(), order, 1, transform.forward.data(),
-               order, c, order);
+  gemm<double>(channels, order, order, nodes.y.back().data(), order, 1, transform.forward.data(), order,
+               c, order);
   double largest = 0.0, tail = 0.0;
   for (int g = 0; g < channels; ++g)
     for (int k = 0; k < order; ++k) {
@@ -210,8 +210,8 @@ bool expand(const Net& net, double slope, int order, double unresolved, const Tr
   coefficients.resize(offset);
   if (halvings == 0) return false;
   for (double from : {begin, begin + 0.5 * width})
-    if (!expand(net, slope, order, unresolved, transform, from, 0.5 * width, halvings - 1, nodes, leaves,
-                coefficients))
+    if (!expand(net, slope, order, unresolved, transform, from, 0.5 * width, halvings - 1, nodes,
+                leaves, coefficients))
       return false;
   return true;
 }
