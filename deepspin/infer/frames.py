@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepspin.data.files import LARGEST
+from deepspin.model.ener import SpinEnergyModel
 from deepspin.spins.schemes import Scheme
 from deepspin.spins.types import ZERO_SPIN
 

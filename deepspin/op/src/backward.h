@@ -54,9 +54,9 @@ void backward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, const 
   // v = dL/d(pull): from forces on both ends and from the virial of the owner
   auto along = [&](int f, int i, int e, const Pairs& a, int k, double* to) {
     const int j = p.nlist[e][(size_t(f) * p.nloc + i) * p.width[e] + a.slot[k]];
-    const double *force = in.force + size_t(f) * p.npoints() * 3;
-    const double *offset = p.offset + (size_t(f) * p.npoints() + j) * 3;
-    const double *virial = in.atom_virial + (size_t(f) * p.nloc + p.owner(j)) * 9;
+    const double* force = in.force + size_t(f) * p.npoints() * 3;
+    const double* offset = p.offset + (size_t(f) * p.npoints() + j) * 3;
+    const double* virial = in.atom_virial + (size_t(f) * p.nloc + p.owner(j)) * 9;
     const double x[3] = {a.x[k] - offset[0], a.y[k] - offset[1], a.z[k] - offset[2]};
     for (int d = 0; d < 3; ++d) {
       to[d] = force[3 * i + d] - force[3 * j + d];
