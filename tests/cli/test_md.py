@@ -20,10 +20,9 @@ from hamiltonians import exchange
 from places import ROOT
 
 from deepspin.atoms import units
-from deepspin.atoms.structures import Structure, save_structure
+from deepspin.atoms.structures import save_structure
 from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.integrators import DynamicsError
-from deepspin.dynamics.md.build import COLLINEAR, order_signs, repeated
 from deepspin.dynamics.md.options import gen_doc, normalize
 from deepspin.dynamics.md.run import Guard
 from deepspin.infer.deep_spin import DeepSpin
@@ -302,37 +301,6 @@ def test_a_site_at_a_node(run, given, capsys):
     given["spins"] = [{"wave_vector": [0.5, 0, 0]}]
     run("md", write(given), status=1)
     assert "at the nodes of the wave" in said(capsys)
-
-
-def cell_of(pbc):
-    return Structure(
-        names=("Ni",),
-        atype=np.zeros(2, int),
-        coord=np.zeros((2, 3)),
-        box=np.eye(3),
-        pbc=np.array(pbc),
-        spin=np.array([[0, 0, 1.0], [0, 0.1, -1.0]]),
-        mass=np.ones(2),
-        fixed=np.zeros(2, bool),
-    )
-
-
-def test_copies_along_an_open_direction():
-    with pytest.raises(InputError, match="not periodic"):
-        repeated(cell_of([True, False, True]), [1, 2, 1])
-    assert repeated(cell_of([True, False, True]), [2, 1, 1])[0].nloc == 4
-
-
-def test_signs_of_the_order():
-    """From collinear spins; none from others."""
-    options = {"order_vector": None}
-    magnetic = np.ones(2, bool)
-    structure = cell_of([True] * 3)
-    np.testing.assert_array_equal(order_signs(options, structure, magnetic), [1, -1])
-    structure.spin[1] = [0, 2, 0]
-    assert order_signs(options, structure, magnetic) is None
-    assert COLLINEAR > 0.5
-    assert order_signs(options, structure, ~magnetic) is None
 
 
 def test_masses_and_fixed_atoms(run, given):

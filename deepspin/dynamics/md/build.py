@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepspin.atoms.structures import Structure, load_structure
+from deepspin.atoms.waves import collinear_signs, phases, repeated, sublattices
 from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
 from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
 from deepspin.dynamics.core.sphere import rotate_by
@@ -26,10 +28,6 @@ log = logging.getLogger(__name__)
 
 # spins of a system of single precision converge no better than this without baths
 SINGLE_TOLERANCE = 1e-7
-# least |cos| of the phase of a site that is on one sublattice or the other
-CLEAR = 0.1
-# spins are collinear if so much of their squares is along one axis
-COLLINEAR = 0.9
 # streams of random directions: apart from those of a state by their length
 _DIRECTIONS = 7
 
@@ -101,35 +99,6 @@ def seeds_of(options: dict) -> np.ndarray:
     if isinstance(seed, list):
         return np.broadcast_to(seed, nrep)
     return seed + np.arange(nrep)
-
-
-def repeated(cell: Structure, repeat: list[int]) -> tuple[Structure, np.ndarray]:
-    """Copies of a cell, and the number in the cell of each atom.
-
-    Raises
-    ------
-    InputError
-        Copies along what is no lattice vector.
-    """
-    ncopies = int(np.prod(repeat))
-    origin = np.tile(np.arange(cell.nloc), ncopies)
-    if ncopies == 1:
-        return cell, origin
-    if cell.box is None or not cell.pbc[np.array(repeat) > 1].all():
-        raise bad(
-            "structure/repeat", repeat, "1 along directions that are not periodic"
-        )
-    steps = np.stack(np.meshgrid(*map(np.arange, repeat), indexing="ij"), axis=-1)
-    shift = steps.reshape(-1, 1, 3) @ cell.box
-    return replace(
-        cell,
-        atype=cell.atype[origin],
-        coord=(cell.coord + shift).reshape(-1, 3),
-        box=cell.box * np.array(repeat)[:, None],
-        spin=None if cell.spin is None else cell.spin[origin],
-        mass=cell.mass[origin],
-        fixed=cell.fixed[origin],
-    ), origin
 
 
 def _numbered(origin: np.ndarray, numbers: list[int], nloc: int) -> np.ndarray:
@@ -243,57 +212,41 @@ def _waved(
     return rotate_by(here, np.broadcast_to(turn, here.shape))
 
 
-def phases(
-    wave_vector: list[float], coord: np.ndarray, box: np.ndarray | None
-) -> np.ndarray:
-    """Phases q·R of atoms, shape (nloc,); q in the reciprocal vectors of a box."""
-    if box is None:
-        raise InputError(
-            "A wave vector needs a periodic cell, and the structure has none. Use "
-            "`atoms` of the rules of `spins`."
-        )
-    return 2 * np.pi * (coord @ np.linalg.inv(box)) @ np.array(wave_vector)
-
-
-def sublattices(phase: np.ndarray) -> np.ndarray:
-    """Return +1 and -1: the signs of the cosines of phases."""
-    wave = np.cos(phase)
-    if len(wave) and np.abs(wave).min() < CLEAR:
-        raise InputError(
-            "Some spins are at the nodes of the wave of a wave vector, cos(q·R) = 0, "
-            "and so on neither sublattice. Move the origin of the structure, or give "
-            "an `axis`, for a spiral."
-        )
-    return np.sign(wave)
-
-
 def order_signs(
-    options: dict, structure: Structure, magnetic: np.ndarray
+    vector: list[float] | None,
+    repeat: Sequence[int],
+    structure: Structure,
+    magnetic: np.ndarray,
 ) -> np.ndarray | None:
     """Signs of the staggered order, shape (nloc,); None if there is none to tell.
 
-    Those of `order_vector`, or else of the structure's spins along the axis that they
-    are collinear to.
+    Parameters
+    ----------
+    vector : sequence of 3 float, optional
+        Its wave vector, in the reciprocal vectors of the cell that is repeated; None
+        for the order of the structure's spins, if these are collinear.
+    repeat : sequence of 3 int
+        How often that cell is repeated in the structure.
+    structure : Structure
+        Atoms with spins.
+    magnetic : np.ndarray of bool, shape (nloc,)
+        Atoms of types with spin.
     """
     if not magnetic.any():
         return None
-    signs = np.zeros(structure.nloc)
-    if options["order_vector"] is not None:
+    if vector is None:
+        found = collinear_signs(structure.spin[magnetic])
+    else:
         box = structure.box
         if box is not None:
-            box = box / np.array(options["structure"]["repeat"])[:, None]
-        phase = phases(options["order_vector"], structure.coord, box)
-        signs[magnetic] = sublattices(phase[magnetic])
-        return signs
-    spin = structure.spin[magnetic]
-    modulus = np.linalg.norm(spin, axis=1, keepdims=True)
-    unit = spin / np.where(modulus > 0, modulus, 1.0)
-    values, axes = np.linalg.eigh(unit.T @ unit / len(unit))
-    along = unit @ axes[:, -1]
-    if values[-1] < COLLINEAR or not along.all():
+            box = box / np.array(repeat)[:, None]
+        phase = phases(vector, structure.coord, box)
+        found = sublattices(phase[magnetic])
+    if found is None:
         return None
-    signs[magnetic] = np.sign(along)
-    return signs * (signs[magnetic][0])
+    signs = np.zeros(structure.nloc)
+    signs[magnetic] = found
+    return signs
 
 
 # --- Equations of motion --------------------------------------------------------------

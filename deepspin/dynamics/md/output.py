@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from deepspin.atoms.structures import Structure
+from deepspin.atoms.waves import order_parameter
 from deepspin.dynamics.core import observables
 from deepspin.dynamics.core.fields import Fields, Response
 from deepspin.dynamics.core.state import State
@@ -109,7 +110,7 @@ class Observer:
             "evaluations": np.full(state.nrep, frame.evaluations),
         }
         if self.signs is not None:
-            order = observables.order_parameter(state.spin, self.signs)
+            order = order_parameter(state.spin, self.signs)
             found["order"] = np.linalg.norm(order, axis=1)
         if self.spin_mass is not None:
             mass = self.spin_mass

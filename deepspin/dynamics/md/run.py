@@ -133,7 +133,12 @@ def _begin(
         return Checkpoint(
             state=state,
             structure=structure,
-            signs=order_signs(options, structure, magnetic),
+            signs=order_signs(
+                options["order_vector"],
+                options["structure"]["repeat"],
+                structure,
+                magnetic,
+            ),
             evaluations=0,
             made_by=_describe(options, potential, crew),
         )

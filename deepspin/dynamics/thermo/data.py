@@ -14,9 +14,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from deepspin.atoms.waves import order_parameter
 from deepspin.data.files import DataError
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.observables import order_parameter
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.thermo.averages import Samples
 from deepspin.dynamics.thermo.sampling import Outcome
@@ -43,7 +43,7 @@ class SizeRun:
     temperature : np.ndarray, shape (nrep,)
         In K.
     signs : np.ndarray, shape (nvectors, nloc)
-        Of each wave of the order, see `observables.order_parameter`.
+        Of each wave of the order, see `waves.order_parameter`.
     lattice : bool
         Whether the atoms move.
     state : State

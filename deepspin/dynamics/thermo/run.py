@@ -255,7 +255,7 @@ def _begin(
     if not magnetic.any():
         raise InputError("The structure has no atoms with spin, which the order is of.")
     signs = [
-        order_signs({**inner, "order_vector": vector}, structure, magnetic)
+        order_signs(vector, options["sizes"][number], structure, magnetic)
         for vector in options["order_vectors"]
     ]
     size = SizeRun(
