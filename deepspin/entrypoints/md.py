@@ -6,13 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepspin.dynamics.md.options import normalize
+from deepspin.dynamics.md.options import normalize_md
 from deepspin.env import start_tensorflow
 from deepspin.modelfiles.find import resolve_checkpoint
 from deepspin.utils.inputs import load_input
 
 if TYPE_CHECKING:
-    from deepspin.dynamics.md.lammps import Crew
+    from deepspin.dynamics.md.crew import Crew
 
 
 def md(
@@ -26,7 +26,7 @@ def md(
     if engine == "tensorflow":
         _run(input, restart, output)
         return
-    from deepspin.dynamics.md.lammps import Crew
+    from deepspin.dynamics.md.crew import Crew
 
     with Crew() as crew:
         if crew.first:
@@ -39,7 +39,7 @@ def _run(
     input: str, restart: str | None, output: str, crew: Crew | None = None
 ) -> None:
     """Check the input, then import TensorFlow and run."""
-    options = normalize(load_input(input))  # a typo answers before TensorFlow loads
+    options = normalize_md(load_input(input))  # a typo answers before TensorFlow loads
     resolve_checkpoint(options["model"])  # so does a wrong file
     name = restart or options["structure"]["file"].partition("#")[0]
     if not Path(name).exists():

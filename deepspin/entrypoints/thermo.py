@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepspin.dynamics.thermo.options import normalize
+from deepspin.dynamics.thermo.options import normalize_thermo
 from deepspin.env import start_tensorflow
 from deepspin.modelfiles.find import resolve_checkpoint
 from deepspin.utils.inputs import load_input
@@ -30,7 +30,7 @@ def thermo(
 
         thermo_results.analyse(analyse)
         return
-    options = normalize(load_input(input))
+    options = normalize_thermo(load_input(input))
     resolve_checkpoint(options["model"])
     _exists(options["structure"]["file"].partition("#")[0], "structure")
     if restart is not None:

@@ -23,8 +23,8 @@ from deepspin.atoms import units
 from deepspin.atoms.structures import save_structure
 from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.integrators import DynamicsError
-from deepspin.dynamics.md.options import gen_doc, normalize
-from deepspin.dynamics.md.run import Guard
+from deepspin.dynamics.md.guard import Guard
+from deepspin.dynamics.md.options import gen_doc, normalize_md
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
@@ -98,8 +98,8 @@ def said(capsys) -> str:
 
 def test_complete_input_stays_the_same(given):
     given["spins"] = [{"type": "Ni", "modulus": 1.2, "direction": "random"}]
-    once = normalize(given)
-    assert normalize(once) == once
+    once = normalize_md(given)
+    assert normalize_md(once) == once
     assert json.loads(json.dumps(once)) == once
 
 
@@ -113,7 +113,7 @@ def test_defaults_are_documented():
 
     documented = set(re.findall(r"^ *(\w+): *$", gen_doc(), re.MULTILINE))
     for ensemble in ENSEMBLES.values():
-        full = normalize(
+        full = normalize_md(
             {
                 "model": "m.keras",
                 "structure": {"file": "s.extxyz"},
@@ -137,12 +137,12 @@ def test_documentation_is_printed(capsys):
 def test_example(name):
     """Complete inputs, whose files are there, and that the page shows."""
     folder = ROOT / "examples" / "NiO" / "md"
-    options = normalize(json.loads((folder / f"{name}.json").read_text("utf-8")))
+    options = normalize_md(json.loads((folder / f"{name}.json").read_text("utf-8")))
     assert (folder / options["structure"]["file"]).is_file()
     assert options["ensemble"]["type"] == name
     page = (folder.parents[2] / "doc" / "md.md").read_text("utf-8")
     shown = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
-    full = normalize(shown)
+    full = normalize_md(shown)
     for key in ("structure", "spins", "ensemble", "temperature", "timestep", "steps"):
         assert name == "nve" or full[key] == options[key], key
 
@@ -599,7 +599,7 @@ def test_alternating_field_goes_on(run, given):
 
 def test_frequency_needs_a_field(given):
     with pytest.raises(InputError, match="`field_frequency` needs a `field`"):
-        normalize(given | {"field_frequency": 1.0})
+        normalize_md(given | {"field_frequency": 1.0})
 
 
 def test_single_precision(run, given, make_model, capsys):
@@ -921,7 +921,7 @@ def test_failure_in_the_middle(run, given, capsys, monkeypatch):
     ],
 )
 def test_numbers_that_cannot_be(name, value, message, run, given, capsys, monkeypatch):
-    monkeypatch.setattr(f"deepspin.dynamics.md.run.{name}", value)
+    monkeypatch.setattr(f"deepspin.dynamics.md.guard.{name}", value)
     given |= {"ensemble": {"type": "nve"}, "initial_temperature": 400.0}
     run("md", write(given), status=1)
     text = said(capsys)

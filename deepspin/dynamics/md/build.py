@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,31 +14,30 @@ from deepspin.atoms.structures import Structure, load_structure
 from deepspin.atoms.waves import collinear_signs, phases, repeated, sublattices
 from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
 from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
-from deepspin.dynamics.core.sphere import rotate_by
 from deepspin.dynamics.core.state import State, thermal_velocity
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
-from deepspin.dynamics.md.options import replicas
+from deepspin.dynamics.md.lammps import LammpsFields
+from deepspin.dynamics.md.rules import Placing, copies_of
+from deepspin.dynamics.md.settings import Ensemble, Setup
 from deepspin.utils.refused import InputError, bad
 
 if TYPE_CHECKING:
-    from deepspin.dynamics.md.lammps import Crew
+    from deepspin.dynamics.md.crew import Crew
     from deepspin.infer.deep_spin import DeepSpin
 
 log = logging.getLogger(__name__)
 
 # spins of a system of single precision converge no better than this without baths
 SINGLE_TOLERANCE = 1e-7
-# streams of random directions: apart from those of a state by their length
-_DIRECTIONS = 7
 
 
-def build_state(options: dict, potential: DeepSpin) -> tuple[State, Structure]:
-    """Atoms, spins and velocities to begin with.
+def build_state(setup: Setup, potential: DeepSpin) -> tuple[State, Structure]:
+    """Build atoms, spins and velocities to begin with.
 
     Parameters
     ----------
-    options : dict
-        The complete input; ``seed`` is a number or a list.
+    setup : Setup
+        What the input says of them.
     potential : DeepSpin
         The model.
 
@@ -54,35 +53,32 @@ def build_state(options: dict, potential: DeepSpin) -> tuple[State, Structure]:
     InputError, DataError, ImportError, OSError
         The structure, or what the input says of it, is of no use.
     """
-    part = options["structure"]
-    cell = load_structure(part["file"], potential, part["frame"])
-    structure, origin = repeated(cell, part["repeat"])
+    part = setup.structure
+    cell = load_structure(part.file, potential, part.frame)
+    structure, origin = repeated(cell, part.repeat)
     structure = replace(
         structure,
-        mass=_masses(structure, options["masses"]),
-        fixed=structure.fixed | _numbered(origin, options["fixed_atoms"], cell.nloc),
+        mass=_masses(structure, setup.masses),
+        fixed=structure.fixed | copies_of(origin, setup.fixed_atoms, cell.nloc),
     )
-    seeds = seeds_of(options)
     magnetic = potential.is_magnetic(structure.atype)
-    spin = _place_spins(options["spins"], structure, cell, origin, magnetic, seeds)
-    kind = options["ensemble"]["type"]
-    moves = kind != "spin"
+    spin = Placing(structure, cell, origin, magnetic, setup.seeds).placed(setup.spins)
+    moves = setup.ensemble.lattice
     state = State(
         coord=np.broadcast_to(structure.coord, spin.shape),
         spin=spin,
         mass=structure.mass,
         atype=structure.atype,
-        box=_boxes(structure, len(spin)),
+        box=_boxes(structure, setup.nrep),
         fixed=structure.fixed,
         still=moves and structure.nloc > 1 and not structure.fixed.any(),
-        stream=seeds,
+        stream=setup.seeds,
     )
-    first = options["initial_temperature"]
-    first = np.asarray(options["temperature"] if first is None else first)
+    first = np.asarray(setup.first_temperature)
     if moves:
         state.velocity = thermal_velocity(state, first)
-    if kind == "tspin":
-        mass = spin_masses(options, structure.names, state, potential)
+    if setup.ensemble.inertial:
+        mass = spin_masses(setup.ensemble, structure.names, state, potential)
         state.spin_velocity = thermal_spin_velocity(state, first, mass)
     return state, replace(structure, spin=spin[0])
 
@@ -93,24 +89,7 @@ def _boxes(structure: Structure, nrep: int) -> np.ndarray | None:
     return np.broadcast_to(structure.box, (nrep, 3, 3))
 
 
-def seeds_of(options: dict) -> np.ndarray:
-    """Seed of each replica, shape (nrep,)."""
-    seed, nrep = options["seed"], replicas(options)
-    if isinstance(seed, list):
-        return np.broadcast_to(seed, nrep)
-    return seed + np.arange(nrep)
-
-
-def _numbered(origin: np.ndarray, numbers: list[int], nloc: int) -> np.ndarray:
-    """Which atoms are copies of some of the file's atoms."""
-    if numbers and max(numbers) >= nloc:
-        raise InputError(
-            f"There is no atom {max(numbers)}: the file has {nloc}, counted from 0."
-        )
-    return np.isin(origin, numbers)
-
-
-def _masses(structure: Structure, given: dict[str, float]) -> np.ndarray:
+def _masses(structure: Structure, given: Mapping[str, float]) -> np.ndarray:
     unknown = sorted(set(given) - set(structure.names))
     if unknown:
         raise InputError(
@@ -129,91 +108,8 @@ def _masses(structure: Structure, given: dict[str, float]) -> np.ndarray:
     return mass
 
 
-# --- Spins ----------------------------------------------------------------------------
-
-
-def _place_spins(
-    rules: list[dict],
-    structure: Structure,
-    cell: Structure,
-    origin: np.ndarray,
-    magnetic: np.ndarray,
-    seeds: np.ndarray,
-) -> np.ndarray:
-    """Spins of all replicas, (nrep, nloc, 3): those of the file, changed by rules."""
-    known = structure.spin is not None
-    spin = structure.spin if known else np.zeros_like(structure.coord)
-    modulus = np.linalg.norm(spin, axis=1)
-    direction = spin / np.where(modulus > 0, modulus, 1.0)[:, None]
-    direction = np.broadcast_to(direction, (len(seeds), *spin.shape)).copy()
-    for number, rule in enumerate(rules):
-        chosen = magnetic & _chosen(rule, number, structure, origin, cell.nloc)
-        if rule["modulus"] is not None:
-            modulus[chosen] = rule["modulus"]
-        if rule["direction"] == "random":
-            direction[:, chosen] = _random(seeds, structure.nloc, number)[:, chosen]
-        elif rule["direction"] is not None:
-            given = np.array(rule["direction"], dtype=float)
-            direction[:, chosen] = given / np.linalg.norm(given)
-        if rule["wave_vector"] is not None:
-            direction[:, chosen] = _waved(rule, structure, cell, direction, chosen)
-    spin = modulus[:, None] * direction
-    if not known and not spin[0, magnetic].any(axis=1).all():
-        if rules:
-            atom = int(np.flatnonzero(magnetic & ~spin[0].any(axis=1))[0])
-            raise InputError(
-                "The structure has no spins, and no rule of `spins` gives atom "
-                f"{origin[atom]} of the file ({structure.symbols[atom]}) both a modulus"
-                " and a direction."
-            )
-        structure.with_spins(magnetic, ", or give rules in `spins` of the input")
-    return spin
-
-
-def _chosen(
-    rule: dict, number: int, structure: Structure, origin: np.ndarray, nloc: int
-) -> np.ndarray:
-    """Atoms that a rule is for."""
-    chosen = np.ones(structure.nloc, dtype=bool)
-    if rule["type"] is not None:
-        if rule["type"] not in structure.names:
-            names = ", ".join(structure.names)
-            raise bad(f"spins/{number}/type", rule["type"], f"one of {names}")
-        chosen = structure.atype == structure.names.index(rule["type"])
-    if rule["atoms"] is not None:
-        chosen &= _numbered(origin, rule["atoms"], nloc)
-    return chosen
-
-
-def _random(seeds: np.ndarray, nloc: int, number: int) -> np.ndarray:
-    """Random directions, (nrep, nloc, 3)."""
-    drawn = [
-        np.random.default_rng([_DIRECTIONS, number, seed]).normal(size=(nloc, 3))
-        for seed in seeds
-    ]
-    vectors = np.stack(drawn)
-    return vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
-
-
-def _waved(
-    rule: dict,
-    structure: Structure,
-    cell: Structure,
-    direction: np.ndarray,
-    chosen: np.ndarray,
-) -> np.ndarray:
-    """Directions (nrep, chosen, 3), reversed or turned by a wave."""
-    phase = phases(rule["wave_vector"], structure.coord, cell.box)[chosen]
-    here = direction[:, chosen]
-    if rule["axis"] is None:
-        return here * sublattices(phase)[:, None]
-    axis = np.array(rule["axis"], dtype=float)
-    turn = phase[:, None] * axis / np.linalg.norm(axis)
-    return rotate_by(here, np.broadcast_to(turn, here.shape))
-
-
 def order_signs(
-    vector: list[float] | None,
+    vector: Sequence[float] | None,
     repeat: Sequence[int],
     structure: Structure,
     magnetic: np.ndarray,
@@ -253,75 +149,71 @@ def order_signs(
 
 
 def build_fields(
-    options: dict,
+    setup: Setup,
     potential: DeepSpin,
     state: State,
     pbc: np.ndarray,
     crew: Crew | None = None,
 ) -> Fields:
-    """Build the Hamiltonian: the model, here or in LAMMPS, in a field perhaps."""
-    engine = ModelFields if crew is None else crew.fields
-    fields: Fields = engine(
-        potential, state.atype, state.box, pbc=pbc, fparam=options["fparam"]
-    )
-    if options["field"] is None:
+    """Build the Hamiltonian: the model, here or in LAMMPS, and a field if given."""
+    model = ModelFields(potential, state.atype, state.box, pbc=pbc, fparam=setup.fparam)
+    fields = model if crew is None else LammpsFields(crew, model)
+    if setup.field is None:
         return fields
-    return Zeeman(fields, options["field"], options["field_frequency"])
+    return Zeeman(fields, setup.field, setup.field_frequency)
 
 
 def build_integrator(
-    options: dict, fields: Fields, state: State, potential: DeepSpin
+    setup: Setup, fields: Fields, state: State, potential: DeepSpin
 ) -> Integrator | InertialIntegrator:
     """Build the integrator of the ensemble that the input asks for."""
-    kind, timestep = options["ensemble"]["type"], options["timestep"]
-    lattice_bath, spin_bath = _lattice_bath(options), _spin_bath(options)
-    if kind == "tspin":
+    ensemble = setup.ensemble
+    lattice_bath, spin_bath = _lattice_bath(setup), _spin_bath(setup)
+    if ensemble.inertial:
         return InertialIntegrator(
             fields,
-            timestep,
-            spin_masses(options, potential.type_map, state, potential),
+            setup.timestep,
+            spin_masses(ensemble, potential.type_map, state, potential),
             spin_range=_spin_range(state, potential),
-            refuse=options["ensemble"]["beyond_range"] == "refuse",
+            refuse=ensemble.beyond_range == "refuse",
             lattice_bath=lattice_bath,
             spin_bath=spin_bath,
         )
     single = potential.precision == "float32" and not (lattice_bath or spin_bath)
     return Integrator(
         fields,
-        timestep,
-        lattice=kind != "spin",
-        spins=kind != "lattice",
+        setup.timestep,
+        lattice=ensemble.lattice,
+        spins=ensemble.spins,
         lattice_bath=lattice_bath,
         spin_bath=spin_bath,
         tolerance=SINGLE_TOLERANCE if single else None,
     )
 
 
-def _lattice_bath(options: dict) -> Langevin | None:
-    time = options["ensemble"].get("relaxation_time")
-    return None if time is None else Langevin(_kelvin(options["temperature"]), 1 / time)
+def _lattice_bath(setup: Setup) -> Langevin | None:
+    time = setup.ensemble.relaxation_time
+    return None if time is None else Langevin(_kelvin(setup.temperature), 1 / time)
 
 
-def _spin_bath(options: dict) -> Gilbert | Langevin | None:
-    part = options["ensemble"]
-    temperature = part.get("spin_temperature")
-    temperature = options["temperature"] if temperature is None else temperature
-    if part.get("damping"):
-        return Gilbert(_kelvin(temperature), part["damping"])
-    if part.get("spin_relaxation_time"):
-        return Langevin(_kelvin(temperature), 1 / part["spin_relaxation_time"])
+def _spin_bath(setup: Setup) -> Gilbert | Langevin | None:
+    ensemble, kelvin = setup.ensemble, _kelvin(setup.spin_temperature)
+    if ensemble.damping:
+        return Gilbert(kelvin, ensemble.damping)
+    if ensemble.spin_relaxation_time:
+        return Langevin(kelvin, 1 / ensemble.spin_relaxation_time)
     return None
 
 
-def _kelvin(temperature: float | list[float]) -> np.ndarray:
+def _kelvin(temperature: float | Sequence[float]) -> np.ndarray:
     return np.array(temperature, dtype=float)
 
 
 def spin_masses(
-    options: dict, names: list[str], state: State, potential: DeepSpin
+    ensemble: Ensemble, names: Sequence[str], state: State, potential: DeepSpin
 ) -> np.ndarray:
     """Inertia of each spin in eV fs²/μ_B², shape (nloc,), 0 where there is none."""
-    given = options["ensemble"]["spin_mass"]
+    given = ensemble.spin_mass
     magnetic = potential.is_magnetic(state.atype)
     used = sorted({names[t] for t in state.atype[magnetic]})
     if not used:

@@ -8,24 +8,32 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.integrators import DynamicsError
-from deepspin.dynamics.md import options as md_options
 from deepspin.dynamics.md.build import (
     build_fields,
     build_integrator,
     build_state,
     order_signs,
 )
+from deepspin.dynamics.md.settings import Setup
 from deepspin.dynamics.thermo.averages import Curve
 from deepspin.dynamics.thermo.data import SizeRun, load, save
 from deepspin.dynamics.thermo.results import analyse, outputs
 from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler, Sampler
+from deepspin.dynamics.thermo.settings import (
+    HybridSettings,
+    LangevinSettings,
+    ThermoSettings,
+)
 from deepspin.infer.deep_spin import DeepSpin
+from deepspin.utils.inputs import changed
 from deepspin.utils.outputs import claim, locked, replacing, set_aside
 from deepspin.utils.refused import InputError
 from deepspin.utils.stopping import StopOnSignal, Stopped
@@ -42,7 +50,7 @@ _FREE = ("output", "samples", "model")
 
 
 def run(
-    options: dict,
+    given: dict,
     potential: DeepSpin | None = None,
     *,
     restart: str | None = None,
@@ -52,8 +60,8 @@ def run(
 
     Parameters
     ----------
-    options : dict
-        The complete input, see `thermo_options.normalize`.
+    given : dict
+        The complete input, see `options.normalize_thermo`.
     potential : DeepSpin, optional
         The model, if it is not to be loaded from its file.
     restart : str, optional
@@ -75,10 +83,14 @@ def run(
     Stopped
         A signal stopped it.
     """
-    potential = DeepSpin(options["model"]) if potential is None else potential
-    known = _known(options, restart)
-    ladder = Ladder(options, potential, known)
-    path = Path(options["output"]["data"])
+    potential = DeepSpin(given["model"]) if potential is None else potential
+    before, runs = ({}, []) if restart is None else load(restart)
+    given = _with_seed(given, before)
+    made_by = {**potential.describe(), "options": given}
+    if restart is not None:
+        _check_restart(before, made_by, restart)
+    ladder = Ladder(ThermoSettings.of(given), potential, made_by, runs)
+    path = ladder.path
     with ExitStack() as stack:
         stack.enter_context(
             locked(
@@ -94,33 +106,43 @@ def run(
             set_aside(files)
             ladder.save()
         with replacing(claim(output)) as partial:
-            partial.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(given, indent=2) + "\n", encoding="utf-8")
         ladder.run()
     return analyse(path)[0]
 
 
-def _known(options: dict, restart: str | None) -> tuple[dict, list[SizeRun]]:
-    """What a restart file tells; a seed that is drawn is put into `options`."""
-    if restart is None:
-        if options["seed"] is None:
-            options["seed"] = secrets.randbelow(2**31)
-        return {}, []
-    made_by, runs = load(restart)
-    before = made_by["options"]
-    if options["seed"] is None:
-        options["seed"] = before["seed"]
-    changed = [
-        name
-        for name, value in options.items()
-        if name not in _FREE and before.get(name) != value
-    ]
-    if changed:
+def _with_seed(given: dict, before: dict) -> dict:
+    """Give the input a seed if it has none: that of the samples, or a new one."""
+    if given["seed"] is not None:
+        return given
+    seed = before["options"]["seed"] if before else secrets.randbelow(2**31)
+    return {**given, "seed": seed}
+
+
+def _check_restart(before: dict, now: dict, restart: str) -> None:
+    """Refuse samples of another input; tell of another model or version.
+
+    Parameters
+    ----------
+    before, now : dict
+        What made the samples so far, and what makes those to come.
+    restart : str
+        Their file.
+    """
+    differ = changed(before["options"], now["options"], _FREE)
+    if differ:
         raise InputError(
             f"'{restart}' was sampled with other values of "
-            f"{', '.join(f'`{name}`' for name in changed)}. Go on with those that it "
+            f"{', '.join(f'`{name}`' for name in differ)}. Go on with those that it "
             "has, or begin anew."
         )
-    return made_by, runs
+    parts = changed(before, now, ("options",))
+    if parts:
+        log.warning(
+            "this run will not equal an uninterrupted one; since the samples "
+            "so far were made, these have changed: %s",
+            ", ".join(parts),
+        )
 
 
 # --- The loop -------------------------------------------------------------------------
@@ -131,37 +153,31 @@ class Ladder:
 
     Parameters
     ----------
-    options : dict
-        The complete input.
+    settings : ThermoSettings
+        What is sampled, and how.
     potential : DeepSpin
         The model.
-    known : dict, list of SizeRun
-        What there is already, see `thermo_data.load`.
+    made_by : dict
+        What decides about the samples, for their file.
+    known : sequence of SizeRun
+        What there is already, the first sizes first.
     """
 
     def __init__(
-        self, options: dict, potential: DeepSpin, known: tuple[dict, list[SizeRun]]
+        self,
+        settings: ThermoSettings,
+        potential: DeepSpin,
+        made_by: dict,
+        known: Sequence[SizeRun],
     ):
-        made_by, runs = known
-        self.options, self.potential = options, potential
-        self.path = Path(options["output"]["data"])
-        self.made_by = {**potential.describe(), "options": options}
-        changed = [
-            name
-            for name, value in self.made_by.items()
-            if made_by and name != "options" and made_by.get(name) != value
-        ]
-        if changed:
-            log.warning(
-                "this run will not equal an uninterrupted one; since the samples "
-                "so far were made, these have changed: %s",
-                ", ".join(changed),
-            )
+        self.settings, self.made_by = settings, made_by
+        self.path = Path(settings.output.data)
+        self.total = settings.moves
         self.runs: list[SizeRun] = []
         self.samplers: list[Sampler] = []
-        for number in range(len(options["sizes"])):
-            before = runs[number] if number < len(runs) else None
-            size, sampler = _begin(options, number, potential, before)
+        for number in range(len(settings.sizes)):
+            before = known[number] if number < len(known) else None
+            size, sampler = _begin(settings, number, potential, before)
             self.runs.append(size)
             self.samplers.append(sampler)
         _check_energy(self.samplers[0], self.runs[0])
@@ -171,11 +187,6 @@ class Ladder:
                 "cross, and trajectories are rejected more often",
                 potential.dropped,
             )
-
-    @property
-    def total(self) -> int:
-        """Moves of each size."""
-        return self.options["equilibration"] + self.options["samples"]
 
     def run(self) -> None:
         """Sample all sizes.
@@ -207,10 +218,8 @@ class Ladder:
     ) -> None:
         """Make all moves of a size."""
         clock, saved = time.perf_counter(), size.done
-        equilibration, every = (
-            self.options["equilibration"],
-            self.options["output"]["save_freq"],
-        )
+        equilibration = self.settings.equilibration
+        every = self.settings.output.save_freq
         while size.done < self.total and stop.received is None:
             self._move(size, sampler, tune=size.done < equilibration)
             line.advance(sum(min(r.done, self.total) for r in self.runs))
@@ -245,67 +254,53 @@ class Ladder:
 
 
 def _begin(
-    options: dict, number: int, potential: DeepSpin, before: SizeRun | None
+    settings: ThermoSettings, number: int, potential: DeepSpin, before: SizeRun | None
 ) -> tuple[SizeRun, Sampler]:
     """Begin a size, or go on with what there is of it."""
-    method = options["method"]
-    inner = _dynamics(options, number)
-    state, structure = build_state(inner, potential)
+    setup = settings.setup(number)
+    state, structure = build_state(setup, potential)
     magnetic = potential.is_magnetic(structure.atype)
     if not magnetic.any():
         raise InputError("The structure has no atoms with spin, which the order is of.")
     signs = [
-        order_signs(vector, options["sizes"][number], structure, magnetic)
-        for vector in options["order_vectors"]
+        order_signs(vector, setup.structure.repeat, structure, magnetic)
+        for vector in settings.order_vectors
     ]
     size = SizeRun(
-        temperature=np.array(options["temperature"], dtype=float),
+        temperature=np.array(settings.temperature, dtype=float),
         signs=np.stack(signs),
-        lattice=method["lattice"],
+        lattice=settings.method.lattice,
         state=state,
     )
     if before is not None:
         if not np.array_equal(before.state.atype, state.atype):
             raise InputError("The restart file is of another structure. Use that.")
         size = before
-    fields = build_fields(inner, potential, size.state, structure.pbc)
-    kelvin = size.temperature
-    if method["type"] == "langevin":
-        integrator = build_integrator(inner, fields, size.state, potential)
-        sampler = LangevinSampler(integrator, kelvin, method["steps"])
-    else:
-        sampler = HybridMonteCarlo(
-            fields,
-            kelvin,
-            lattice=method["lattice"],
-            leaps=method["leaps"],
-            exchange=method["exchange"],
-            acceptance=method["acceptance"],
-        )
+    fields = build_fields(setup, potential, size.state, structure.pbc)
+    sampler = _sampler(settings.method, setup, fields, size, potential)
     if before is not None and before.sampler:
         sampler.restore(before.sampler)
     return size, sampler
 
 
-def _dynamics(options: dict, number: int) -> dict:
-    """Input of ``dp-spin md`` that has the same atoms, spins and baths."""
-    method = options["method"]
-    ensemble = {"type": "langevin" if method["lattice"] else "spin"}
-    if method["type"] == "langevin":
-        ensemble["damping"] = method["damping"]
-        if method["lattice"]:
-            ensemble["relaxation_time"] = method["relaxation_time"]
-    shared = ("model", "spins", "temperature", "field", "fixed_atoms", "masses")
-    nrep = len(options["temperature"])
-    return md_options.normalize(
-        {name: options[name] for name in (*shared, "fparam")}
-        | {
-            "structure": {**options["structure"], "repeat": options["sizes"][number]},
-            "ensemble": ensemble,
-            "timestep": method.get("timestep", 1.0),
-            "steps": 1,
-            "seed": options["seed"] + number * nrep,
-        }
+def _sampler(
+    method: HybridSettings | LangevinSettings,
+    setup: Setup,
+    fields: Fields,
+    size: SizeRun,
+    potential: DeepSpin,
+) -> Sampler:
+    """Build what makes the samples of a size."""
+    if isinstance(method, LangevinSettings):
+        integrator = build_integrator(setup, fields, size.state, potential)
+        return LangevinSampler(integrator, size.temperature, method.steps)
+    return HybridMonteCarlo(
+        fields,
+        size.temperature,
+        lattice=method.lattice,
+        leaps=method.leaps,
+        exchange=method.exchange,
+        acceptance=method.acceptance,
     )
 
 
