@@ -285,22 +285,19 @@ class Integrator:
                 for ours, old in zip((*found, middle, *new), best, strict=True)
             )
             active &= ~(change * rate <= self.tolerance)
-            if not active.any():
-                force, force_mag, middle, turned, _ = best
-                self._check_turn(state, force_mag)
-                return (
-                    turned,
-                    force,
-                    {
-                        "history": _newest(force_mag, state.history),
-                        "middles": _newest(middle, state.middles),
-                        "rate": rate,
-                        "stiffness": stiffness,
-                    },
-                )
-            if not np.isfinite(change).all():
+            if not (active.any() and np.isfinite(change).all()):
                 break
-        raise self._diverged(state, active, change, halfway)
+        if active.any():
+            raise self._diverged(state, active, change, halfway)
+        force, force_mag, middle, turned, _ = best
+        self._check_turn(state, force_mag)
+        learnt = {
+            "history": _newest(force_mag, state.history),
+            "middles": _newest(middle, state.middles),
+            "rate": rate,
+            "stiffness": stiffness,
+        }
+        return turned, force, learnt
 
     def _stiff(self, stiffness: np.ndarray) -> np.ndarray:
         """Stiffness (eV/μ_B²) as far as it may act, shape (nrep, 1, 1)."""

@@ -76,15 +76,16 @@ def _damping(without: str) -> Argument:
     )
 
 
-def ensemble_args() -> Argument:
-    """Make the section `ensemble`."""
-    spin_temperature = optional(
-        "spin_temperature", [float, list[float], None], None, KELVIN
-    )(
+def _spin_temperature() -> Argument:
+    return optional("spin_temperature", [float, list[float], None], None, KELVIN)(
         "Temperature of the bath of the spins, if it is another than ``temperature``:"
         " K, or a list with one for each replica."
     )
-    tspin = [
+
+
+def _tspin_args() -> list[Argument]:
+    """Make the arguments of the ensemble `tspin`."""
+    return [
         required("spin_mass", [float, dict], SPIN_MASS)(
             "Inertia μ of the spins in eV fs²/μ_B², of all or by types. Moduli swing"
             " with the angular frequency sqrt(c/μ), c being the curvature of the"
@@ -92,48 +93,37 @@ def ensemble_args() -> Argument:
         ),
         _time("relaxation_time", "the atoms"),
         _time("spin_relaxation_time", "the spins"),
-        spin_temperature,
+        _spin_temperature(),
         optional("beyond_range", str, "refuse", BEYOND)(
             "What to do when a modulus leaves the range that the model was trained on:"
             " ``refuse`` (stop) or ``warn``."
         ),
     ]
-    choices = [
-        Argument("nve", dict, [], doc="Atoms and spins without baths."),
-        Argument(
-            "langevin",
-            dict,
-            [
-                _time("relaxation_time", "the atoms"),
-                _damping("spins without a bath"),
-                spin_temperature,
-            ],
-            doc="Atoms in Langevin's bath, spins in one with Gilbert's damping.",
+
+
+def ensemble_args() -> Argument:
+    """Make the section `ensemble`."""
+    atoms = _time("relaxation_time", "the atoms")
+    baths = [atoms, _damping("spins without a bath"), _spin_temperature()]
+    spins = [_damping("the precession alone")]
+    documented = {
+        "nve": ([], "Atoms and spins without baths."),
+        "langevin": (
+            baths,
+            "Atoms in Langevin's bath, spins in one with Gilbert's damping.",
         ),
-        Argument(
-            "spin",
-            dict,
-            [_damping("the precession alone")],
-            doc="Spins; the atoms stay where they are.",
-        ),
-        Argument(
-            "lattice",
-            dict,
-            [_time("relaxation_time", "the atoms")],
-            doc="Atoms; the spins stay as they are.",
-        ),
-        Argument(
-            "tspin",
-            dict,
-            tspin,
-            doc="Atoms and spin vectors, moduli included, both with inertia"
+        "spin": (spins, "Spins; the atoms stay where they are."),
+        "lattice": ([atoms], "Atoms; the spins stay as they are."),
+        "tspin": (
+            _tspin_args(),
+            "Atoms and spin vectors, moduli included, both with inertia"
             " (arXiv:2506.12877). Its times are not physical for the spins.",
         ),
-    ]
+    }
     return section(
         "ensemble",
         "Equations of motion.",
-        choices=choices,
+        choices=[Argument(n, dict, f, doc=d) for n, (f, d) in documented.items()],
         choice_doc="What moves, and in which baths.",
     )
 
@@ -165,33 +155,28 @@ def output_args() -> Argument:
     )
 
 
-def md_args() -> list[Argument]:
-    """Make the arguments of the input of ``dp-spin md``."""
-    temperature = required("temperature", [float, list[float]], KELVIN)(
-        "Temperature of the baths and of the first velocities in K. A list makes as"
-        " many replicas, which run at once."
-    )
-    first = optional("initial_temperature", [float, list[float], None], None, KELVIN)(
-        "Temperature in K of the first velocities, if another. Without a bath, half of"
-        " it goes into the potential of atoms that begin at rest."
-    )
-    seed = optional("seed", [int, list[int], None], None, SEED)(
-        "Seed of all that is random; null draws one. A list makes as many replicas;"
-        " with one seed, replica k has that plus k. A replica is the same to the last"
-        " bit whether it runs alone or not."
-    )
+def replica_args() -> list[Argument]:
+    """Make the arguments that tell replicas apart: temperatures and seeds."""
     return [
-        required("model", str, FILE)(
-            "Model file, frozen model or prefix of checkpoints."
+        required("temperature", [float, list[float]], KELVIN)(
+            "Temperature of the baths and of the first velocities in K. A list makes as"
+            " many replicas, which run at once."
         ),
-        structure_args(),
-        spins_args(),
-        ensemble_args(),
-        temperature,
-        first,
-        required("timestep", float, POSITIVE)("Timestep in fs."),
-        required("steps", int, AT_LEAST_ONE)("Number of steps, all in all."),
-        seed,
+        optional("initial_temperature", [float, list[float], None], None, KELVIN)(
+            "Temperature in K of the first velocities, if another. Without a bath, half"
+            " of it goes into the potential of atoms that begin at rest."
+        ),
+        optional("seed", [int, list[int], None], None, SEED)(
+            "Seed of all that is random; null draws one. A list makes as many replicas;"
+            " with one seed, replica k has that plus k. A replica is the same to the"
+            " last bit whether it runs alone or not."
+        ),
+    ]
+
+
+def system_args() -> list[Argument]:
+    """Make the arguments that say more of the atoms, and what acts on them."""
+    return [
         optional("field", [list[float], None], None, VECTOR)(
             "External magnetic field in T, which acts on the spins."
         ),
@@ -211,6 +196,25 @@ def md_args() -> list[Argument]:
         optional("fparam", [list[float], None], None, PARAMETERS)(
             "Frame parameters, for a model that takes some."
         ),
+    ]
+
+
+def md_args() -> list[Argument]:
+    """Make the arguments of the input of ``dp-spin md``."""
+    temperature, first, seed = replica_args()
+    return [
+        required("model", str, FILE)(
+            "Model file, frozen model or prefix of checkpoints."
+        ),
+        structure_args(),
+        spins_args(),
+        ensemble_args(),
+        temperature,
+        first,
+        required("timestep", float, POSITIVE)("Timestep in fs."),
+        required("steps", int, AT_LEAST_ONE)("Number of steps, all in all."),
+        seed,
+        *system_args(),
         optional("order_vector", [list[float], None], None, VECTOR)(
             "Wave vector of the staggered order that the log tells, as ``wave_vector``"
             " of ``spins``; null for the order of the first spins, if these are"

@@ -52,14 +52,17 @@ DATA = (
 )
 
 
-def method_args() -> Argument:
-    """Make the section `method`."""
-    lattice = optional("lattice", bool, True)(
+def _lattice() -> Argument:
+    return optional("lattice", bool, True)(
         "Whether the atoms move, too, in the cell as it is. Otherwise only the spins"
         " turn, and the temperature is theirs alone."
     )
-    hmc = [
-        lattice,
+
+
+def hmc_args() -> list[Argument]:
+    """Make the arguments of the method `hmc`."""
+    return [
+        _lattice(),
         optional("leaps", int, 10, AT_LEAST_ONE)(
             "Leaps of a trajectory, each an evaluation of the model for all replicas."
         ),
@@ -68,12 +71,16 @@ def method_args() -> Argument:
             " Metropolis' probability."
         ),
         optional("acceptance", float, 0.7, SHARE)(
-            "Part of the trajectories that shall be accepted; timesteps are adapted to"
-            " that in the equilibration."
+            "Share of the trajectories to accept; the equilibration adapts the"
+            " timesteps to it."
         ),
     ]
-    langevin = [
-        lattice,
+
+
+def langevin_args() -> list[Argument]:
+    """Make the arguments of the method `langevin`."""
+    return [
+        _lattice(),
         required("timestep", float, POSITIVE)("Timestep in fs."),
         optional("steps", int, 20, AT_LEAST_ONE)("Steps from one sample to the next."),
         optional("relaxation_time", float, 100.0, POSITIVE)(
@@ -83,21 +90,21 @@ def method_args() -> Argument:
             "Gilbert's α, the strength of the bath of the spins, without dimension."
         ),
     ]
+
+
+def method_args() -> Argument:
+    """Make the section `method`."""
+    hmc = (
+        "Hybrid Monte Carlo: trajectories of all atoms and spins that are accepted or"
+        " rejected. Exact whatever the timestep."
+    )
+    langevin = (
+        "Dynamics in heat baths, as the ensembles ``langevin`` and ``spin`` of"
+        " ``dp-spin md``. Its errors go with the square of the timestep."
+    )
     choices = [
-        Argument(
-            "hmc",
-            dict,
-            hmc,
-            doc="Hybrid Monte Carlo: trajectories of all atoms and spins that are"
-            " accepted or rejected. Exact whatever the timestep.",
-        ),
-        Argument(
-            "langevin",
-            dict,
-            langevin,
-            doc="Dynamics in heat baths, as the ensembles ``langevin`` and ``spin`` of"
-            " ``dp-spin md``. Its errors go with the square of the timestep.",
-        ),
+        Argument("hmc", dict, hmc_args(), doc=hmc),
+        Argument("langevin", dict, langevin_args(), doc=langevin),
     ]
     variant = Variant("type", choices, doc="How samples are made.")
     return Argument(
@@ -111,12 +118,9 @@ def method_args() -> Argument:
     )
 
 
-def thermo_args() -> list[Argument]:
-    """Make the arguments of the input of ``dp-spin thermo``."""
-    shared = {entry.name: entry for entry in md_args()}
-    parts = structure_args().sub_fields.values()
-    structure = [entry for entry in parts if entry.name != "repeat"]
-    output = [
+def output_args() -> Argument:
+    """Make the section `output`."""
+    fields = [
         optional("data", str, "thermo.h5", DATA)(
             "File of the samples, HDF5, which a restart goes on from. The table and the"
             " picture have its name, and end in .csv and .png."
@@ -125,6 +129,16 @@ def thermo_args() -> list[Argument]:
             "Samples between two writings of it."
         ),
     ]
+    return Argument(
+        "output", dict, fields, optional=True, default={}, doc="What is written."
+    )
+
+
+def thermo_args() -> list[Argument]:
+    """Make the arguments of the input of ``dp-spin thermo``."""
+    shared = {entry.name: entry for entry in md_args()}
+    parts = structure_args().sub_fields.values()
+    structure = [entry for entry in parts if entry.name != "repeat"]
     return [
         shared["model"],
         Argument("structure", dict, structure, doc="Atoms, cell and spins."),
@@ -155,9 +169,7 @@ def thermo_args() -> list[Argument]:
         shared["fixed_atoms"],
         shared["masses"],
         shared["fparam"],
-        Argument(
-            "output", dict, output, optional=True, default={}, doc="What is written."
-        ),
+        output_args(),
     ]
 
 
