@@ -15,7 +15,7 @@ from deepspin.pictures.deviations import draw_deviations
 from deepspin.pictures.lines import short_names, shortened
 from deepspin.pictures.motion import draw_dynamics, draw_relaxation
 from deepspin.pictures.plots import QUANTITIES, Parity, claim_picture, draw_parity, save
-from deepspin.pictures.tables import Table, read_table
+from deepspin.pictures.tables import ResultTable, read_table
 from deepspin.pictures.temperatures import draw_temperatures
 from deepspin.pictures.trajectory import SUFFIXES, Motion, draw_motion, read_motion
 from deepspin.utils.refused import InputError
@@ -115,10 +115,10 @@ def _check_file(path: Path) -> None:
         raise DataError(f"There is no file '{path}'.")
 
 
-def _kind(tables: Sequence[Table | Motion]) -> str:
+def _kind(tables: Sequence[ResultTable | Motion]) -> str:
     """Kind of all files; of detail files that of the first."""
 
-    def called(table: Table | Motion) -> str:
+    def called(table: ResultTable | Motion) -> str:
         known = table.kind not in QUANTITIES
         return CALLED.get(table.kind, table.kind) if known else "detail file"
 
@@ -131,7 +131,7 @@ def _kind(tables: Sequence[Table | Motion]) -> str:
     return tables[0].kind
 
 
-def _parities(tables: Sequence[Table], names: Sequence[str]) -> list[Parity]:
+def _parities(tables: Sequence[ResultTable], names: Sequence[str]) -> list[Parity]:
     """Panels of detail files, named where a quantity comes twice."""
     kinds = [table.kind for table in tables]
     panels = []

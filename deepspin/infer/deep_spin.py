@@ -15,7 +15,7 @@ import tensorflow as tf
 from deepspin import __version__, keys
 from deepspin.data.dataset import Shape, collate, neighbors_of_frame, scatter
 from deepspin.data.nlist import Neighbors, Search
-from deepspin.infer.frames import Frames, numbers
+from deepspin.infer.frames import Frames, as_floats
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.modelfiles.archive import load_model
 from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
@@ -303,8 +303,8 @@ class DeepSpin:
             As `eval`; or the number of directions does not fit.
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
-        dcoord = numbers("dcoords", dcoords, (frames.nloc, 3))
-        dspin = numbers("dspins", dspins, (frames.nloc, 3))
+        dcoord = as_floats("dcoords", dcoords, (frames.nloc, 3))
+        dspin = as_floats("dspins", dspins, (frames.nloc, 3))
         n = len(dcoord)
         if len(dspin) != n or frames.nf not in (1, n):
             raise ValueError(

@@ -17,18 +17,15 @@ import h5py
 import numpy as np
 import pytest
 from hamiltonians import exchange
-from places import ROOT
 
 from deepspin.atoms import units
 from deepspin.atoms.structures import save_structure
 from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.integrators import DynamicsError
 from deepspin.dynamics.md.guard import Guard
-from deepspin.dynamics.md.options import gen_doc, normalize_md
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
-from deepspin.utils.refused import InputError
 
 METADATA = {
     "spin_range": {"Ni": [0.9, 1.5]},
@@ -96,55 +93,11 @@ def said(capsys) -> str:
 # --- The input ------------------------------------------------------------------------
 
 
-def test_complete_input_stays_the_same(given):
-    given["spins"] = [{"type": "Ni", "modulus": 1.2, "direction": "random"}]
-    once = normalize_md(given)
-    assert normalize_md(once) == once
-    assert json.loads(json.dumps(once)) == once
-
-
-def test_defaults_are_documented():
-    """Every key of the complete input has its paragraph."""
-
-    def keys(value):
-        for key, inner in value.items() if isinstance(value, dict) else []:
-            yield key
-            yield from keys(inner)
-
-    documented = set(re.findall(r"^ *(\w+): *$", gen_doc(), re.MULTILINE))
-    for ensemble in ENSEMBLES.values():
-        full = normalize_md(
-            {
-                "model": "m.keras",
-                "structure": {"file": "s.extxyz"},
-                "ensemble": ensemble,
-                "temperature": 1.0,
-                "timestep": 1.0,
-                "steps": 1,
-            }
-        )
-        assert set(keys(full)) - {"Ni"} <= documented
-
-
 def test_documentation_is_printed(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["md", "--doc"])
     assert stop.value.code == 0
     assert "``md/ensemble[langevin]/damping``" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", ["langevin", "nve"])
-def test_example(name):
-    """Complete inputs, whose files are there, and that the page shows."""
-    folder = ROOT / "examples" / "NiO" / "md"
-    options = normalize_md(json.loads((folder / f"{name}.json").read_text("utf-8")))
-    assert (folder / options["structure"]["file"]).is_file()
-    assert options["ensemble"]["type"] == name
-    page = (folder.parents[2] / "doc" / "md.md").read_text("utf-8")
-    shown = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
-    full = normalize_md(shown)
-    for key in ("structure", "spins", "ensemble", "temperature", "timestep", "steps"):
-        assert name == "nve" or full[key] == options[key], key
 
 
 MISTAKES = {
@@ -595,11 +548,6 @@ def test_alternating_field_goes_on(run, given):
     run("md", write(given), "-r", "md.restart.npz")
     for name, array in arrays("md.restart.npz").items():
         np.testing.assert_array_equal(array, want[name], err_msg=name)
-
-
-def test_frequency_needs_a_field(given):
-    with pytest.raises(InputError, match="`field_frequency` needs a `field`"):
-        normalize_md(given | {"field_frequency": 1.0})
 
 
 def test_single_precision(run, given, make_model, capsys):

@@ -263,20 +263,6 @@ def test_any_number_of_replicas():
         )
 
 
-def test_streams():
-    """Other seeds, replicas, steps and purposes: other numbers."""
-    state = crowd(1.0, 5, nrep=2)
-    draws = [state.normals("lattice"), state.normals("spin")]
-    state.step = 1
-    draws.append(state.normals("lattice"))
-    state.seed = 1
-    draws.append(state.normals("lattice"))
-    values = np.stack(draws).reshape(8, -1)
-    assert len(np.unique(values)) == values.size
-    state.step, state.seed = 0, 0
-    np.testing.assert_array_equal(state.normals("lattice"), draws[0])
-
-
 # --- Mistakes -------------------------------------------------------------------------
 
 
