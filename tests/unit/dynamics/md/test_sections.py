@@ -52,7 +52,7 @@ def test_rules():
         "spins/0/wave_vector": None,
         "spins/1/wave_vector": [0.5, 0, 0],
     }
-    with pytest.raises(InputError, match="rule 1: `modulus` is 0.0; expected"):
+    with pytest.raises(InputError, match=r"rule 1: `modulus` is 0\.0; expected"):
         with_rules([structure_args()], given | {"spins": [{}, {"modulus": 0.0}]})
 
 
