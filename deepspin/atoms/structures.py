@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Atoms with spins, from files and to files.
+"""Read and write atoms with spins.
 
 Systems of training data are read, and extended XYZ is written, without ASE, which reads
 all other files. What we write has names that ASE understands: spins are
@@ -79,7 +79,7 @@ class Structure:
         return [self.names[t] for t in self.atype]
 
     def with_spins(self, magnetic: np.ndarray, or_else: str = "") -> Structure:
-        """Give the same, provided that there are spins where there must be.
+        """Return the structure, with zero spins if no atom needs any.
 
         Parameters
         ----------
@@ -246,7 +246,7 @@ def save_structure(
     frames: Sequence[Structure],
     results: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> None:
-    """Write atoms with their spins; either all of the file, or nothing.
+    """Write atoms with their spins: the whole file, or nothing.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def save_structure(
 
 
 def check_suffix(path: str | Path) -> None:
-    """Refuse, before the work, a file that cannot hold spins or needs ASE."""
+    """Refuse a file that cannot hold spins, or needs ASE where there is none."""
     suffix = Path(path).suffix
     if suffix not in SUFFIXES:
         raise OutputError(
@@ -294,7 +294,7 @@ def check_suffix(path: str | Path) -> None:
 
 
 def extended_xyz(structure: Structure, results: Mapping[str, np.ndarray]) -> str:
-    """Write a frame as extended XYZ, with every digit.
+    """Write a frame as extended XYZ, to the last digit.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class Response:
 
 
 class Fields(Protocol):
-    """A Hamiltonian: anything that answers this call."""
+    """A Hamiltonian: any callable of this form."""
 
     def __call__(
         self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0
@@ -113,7 +113,7 @@ class ModelFields:
 
 
 class Zeeman:
-    r"""Another Hamiltonian in an external field.
+    r"""A Hamiltonian in an external magnetic field.
 
     .. math:: E = E_0 - \mu_B \sum_i S_i \cdot B \cos(2 \pi f t)
 

@@ -26,9 +26,9 @@ from deepspin.dynamics.core.state import (
     without_drift,
 )
 
-# fields of so many steps are kept, to guess those of the next one
+# keep the fields of so many steps, to guess those of the next
 KEPT = 8
-# iterations for the spins of one step, at most
+# most iterations for the spins of one step
 MAX_ITERATIONS = 30
 # largest error of the spins of one step, relative to their moduli: without baths (it
 # adds some 1e-8 eV/atom/ps to the drift of NiO's energy) and with them (averages show
@@ -51,7 +51,7 @@ MAX_STIFF = 0.5
 
 
 class DynamicsError(RuntimeError):
-    """A step that cannot be made; the state is as it was before."""
+    """A step that cannot be made. The state stays as it was before."""
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ class Integrator:
         return np.clip(stiffness, -most, most)[:, None, None]
 
     def _guess(self, state: State, coord: np.ndarray, spin: np.ndarray) -> np.ndarray:
-        """Magnetic force in the middle of the step, as far as can be told before.
+        """Guess the magnetic force in the middle of the step.
 
         What goes along the spin there is left out, as far as stiffness tells it.
         """
@@ -342,7 +342,7 @@ class Integrator:
         return rotate_by(spin, np.sqrt(variance) * state.normals(purpose))
 
     def _check_turn(self, state: State, force_mag: np.ndarray) -> None:
-        """Refuse steps in which a spin turns too far to be followed."""
+        """Refuse steps in which a spin turns too far to follow."""
         rate = units.PRECESSION * np.sqrt(dot(force_mag, force_mag))[..., 0]
         rate = np.where(state.spin.any(axis=2), rate, 0.0)
         replica, atom = np.unravel_index(np.argmax(rate), rate.shape)
@@ -361,7 +361,7 @@ class Integrator:
         change: np.ndarray,
         halfway: np.ndarray,
     ) -> DynamicsError:
-        """What to say of spins whose last changes, and those halfway, are these."""
+        """Make the error for spins with these changes, last and halfway."""
         replica = int(np.flatnonzero(active)[0])
         last = change[replica]
         text = (
@@ -382,14 +382,14 @@ class Integrator:
 
 
 def _newest(array: np.ndarray, history: np.ndarray) -> np.ndarray:
-    """Put an array before earlier ones, of which the oldest are forgotten."""
+    """Put an array before earlier ones and drop the oldest."""
     return np.concatenate([array[None], history[: KEPT - 1]])
 
 
 def _stiffness(
     spin: np.ndarray, change: np.ndarray, change_of_force: np.ndarray
 ) -> np.ndarray:
-    """How much a spin's own turn takes off its magnetic force, in eV/μ_B².
+    """How much a spin's turn reduces its own magnetic force, in eV/μ_B².
 
     Shape (nrep,), the mean over spins; NaN if none has turned.
     """
@@ -407,7 +407,7 @@ def _learn(stiffness: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def check_timestep(timestep: float, bath: object) -> None:
-    """Refuse timesteps that are none, and backward ones with a bath."""
+    """Refuse timesteps of 0, NaN or infinity, and backward ones in a bath."""
     if not np.isfinite(timestep) or timestep == 0 or (bath and timestep < 0):
         raise ValueError(
             "`timestep` must be a positive number of fs (negative, to run back in "
@@ -435,7 +435,7 @@ def kick(
     time: float,
     bath: Langevin | None,
 ) -> np.ndarray:
-    """Velocities after `time` (fs) with these forces, a bath acting half-way."""
+    """Velocities after `time` (fs) under these forces, with a bath acting halfway."""
     inertia = state.mass * units.AMU
     gain = np.where(state.fixed[:, None], 0.0, time / 2 * force / inertia[:, None])
     velocity = velocity + gain

@@ -13,7 +13,7 @@ from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.sphere import cross, modulus_of
 from deepspin.dynamics.core.state import State
 
-# of moduli: how far spins are shifted to see how their magnetic forces change
+# shift of spins, relative to their moduli, that shows how magnetic forces change
 SHIFT = 1e-3
 
 

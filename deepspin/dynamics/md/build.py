@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the input of ``dp-spin md`` to what runs: state, Hamiltonian, integrator."""
+"""State, Hamiltonian and integrator of a run of dynamics."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# spins of a system of single precision converge no better than this without baths
+# without baths, spins converge no better than this in single precision
 SINGLE_TOLERANCE = 1e-7
 
 
 def build_state(setup: Setup, potential: DeepSpin) -> tuple[State, Structure]:
-    """Build atoms, spins and velocities to begin with.
+    """Build the atoms, spins and velocities that a run begins with.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def order_signs(
     structure: Structure,
     magnetic: np.ndarray,
 ) -> np.ndarray | None:
-    """Signs of the staggered order, shape (nloc,); None if there is none to tell.
+    """Signs of the staggered order, shape (nloc,); None if there is no such order.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def spin_masses(
 
 
 def _spin_range(state: State, potential: DeepSpin) -> np.ndarray | None:
-    """Moduli that the model was trained on, (nloc, 2); None if it does not tell."""
+    """Moduli that the model was trained on, (nloc, 2); None if not known."""
     known = potential.metadata.get("spin_range")
     if not known:
         log.warning(

@@ -117,12 +117,12 @@ class Crew:
         share_threads(self.size)
         if self.first:
             _keep_ase_out()
-        # of its own: others may still wait for something else
+        # separate: others may still wait for something else
         self._failures = self.comm.Dup()
         self._lammps: _Lammps | None = None
 
     def __enter__(self) -> Crew:
-        if not self.first:  # that one decides about stops
+        if not self.first:  # only the first process decides when to stop
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
         return self
@@ -134,16 +134,16 @@ class Crew:
             self._lammps.close()
 
     def serve(self) -> None:
-        """Do what the first process asks, until it has no more to ask."""
+        """Do what the first process asks, until it asks for nothing more."""
         try:
             while (task := self.comm.bcast(None)) is not None:
-                with contextlib.suppress(EngineError):  # the first one has it, too
+                with contextlib.suppress(EngineError):  # the first raises it, too
                     self._do(*task)
         except BaseException as error:
             self._abort(repr(error))
 
     def ask(self, task: str, *content):
-        """Have all processes do the same; returns what this one has of it.
+        """Have all processes do the same; return this one's result.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class Crew:
             return self._do(task, content)
         except EngineError:
             raise
-        except BaseException as error:  # others are in the midst of it
+        except BaseException as error:  # the others are still at work on it
             self._abort(repr(error))
 
     def _do(self, task: str, content: tuple):
@@ -184,7 +184,7 @@ class Crew:
         if failure is None:
             request.Wait()
         while not request.Test():
-            if time.monotonic() - begun > PATIENCE:  # others wait for this one
+            if time.monotonic() - begun > PATIENCE:  # the others wait for this process
                 self._abort(failure)
             time.sleep(0.01)
         if total[0]:
@@ -283,7 +283,7 @@ class _Lammps:
         return energy, total
 
     def _rows(self) -> np.ndarray:
-        """Which atoms are in LAMMPS' part of the cell, in its order."""
+        """Return the atoms in LAMMPS' part of the cell, in its order."""
         count = self._lammps.extract_global("nlocal")
         if not count:
             return np.zeros(0, int)

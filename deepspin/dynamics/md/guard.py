@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stops a run of dynamics whose numbers mean nothing any more."""
+"""Checks that stop a run of dynamics once its numbers mean nothing."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from deepspin.dynamics.md.settings import Setup
 if TYPE_CHECKING:
     from deepspin.infer.deep_spin import DeepSpin
 
-# an atom never moves so far (Å) in a step that can be followed
+# largest move (Å) of an atom in a step that can be followed
 MAX_MOVE = 0.2
-# energy (eV/atom) that a run without baths may gain or lose, all in all
+# largest change (eV/atom) of the energy in a run without baths
 MAX_CHANGE = 0.02
-# temperatures may rise to so many times the highest asked for, or this (K)
+# temperatures may rise to HOT times the highest requested, or LEAST (K)
 HOT, LEAST = 10, 300
 
 
 class Guard:
-    """Stops a run whose numbers mean nothing any more.
+    """Stops a run once its numbers mean nothing.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Guard:
         )
 
     def _check_neighbors(self, head: str) -> None:
-        """Refuse what makes energies jump where they should be conserved."""
+        """Refuse jumps of the energy where it should be conserved."""
         if self.isolated and self.potential.dropped:
             raise DynamicsError(
                 f"{head} model's `sel` leaves {self.potential.dropped} neighbours out: "

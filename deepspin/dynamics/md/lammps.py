@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 # in LAMMPS' metal units, eV ps
 HBAR = 6.5821191e-4
-# neighbours beyond `sel` are counted each so many evaluations
+# count neighbours beyond `sel` every so many evaluations
 COUNTED = 100
 # empty space (Å) around atoms where the cell is open
 MARGIN = 1.0
@@ -65,12 +65,13 @@ class LammpsFields:
         self.pbc = np.broadcast_to(pbc, 3).astype(bool)
         self.magnetic = model.potential.is_magnetic(model.atype)
         scheme = model.potential.model.spin.scheme
-        self._reach = scheme.scale_of(model.atype)  # of the model around atoms, Å/μ_B
+        # how far the model sees around spins, Å/μ_B
+        self._reach = scheme.scale_of(model.atype)
         self._calls = 0
         self._open()
 
     def _open(self) -> None:
-        """Write the model for LAMMPS, and have it read."""
+        """Write the model to a file and have LAMMPS read it."""
         from deepspin.interop.graph import write_graph
 
         potential, names = self.model.potential, self.model.potential.type_map
@@ -130,7 +131,7 @@ class LammpsFields:
 
 
 def directed(spin: np.ndarray, magnetic: np.ndarray) -> np.ndarray:
-    """Moduli and directions of spins (nloc, 3), shape (nloc, 4); 1 where there is none.
+    """Moduli and directions of spins (nloc, 3), shape (nloc, 4); modulus 1 for no spin.
 
     Raises
     ------

@@ -156,7 +156,7 @@ def output_args() -> Argument:
 
 
 def replica_args() -> list[Argument]:
-    """Make the arguments that tell replicas apart: temperatures and seeds."""
+    """Make the arguments that distinguish replicas: temperatures and seeds."""
     return [
         required("temperature", [float, list[float]], KELVIN)(
             "Temperature of the baths and of the first velocities in K. A list makes as"
@@ -175,7 +175,7 @@ def replica_args() -> list[Argument]:
 
 
 def system_args() -> list[Argument]:
-    """Make the arguments that say more of the atoms, and what acts on them."""
+    """Make the remaining arguments about the atoms and what acts on them."""
     return [
         optional("field", [list[float], None], None, VECTOR)(
             "External magnetic field in T, which acts on the spins."
@@ -251,7 +251,7 @@ def normalize_md(data: dict) -> dict:
 
 
 def _check_together(data: dict) -> None:
-    """Check what depends on several values."""
+    """Check values against each other."""
     nrep = replicas(data)
     for name, values in (
         ("seed", data["seed"]),

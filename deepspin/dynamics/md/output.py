@@ -22,7 +22,7 @@ from deepspin.dynamics.core.fields import Fields, Response
 from deepspin.dynamics.core.state import State
 from deepspin.utils.outputs import append, replacing
 
-# columns of the log: unit, format
+# columns of the log with unit and format
 COLUMNS = {
     "step": ("", "9d"),
     "replica": ("", "7d"),
@@ -38,7 +38,7 @@ COLUMNS = {
     "modulus": ("mu_B", "10.6f"),
     "evaluations": ("", "11d"),
 }
-# those of spins whose moduli move
+# columns for spins whose moduli move
 MODULI = ("e_spin", "modulus")
 
 
@@ -66,7 +66,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Observer:
-    """Measures what the log tells.
+    """Measures the quantities of the log.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class Observer:
 
 
 class Writer(Protocol):
-    """Writes some of the frames to files."""
+    """Writes frames to files."""
 
     files: list[Path]
 
@@ -137,10 +137,10 @@ class Writer(Protocol):
         """Make new files, or cut off what they hold after the step `kept`."""
 
     def write(self, frame: Frame) -> None:
-        """Write a frame, for good."""
+        """Write a frame; it survives a kill."""
 
     def end(self) -> None:
-        """No more frames come now."""
+        """Finish: no more frames will come."""
 
 
 class Log:
@@ -186,11 +186,11 @@ class Log:
         append(self.files[0], "\n".join([*lines, ""]))
 
     def end(self) -> None:
-        """No more frames come now: nothing to do."""
+        """Finish; there is nothing to do."""
 
 
 def _head(path: Path, size: int) -> str:
-    """Beginning of a file, empty if it is not there."""
+    """Beginning of a file, empty if there is no file."""
     if not path.is_file():
         return ""
     with open(path, "rb") as file:
@@ -210,7 +210,7 @@ def _end_of_lines(file: BinaryIO, kept: int) -> int:
 
 
 def cut(path: Path, find_end: Callable[[BinaryIO], int]) -> None:
-    """Cut a file off where its last good part ends."""
+    """Cut a file off after its last good part."""
     with open(path, "rb") as file:
         end = find_end(file)
     if end < path.stat().st_size:

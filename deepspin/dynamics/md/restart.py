@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file that a run of dynamics goes on from, and whether it does so exactly."""
+"""Restart files of dynamics, and whether a run goes on from them exactly."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# version of the file's form
+# version of the file format
 FORMAT = 1
-# options that the file itself answers: other values in the input have no effect
+# options that the restart file settles: the input's have no effect
 _KEPT = (
     *("structure", "spins", "masses", "fixed_atoms", "initial_temperature", "seed"),
     "order_vector",
 )
-# options that do not decide about numbers; the model's weights do, not the file's name
+# options that do not affect numbers: the model's weights do, not its file's name
 _FREE = ("output", "steps", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestartFile:
-    """Everything that a run goes on from.
+    """Everything that a run needs to go on.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class RestartFile:
     made_by: dict
 
     def save(self, path: str | Path) -> None:
-        """Write a restart file; either all of it or nothing."""
+        """Write the whole restart file, or nothing."""
         about = {
             "format": FORMAT,
             "names": self.structure.names,
@@ -90,7 +90,7 @@ class RestartFile:
                 arrays = dict(file)
             about = json.loads(str(arrays.pop("about")))
             version = about["format"]
-        except Exception as error:  # zipfile raises what it likes on damaged files
+        except Exception as error:  # zipfile raises errors of many kinds
             raise ValueError(
                 f"'{path}' is damaged, or no restart file of dp-spin md. Go on from "
                 "another one, or begin anew."
@@ -154,7 +154,7 @@ def check_restart(start: RestartFile, setup: Setup, potential: DeepSpin) -> None
 
 
 def warn_of_differences(before: dict, now: dict, restart: str) -> None:
-    """Say what keeps a restarted run from equalling an uninterrupted one.
+    """Warn of what keeps a restarted run from equalling an uninterrupted one.
 
     Parameters
     ----------

@@ -91,7 +91,7 @@ def run(
         warn_of_differences(known.made_by, made_by, restart)
         start = replace(known, made_by=made_by)
     simulation = _simulation(settings, start, potential, crew)
-    frame = simulation.look()  # what no step can be made from is refused now
+    frame = simulation.look()  # refuse a bad start now, before any file is touched
     with ExitStack() as stack:
         _lock(stack, simulation.restart)
         simulation.begin(frame, restart, Path(output))
@@ -111,7 +111,7 @@ def _with_seed(given: dict, known: RestartFile | None) -> dict:
 
 
 def _first(settings: MdSettings, potential: DeepSpin, made_by: dict) -> RestartFile:
-    """Where a new run starts."""
+    """Return where a new run starts."""
     state, structure = build_state(settings.setup, potential)
     magnetic = potential.is_magnetic(state.atype)
     repeat = settings.setup.structure.repeat
@@ -127,7 +127,7 @@ def _first(settings: MdSettings, potential: DeepSpin, made_by: dict) -> RestartF
 def _simulation(
     settings: MdSettings, start: RestartFile, potential: DeepSpin, crew: Crew | None
 ) -> Simulation:
-    """Put together what makes the steps, checks them and writes."""
+    """Assemble what makes the steps, checks and writes them."""
     setup, state = settings.setup, start.state
     fields = build_fields(setup, potential, state, start.structure.pbc, crew)
     integrator = build_integrator(setup, fields, state, potential)
@@ -158,7 +158,7 @@ def _writers(
 
 
 def _lock(stack: ExitStack, restart: Path) -> None:
-    """Keep other runs from writing the same files meanwhile."""
+    """Keep other runs from writing the same files."""
     claim(restart)
     stack.enter_context(
         locked(

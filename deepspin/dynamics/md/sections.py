@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What inputs of dynamics have in common: checks of values, `structure` and `spins`.
+"""Checks of values, and the sections `structure` and `spins`, of inputs of dynamics.
 
 Nothing here imports TensorFlow: a mistake in the input is answered at once.
 """
@@ -15,7 +15,7 @@ from dargs.dargs import ArgumentError
 from deepspin.utils.argcheck import FILE, optional, required
 from deepspin.utils.refused import InputError, bad, explain
 
-# a wave vector times the supercell may miss an integer by this
+# largest distance of a wave vector times the supercell from an integer
 COMMENSURATE = 1e-6
 
 
@@ -158,7 +158,7 @@ def waves_of_rules(data: dict) -> dict[str, list[float] | None]:
 def check_waves(
     waves: dict[str, list[float] | None], repeat: list[int], where: str
 ) -> None:
-    """Refuse waves that do not fit into a cell repeated as told by the key `where`."""
+    """Refuse waves that do not fit into a cell repeated as the key `where` says."""
     for place, vector in waves.items():
         turns = [q * n for q, n in zip(vector or [0] * 3, repeat, strict=True)]
         if any(abs(x - round(x)) > COMMENSURATE for x in turns):

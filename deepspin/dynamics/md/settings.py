@@ -80,7 +80,7 @@ class OutputSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What moves, from where, and what acts on it; ``dp-spin thermo`` has it, too.
+    """What moves, from where, and what acts on it; ``dp-spin thermo`` uses it, too.
 
     `nrep` is the number of replicas.
     """

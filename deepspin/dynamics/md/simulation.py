@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop of a run of dynamics: step after step, with its files."""
+"""The loop of a run of dynamics: steps, checks and files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from deepspin.utils.terminal import PROGRESS, ProgressLine
 
 log = logging.getLogger(__name__)
 
-# seconds between two messages about progress, at least
+# least time (s) between two messages about progress
 PAUSE = 10.0
-# what the writers are called in `output`
+# keys of the writers in `output`
 _NAMES = ("log", "trajectory")
 
 
 class Simulation:
-    """Makes steps, and writes what is due.
+    """Makes the steps and writes what is due.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Simulation:
         return frame
 
     def begin(self, frame: Frame, restart: str | None, output: Path) -> None:
-        """Make way for the files, or go on with those that are there.
+        """Make way for the files, or go on with the existing ones.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Simulation:
         self.save()
 
     def _of_replicas(self) -> list[Path]:
-        """Files of the run whose restart file is there, of all of its replicas."""
+        """Files of all replicas of an earlier run that left its restart file here."""
         try:
             before = RestartFile.load(self.restart)
         except (FileNotFoundError, ValueError):
@@ -136,7 +136,7 @@ class Simulation:
                 writer.write(frame)
 
     def save(self) -> None:
-        """Write the restart file, unless it is of this step."""
+        """Write the restart file, unless it is of this step already."""
         if self._saved != self.state.step:
             evaluations = self.integrator.evaluations
             replace(self.start, evaluations=evaluations).save(self.restart)
@@ -196,7 +196,7 @@ class Simulation:
                 clock += pause
 
     def _step(self) -> None:
-        """Make a step; if it fails, keep what there was before."""
+        """Make a step; if it fails, keep the state before it."""
         before = copy.copy(self.state)
         try:
             self.integrator.step(self.state)

@@ -19,11 +19,11 @@ from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
 
-# weight above which another wave is told of, if it exceeds the known ones: OTHER, or
-# OTHER_SPINS / N of N spins where that is more, which disorder does not reach by chance
+# warn of another wave if its weight exceeds those of the known ones and OTHER, or
+# OTHER_SPINS / N of N spins if that is more: disorder does not reach it by chance
 OTHER = 0.1
 OTHER_SPINS = 12
-# columns of a table that are no quantities with errors
+# columns of a table beside quantities and their errors
 _FIRST = ("natoms", "temperature (K)")
 _LAST = (
     "autocorrelation time (samples)",
@@ -71,7 +71,7 @@ def analyse(path: str | Path) -> tuple[list[Curve], Transition]:
 
 
 def _warn(curve: Curve) -> None:
-    """Tell of averages that are not to be trusted."""
+    """Warn of averages that are not to be trusted."""
     samples = curve.samples
     for chosen, text in (
         (
@@ -86,7 +86,7 @@ def _warn(curve: Curve) -> None:
 
 
 def _warn_of_other_order(run: SizeRun, repeat: list[int]) -> None:
-    """Tell of spins whose last state is ordered in a wave not among the order's."""
+    """Warn of spins that ended up ordered in a wave that the input does not name."""
     state = run.state
     if state.box is None:
         return

@@ -41,11 +41,11 @@ from deepspin.utils.terminal import PROGRESS, ProgressLine
 
 log = logging.getLogger(__name__)
 
-# seconds between two messages about progress, at least
+# least time (s) between two messages about progress
 PAUSE = 60.0
-# less acceptance or exchange than this is told of
+# warn of less acceptance or exchange than this
 RARE = 0.05
-# what a restart may change: all else must be as it was
+# options that a restart may change
 _FREE = ("output", "samples", "model")
 
 
@@ -120,7 +120,7 @@ def _with_seed(given: dict, before: dict) -> dict:
 
 
 def _check_restart(before: dict, now: dict, restart: str) -> None:
-    """Refuse samples of another input; tell of another model or version.
+    """Refuse samples of another input; warn of another model or version.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ class Ladder:
             )
 
     def save(self) -> None:
-        """Write what there is."""
+        """Write states and samples of all sizes."""
         for size, sampler in zip(self.runs, self.samplers, strict=True):
             size.sampler = sampler.arrays()
         save(self.path, self.made_by, self.runs)
@@ -256,7 +256,7 @@ class Ladder:
 def _begin(
     settings: ThermoSettings, number: int, potential: DeepSpin, before: SizeRun | None
 ) -> tuple[SizeRun, Sampler]:
-    """Begin a size, or go on with what there is of it."""
+    """Begin a size, or go on with its samples so far."""
     setup = settings.setup(number)
     state, structure = build_state(setup, potential)
     magnetic = potential.is_magnetic(structure.atype)
@@ -305,7 +305,7 @@ def _sampler(
 
 
 def _check_energy(sampler: Sampler, size: SizeRun) -> None:
-    """Refuse, before the work, a start that has no energy."""
+    """Refuse a start that has no finite energy."""
     energy = sampler.response(size.state).energy
     if not np.isfinite(energy).all():
         raise DynamicsError(

@@ -27,7 +27,7 @@ from deepspin.dynamics.core.state import (
     without_drift,
 )
 
-# an atom that moves further (Å) in a leap is lost, and with it the trajectory
+# if an atom moves further (Å) in a leap, the trajectory is lost
 FARTHEST = 0.3
 # timestep to begin with, in fs, and how much it varies from trajectory to trajectory
 FIRST_TIMESTEP, JITTER = 1.0, 0.15
@@ -41,7 +41,7 @@ _UNIFORM = 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one move of all replicas.
+    """Outcome of one move of all replicas.
 
     Parameters
     ----------
@@ -62,16 +62,16 @@ class Sampler(Protocol):
     lattice: bool
 
     def advance(self, state: State, *, tune: bool = False) -> Outcome:
-        """Go on to the next sample; `tune` adapts what may be, for what is dropped."""
+        """Go on to the next sample; `tune` adapts the sampler, for samples to drop."""
 
     def response(self, state: State) -> Response:
         """Energies and forces of the present state."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a restart needs beside the state."""
+        """Return what a restart needs beside the state."""
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on as the sampler did whose `arrays` these are."""
+        """Go on from what `arrays` of another sampler gave."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ class HybridMonteCarlo:
     def _kicked(
         self, state: State, phase: Phase, response: Response, time: np.ndarray
     ) -> Phase:
-        """Change velocities by what acts for a time."""
+        """Change velocities by the forces that act for a time."""
         torque = cross(cross(phase.spin, response.force_mag), phase.spin)
         push = torque / (modulus_of(phase.spin) * self._inertia[:, None])
         phase = replace(phase, turning=phase.turning + time * push)
@@ -310,7 +310,7 @@ class HybridMonteCarlo:
     # --- Exchange ---------------------------------------------------------------------
 
     def _exchange(self, state: State, draws: np.ndarray) -> np.ndarray:
-        """Exchange neighbours, in turn those of even and of odd numbers."""
+        """Try exchanges of neighbours, of even and of odd pairs in turn."""
         tried = np.full(state.nrep - 1, np.nan)
         if not self.exchange:
             return tried
@@ -354,7 +354,7 @@ class HybridMonteCarlo:
         self._inertia = before + share * (inertia - before)
 
     def _learn_timestep(self, acceptance: np.ndarray) -> None:
-        """Correct the timesteps after a move, less and less."""
+        """Correct the timesteps after a move, by less each time."""
         self._tuned += 1
         error = (acceptance - self.acceptance) / self._tuned**SLOWING
         longest = 1 / self._frequency
@@ -363,7 +363,7 @@ class HybridMonteCarlo:
     # --- Restart ----------------------------------------------------------------------
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give what a restart needs beside the state."""
+        """Return what a restart needs beside the state."""
         kept = {
             "timestep": self.timestep,
             "evaluations": np.array(self.evaluations),
@@ -378,7 +378,7 @@ class HybridMonteCarlo:
         return kept
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on as the sampler did whose `arrays` these are."""
+        """Go on from what `arrays` of another sampler gave."""
         self.timestep = arrays["timestep"]
         self.evaluations = int(arrays["evaluations"])
         self._tuned = int(arrays["tuned"])
@@ -434,11 +434,11 @@ class LangevinSampler:
         return Outcome(np.ones(state.nrep), np.full(state.nrep - 1, np.nan))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give what a restart needs beside the state."""
+        """Return what a restart needs beside the state."""
         return {"evaluations": np.array(self.integrator.evaluations)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on as the sampler did whose `arrays` these are."""
+        """Go on from what `arrays` of another sampler gave."""
         self.integrator.evaluations = int(arrays["evaluations"])
 
 
