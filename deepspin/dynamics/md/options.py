@@ -65,7 +65,7 @@ RESTART = (lambda x: FILE[0](x) and x.endswith(".npz"), "a file that ends in .np
 def _time(name: str, what: str) -> Argument:
     return optional(name, [float, None], 100.0, POSITIVE)(
         f"Time in fs in which the bath makes {what} forget their velocities; null for"
-        " no such bath."
+        " no bath."
     )
 
 
@@ -78,8 +78,8 @@ def _damping(without: str) -> Argument:
 
 def _spin_temperature() -> Argument:
     return optional("spin_temperature", [float, list[float], None], None, KELVIN)(
-        "Temperature of the bath of the spins, if it is another than ``temperature``:"
-        " K, or a list with one for each replica."
+        "Temperature of the bath of the spins in K, or a list with one for each"
+        " replica; null for ``temperature``."
     )
 
 
@@ -96,7 +96,7 @@ def _tspin_args() -> list[Argument]:
         _spin_temperature(),
         optional("beyond_range", str, "refuse", BEYOND)(
             "What to do when a modulus leaves the range that the model was trained on:"
-            " ``refuse`` (stop) or ``warn``."
+            " stop (``refuse``) or ``warn``."
         ),
     ]
 
@@ -137,18 +137,20 @@ def output_args() -> Argument:
         )
 
     fields = [
-        optional("log", str, "md.log", FILE)("File of energies, temperatures, ..."),
-        steps("log_freq", "lines of it", 100),
+        optional("log", str, "md.log", FILE)(
+            "File for energies, temperatures and so on."
+        ),
+        steps("log_freq", "lines of the log", 100),
         optional("trajectory", [str, None], "md.extxyz", TRAJECTORY)(
-            "File of the trajectory, in the format that its name ends in: extended XYZ,"
-            " .traj (ASE's) or HDF5; null for none. Of several replicas, each has its"
-            " own, ``NAME-K.extxyz``, but all are in one HDF5 file."
+            "File of the trajectory; its suffix decides the format: extended XYZ, .traj"
+            " (ASE's) or HDF5; null for none. Several replicas write a file each,"
+            " ``NAME-K.extxyz``, but share an HDF5 file."
         ),
-        steps("trajectory_freq", "frames of it", 100),
+        steps("trajectory_freq", "frames of the trajectory", 100),
         optional("restart", str, "md.restart.npz", RESTART)(
-            "File to go on from, bit for bit as if nothing had happened (-r)."
+            "Restart file, from which a run goes on (-r) as if it had never stopped."
         ),
-        steps("restart_freq", "writings of it", 1000),
+        steps("restart_freq", "restart files", 1000),
     ]
     return Argument(
         "output", dict, fields, optional=True, default={}, doc="Files that are written."
@@ -163,11 +165,11 @@ def replica_args() -> list[Argument]:
             " many replicas, which run at once."
         ),
         optional("initial_temperature", [float, list[float], None], None, KELVIN)(
-            "Temperature in K of the first velocities, if another. Without a bath, half"
-            " of it goes into the potential of atoms that begin at rest."
+            "Temperature of the first velocities in K; null for ``temperature``."
+            " Without a bath, atoms in an ideal crystal lose half of it to the potential."
         ),
         optional("seed", [int, list[int], None], None, SEED)(
-            "Seed of all that is random; null draws one. A list makes as many replicas;"
+            "Seed of all random numbers; null draws one. A list makes as many replicas;"
             " with one seed, replica k has that plus k. A replica is the same to the"
             " last bit whether it runs alone or not."
         ),
@@ -181,17 +183,16 @@ def system_args() -> list[Argument]:
             "External magnetic field in T, which acts on the spins."
         ),
         optional("field_frequency", float, 0.0, NOT_NEGATIVE)(
-            "Frequency f in THz of a field that alternates: ``field`` times"
-            " cos(2πft), t being the time since the first run began. 0 for a constant"
-            " field."
+            "Frequency f in THz of an alternating field, ``field`` times cos(2πft),"
+            " with the time t since the first run began; 0 for a constant field."
         ),
         optional("fixed_atoms", list[int], [], ATOMS)(
-            "Atoms that stay where they are, beside those that the file fixes: their"
-            " numbers in the file, from 0; all copies of them."
+            "Atoms that stay where they are, copies included, by their numbers in the"
+            " file from 0; those that the file fixes stay, too."
         ),
         optional("masses", dict, {}, MASSES)(
-            "Masses in amu by names of types; those of the elements, or the file's,"
-            " where none is given."
+            "Masses in amu by names of types; the others have those of the file, or of"
+            " the elements."
         ),
         optional("fparam", [list[float], None], None, PARAMETERS)(
             "Frame parameters, for a model that takes some."
@@ -212,13 +213,14 @@ def md_args() -> list[Argument]:
         temperature,
         first,
         required("timestep", float, POSITIVE)("Timestep in fs."),
-        required("steps", int, AT_LEAST_ONE)("Number of steps, all in all."),
+        required("steps", int, AT_LEAST_ONE)(
+            "Number of steps in total, restarts included."
+        ),
         seed,
         *system_args(),
         optional("order_vector", [list[float], None], None, VECTOR)(
-            "Wave vector of the staggered order that the log tells, as ``wave_vector``"
-            " of ``spins``; null for the order of the first spins, if these are"
-            " collinear."
+            "Wave vector of the staggered order in the log, like ``wave_vector`` of"
+            " ``spins``; null for the order of the first spins, if these are collinear."
         ),
         output_args(),
     ]

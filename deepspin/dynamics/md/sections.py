@@ -62,8 +62,8 @@ def structure_args() -> Argument:
     fields = [
         required("file", str, FILE)(
             "Atoms to begin with: a file that ASE reads, with spins as initial magnetic"
-            " moments or in an array ``spin``; or a system of training data (a folder,"
-            " or ``file.hdf5#/group``)."
+            " moments or in an array ``spin``; or a system of training data: a folder,"
+            " or ``file.hdf5#/group``."
         ),
         optional("frame", int, -1, INTEGER)(
             "Frame of that file, counted from 0, or from the end if negative."
@@ -79,18 +79,18 @@ def spins_args() -> Argument:
     """Make the list `spins`."""
     fields = [
         optional("type", [str, None], None)(
-            "Name of the type whose atoms are meant; null for all with spin."
+            "Type of the atoms that the rule is for; null for all types with spin."
         ),
         optional("atoms", [list[int], None], None, ATOMS)(
-            "Atoms that are meant, of those that also have the type: their numbers in"
-            " the file, from 0; all copies of them. Null for all."
+            "Atoms of that type that the rule is for, copies included, by their numbers"
+            " in the file from 0; null for all."
         ),
         optional("modulus", [float, None], None, POSITIVE)(
-            "Modulus of the spins in μ_B; null to keep that of the file."
+            "Modulus of the spins in μ_B; null keeps that of the file."
         ),
         optional("direction", [list[float], str, None], None, DIRECTION)(
-            "Direction of the spins, of any length; ``random`` for one that is drawn"
-            " for each spin and replica; null to keep those of the file."
+            "Direction of the spins, a vector of any length; ``random`` draws one for"
+            " each spin and replica; null keeps those of the file."
         ),
         optional("wave_vector", [list[float], None], None, VECTOR)(
             "Wave vector q in the reciprocal vectors of the file's cell. Spins at R are"
@@ -106,8 +106,7 @@ def spins_args() -> Argument:
         repeat=True,
         optional=True,
         default=[],
-        doc="Spins to begin with, in place of those of the file: rules that are"
-        " applied one after the other.",
+        doc="Rules that change the spins of the file, one after the other.",
     )
 
 

@@ -54,8 +54,8 @@ DATA = (
 
 def _lattice() -> Argument:
     return optional("lattice", bool, True)(
-        "Whether the atoms move, too, in the cell as it is. Otherwise only the spins"
-        " turn, and the temperature is theirs alone."
+        "Whether atoms move, too, in a fixed cell. Otherwise only the spins turn, and"
+        " the temperature is theirs alone."
     )
 
 
@@ -122,11 +122,11 @@ def output_args() -> Argument:
     """Make the section `output`."""
     fields = [
         optional("data", str, "thermo.h5", DATA)(
-            "File of the samples, HDF5, which a restart goes on from. The table and the"
-            " picture have its name, and end in .csv and .png."
+            "HDF5 file of the samples, from which a restart goes on. The table and the"
+            " picture have its name with .csv and .png."
         ),
         optional("save_freq", int, 100, AT_LEAST_ONE)(
-            "Samples between two writings of it."
+            "Number of samples between two writings of the file."
         ),
     ]
     return Argument(
@@ -143,12 +143,11 @@ def thermo_args() -> list[Argument]:
         shared["model"],
         Argument("structure", dict, structure, doc="Atoms, cell and spins."),
         optional("sizes", list[list[int]], [[1, 1, 1]], SIZES)(
-            "Copies of the cell along its three vectors, for each size that is to be"
-            " sampled, one after the other."
+            "Copies of the cell along its three vectors, for each size to sample."
         ),
         spins_args(),
         required("temperature", list[float], LADDER)(
-            "Temperatures in K, rising; each has a replica, and all run at once."
+            "Rising temperatures in K, a replica for each; all run at once."
         ),
         method_args(),
         optional("equilibration", int, 200, AT_LEAST_ONE)(
@@ -163,7 +162,7 @@ def thermo_args() -> list[Argument]:
             " ferromagnet's."
         ),
         optional("seed", [int, None], None, SEED)(
-            "Seed of all that is random; null draws one."
+            "Seed of all random numbers; null draws one."
         ),
         shared["field"],
         shared["fixed_atoms"],
