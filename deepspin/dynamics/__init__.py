@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How atoms and spins move: spin-lattice dynamics of replicas of one system.
 
-What a program of one's own is made of; none of it imports TensorFlow, a model does.
-`deepspin.dynamics.relax` has relaxations, `deepspin.dynamics.core.observables` what is
-measured, `deepspin.atoms.units` the units.
+The building blocks of programs of your own. Only a model imports TensorFlow.
+`deepspin.dynamics.relax` has relaxations, `deepspin.dynamics.core.observables` and
+`deepspin.atoms.waves` measurements, `deepspin.atoms.units` the units.
 """
 
 from deepspin.atoms.structures import Structure, load_structure, save_structure

@@ -166,7 +166,7 @@ def replica_args() -> list[Argument]:
         ),
         optional("initial_temperature", [float, list[float], None], None, KELVIN)(
             "Temperature of the first velocities in K; null for ``temperature``."
-            " Without a bath, atoms in an ideal crystal lose half of it to the potential."
+            " Without a bath, atoms of an ideal crystal lose half to the potential."
         ),
         optional("seed", [int, list[int], None], None, SEED)(
             "Seed of all random numbers; null draws one. A list makes as many replicas;"
