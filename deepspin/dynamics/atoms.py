@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
-from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import State
 
 try:

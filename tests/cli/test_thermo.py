@@ -18,8 +18,9 @@ from deepspin.atoms import units
 from deepspin.atoms.structures import load_structure, save_structure
 from deepspin.dynamics.core.fields import ModelFields
 from deepspin.dynamics.thermo.data import RECORDS, load
+from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo
 from deepspin.dynamics.thermo.options import gen_doc, normalize_thermo
-from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler
+from deepspin.dynamics.thermo.sampling import LangevinSampler
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model

@@ -10,8 +10,9 @@ from hamiltonians import Cluster, free, in_field, spins, wells
 
 from deepspin.atoms import units
 from deepspin.dynamics.core import observables
+from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import State, thermal_velocity
 
 

@@ -15,15 +15,17 @@ from averages import LADDER, as_samples
 from hamiltonians import Cluster, exchange, free, in_field, spins, wells
 
 from deepspin.atoms import units
+from deepspin.dynamics.core.baths import Gilbert
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.integrators import Gilbert, Integrator
+from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.thermo.averages import (
     Curve,
     autocorrelation_time,
     transition,
 )
-from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler, Phase
+from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo, Phase
+from deepspin.dynamics.thermo.sampling import LangevinSampler
 
 
 def equilibrated(sampler, state, moves=60):

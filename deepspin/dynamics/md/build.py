@@ -12,8 +12,9 @@ import numpy as np
 
 from deepspin.atoms.structures import Structure, load_structure
 from deepspin.atoms.waves import collinear_signs, phases, repeated, sublattices
+from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
-from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import State, thermal_velocity
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
 from deepspin.dynamics.md.lammps import LammpsFields
