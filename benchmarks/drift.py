@@ -25,7 +25,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from deepspin.dynamics.md.options import normalize
+from deepspin.dynamics.md.options import normalize_md
 from deepspin.env import start_tensorflow
 
 WARM_UP = 1000  # fs, in baths
@@ -92,22 +92,23 @@ def warm_up(args: argparse.Namespace) -> None:
     if not Path(WARM).exists():
         options = given(args, "bath", 0.5, WARM_UP)
         baths = {"type": "langevin", "relaxation_time": 50.0, "damping": 0.1}
-        run(normalize({**options, "ensemble": baths}), output="bath.json")
+        run(normalize_md({**options, "ensemble": baths}), output="bath.json")
 
 
 def start(args: argparse.Namespace, timestep: float):
     """Warm atoms and the integrator."""
     from deepspin.dynamics.md.build import build_fields, build_integrator
-    from deepspin.dynamics.md.output import Checkpoint
+    from deepspin.dynamics.md.restart import RestartFile
+    from deepspin.dynamics.md.settings import MdSettings
     from deepspin.infer.deep_spin import DeepSpin
 
-    options = normalize(given(args, "nve", timestep, SHORT))
+    setup = MdSettings.of(normalize_md(given(args, "nve", timestep, SHORT))).setup
     potential = DeepSpin(args.model)
-    warm = Checkpoint.load(WARM)
+    warm = RestartFile.load(WARM)
     state = warm.state
     state.forget()
-    fields = build_fields(options, potential, state, warm.structure.pbc)
-    return state, build_integrator(options, fields, state, potential)
+    fields = build_fields(setup, potential, state, warm.structure.pbc)
+    return state, build_integrator(setup, fields, state, potential)
 
 
 def energy_of(state, integrator) -> float:
@@ -176,7 +177,7 @@ def show_drift(args: argparse.Namespace) -> None:
     options["steps"] += round(WARM_UP / 0.5)  # those of the bath count
     restart = "nve.restart.npz" if Path("nve.restart.npz").exists() else WARM
     with contextlib.suppress(KeyboardInterrupt):  # what there is by then is shown
-        run(normalize(options), restart=restart, output="nve.json")
+        run(normalize_md(options), restart=restart, output="nve.json")
     table = np.loadtxt("nve.log")
     with h5py.File("nve.h5") as file:
         spin = file["spin"][:]

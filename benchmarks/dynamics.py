@@ -151,8 +151,9 @@ class Run:
         spins: bool = True,
         baths: bool = False,
     ):
+        from deepspin.dynamics.core.baths import Gilbert, Langevin
         from deepspin.dynamics.core.fields import ModelFields
-        from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+        from deepspin.dynamics.core.integrators import Integrator
         from deepspin.dynamics.core.state import State, thermal_velocity
         from deepspin.infer.deep_spin import DeepSpin
 

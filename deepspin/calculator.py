@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepspin.atoms.moments import ARRAYS, INITIAL, read_moments
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.keys import MU_B
 from deepspin.model.ener import SpinEnergyModel
@@ -210,9 +211,9 @@ class DeepSpinCalculator(Calculator):
         magnetic = self.potential.is_magnetic(atype)
         if not magnetic.any():
             return np.zeros((len(atoms), 3))
-        moments = atoms.arrays.get("initial_magmoms")
+        moments = read_moments(atoms, (INITIAL,))
         if moments is None:
-            known = [n for n in ("magmoms", "spin", "spins") if n in atoms.arrays]
+            known = [n for n in ("magmoms", *ARRAYS) if n in atoms.arrays]
             source = f"atoms.arrays['{known[0]}']" if known else "moments"
             raise ValueError(
                 "The atoms have no magnetic moments, but types "
@@ -220,12 +221,10 @@ class DeepSpinCalculator(Calculator):
                 f"atoms.set_initial_magnetic_moments({source}): N x 3 numbers in μ_B, "
                 "or N along z."
             )
-        if moments.ndim == 1:
-            if not self._told:
-                self._told = True
-                log.warning("magnetic moments are N numbers, not N x 3: along z")
-            moments = moments[:, None] * np.array([0.0, 0.0, 1.0])
-        return moments
+        if moments.along_z and not self._told:
+            self._told = True
+            log.warning("magnetic moments are N numbers, not N x 3: along z")
+        return moments.vectors
 
     def _names(self, atype: np.ndarray) -> list[str]:
         return [self.potential.type_map[t] for t in np.unique(atype)]
@@ -316,8 +315,8 @@ def write_row(database: Database, atoms: Atoms, **options: Any) -> int:
         "force_mag": copy.arrays.pop("force_mag"),
         **options.pop("data", {}),
     }
-    copy.arrays.pop("initial_magmoms", None)
-    copy.calc.atoms.arrays.pop("initial_magmoms", None)
+    copy.arrays.pop(INITIAL, None)
+    copy.calc.atoms.arrays.pop(INITIAL, None)
     return database.write(copy, data=data, **options)
 
 

@@ -16,7 +16,9 @@ import traceback
 
 import numpy as np
 
-from deepspin.dynamics.md import lammps
+from deepspin.dynamics.core.fields import ModelFields
+from deepspin.dynamics.md import crew as module
+from deepspin.dynamics.md.lammps import LammpsFields
 from deepspin.main import main
 
 
@@ -30,7 +32,8 @@ def evaluate(name, model, given, answer, crew):
         case = dict(file)
     coord, spin = case.pop("coord"), case.pop("spin")
     box = case.pop("box", None)
-    fields = crew.fields(DeepSpin(model), case.pop("atype"), box, **case)
+    inner = ModelFields(DeepSpin(model), case.pop("atype"), box, **case)
+    fields = LammpsFields(crew, inner)
     first = fields(coord, spin)
     fields(coord[::-1] + 0.3, spin)
     again = fields(coord, spin)
@@ -41,12 +44,12 @@ def evaluate(name, model, given, answer, crew):
 
 def break_down(crew):
     """Have this process fail at its next evaluation."""
-    lammps.PATIENCE = 0.5
+    module.PATIENCE = 0.5
 
     def fail(*args):
         raise MemoryError("no memory")
 
-    lammps._Lammps.respond = fail
+    module._Lammps.respond = fail
 
 
 def run(job):
@@ -54,7 +57,7 @@ def run(job):
         os.chdir(job[1])
         assert main(["md", *job[2:], "--engine", "lammps"]) == 0
         return
-    with lammps.Crew() as crew:
+    with module.Crew() as crew:
         if job[0] == "broken" and crew.comm.rank == crew.size - 1:
             break_down(crew)
         if crew.first:

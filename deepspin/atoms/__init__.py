@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Structures with spins: files, units, waves; below all that moves or analyses."""
+"""Structures with spins: files, moments, waves, units. All that moves builds on it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Atoms with spins, from files and to files.
+"""Read and write atoms with spins.
 
 Systems of training data are read, and extended XYZ is written, without ASE, which reads
 all other files. What we write has names that ASE understands: spins are
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepspin.atoms import units
+from deepspin.atoms.moments import INITIAL, read_moments
 from deepspin.data.files import DataError, find_systems
 from deepspin.data.systems import load_system
 from deepspin.utils.outputs import OutputError, replacing
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# arrays of atoms that hold spins, the first that is there counts
-SPINS = ("initial_magmoms", "spin", "spins")
 # files that hold spins
 SUFFIXES = (".extxyz", ".xyz", ".traj")
 HDF5 = (".h5", ".hdf5")
@@ -80,7 +79,7 @@ class Structure:
         return [self.names[t] for t in self.atype]
 
     def with_spins(self, magnetic: np.ndarray, or_else: str = "") -> Structure:
-        """Give the same, provided that there are spins where there must be.
+        """Return the structure, with zero spins if no atom needs any.
 
         Parameters
         ----------
@@ -220,32 +219,23 @@ def _of_atoms(atoms: Atoms, type_map: Sequence[str], path: str) -> Structure:
         coord=atoms.positions.copy(),
         box=atoms.cell.array.copy() if periodic else None,
         pbc=atoms.pbc.copy(),
-        spin=_moments(atoms, path),
+        spin=_spins_of(atoms, path),
         mass=atoms.get_masses() if atoms.has("masses") else _masses(symbols),
         fixed=fixed,
     )
 
 
-def _moments(atoms: Atoms, path: str) -> np.ndarray | None:
+def _spins_of(atoms: Atoms, path: str) -> np.ndarray | None:
     """Spins (nloc, 3), if there are any."""
-    known = {name: atoms.arrays[name] for name in SPINS if name in atoms.arrays}
-    if not known:
+    try:
+        found = read_moments(atoms)
+    except ValueError as error:
+        raise DataError(f"'{path}': {error}") from error
+    if found is None:
         return None
-    (name, moments), *others = known.items()
-    for other, values in others:
-        if not np.array_equal(values, moments):
-            raise DataError(
-                f"'{path}' has two kinds of spins, which differ: {name} and {other}. "
-                "Remove one."
-            )
-    if moments.shape not in ((len(atoms),), (len(atoms), 3)):
-        raise DataError(
-            f"'{path}': {name} must be N or N x 3 numbers. Received: {moments.shape}"
-        )
-    if moments.ndim == 1:
-        log.warning("'%s': %s are N numbers, not N x 3: along z", path, name)
-        moments = moments[:, None] * np.array([0.0, 0.0, 1.0])
-    return moments.astype(float)
+    if found.along_z:
+        log.warning("'%s': %s are N numbers, not N x 3: along z", path, found.name)
+    return found.vectors
 
 
 # --- Writing --------------------------------------------------------------------------
@@ -256,7 +246,7 @@ def save_structure(
     frames: Sequence[Structure],
     results: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> None:
-    """Write atoms with their spins; either all of the file, or nothing.
+    """Write atoms with their spins: the whole file, or nothing.
 
     Parameters
     ----------
@@ -284,7 +274,7 @@ def save_structure(
 
         import ase.io
 
-        known = ("numbers", "positions", "initial_magmoms")
+        known = ("numbers", "positions", INITIAL)
         images = ase.io.read(StringIO(text), index=":", format="extxyz")
         for atoms in images:  # .traj keeps other arrays in `info` only
             for name in set(atoms.arrays) - set(known):
@@ -293,7 +283,7 @@ def save_structure(
 
 
 def check_suffix(path: str | Path) -> None:
-    """Refuse, before the work, a file that cannot hold spins or needs ASE."""
+    """Refuse a file that cannot hold spins, or needs ASE where there is none."""
     suffix = Path(path).suffix
     if suffix not in SUFFIXES:
         raise OutputError(
@@ -304,7 +294,7 @@ def check_suffix(path: str | Path) -> None:
 
 
 def extended_xyz(structure: Structure, results: Mapping[str, np.ndarray]) -> str:
-    """Write a frame as extended XYZ, with every digit.
+    """Write a frame as extended XYZ, to the last digit.
 
     Parameters
     ----------
@@ -317,7 +307,7 @@ def extended_xyz(structure: Structure, results: Mapping[str, np.ndarray]) -> str
     """
     columns = {"pos": structure.coord}
     if structure.spin is not None:
-        columns["initial_magmoms"] = structure.spin
+        columns[INITIAL] = structure.spin
     line = []
     if structure.box is not None:
         line.append(f'Lattice="{_numbers(structure.box)}"')

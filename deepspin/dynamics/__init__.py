@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """How atoms and spins move: spin-lattice dynamics of replicas of one system.
 
-What a program of one's own is made of; none of it imports TensorFlow, a model does.
-`deepspin.dynamics.relax` has relaxations, `deepspin.dynamics.core.observables` what is
-measured, `deepspin.atoms.units` the units.
+The building blocks of programs of your own. Only a model imports TensorFlow.
+`deepspin.dynamics.relax` has relaxations, `deepspin.dynamics.core.observables` and
+`deepspin.atoms.waves` measurements, `deepspin.atoms.units` the units.
 """
 
 from deepspin.atoms.structures import Structure, load_structure, save_structure
+from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Fields, ModelFields, Response, Zeeman
-from deepspin.dynamics.core.integrators import (
-    DynamicsError,
-    Gilbert,
-    Integrator,
-    Langevin,
-)
+from deepspin.dynamics.core.integrators import DynamicsError, Integrator
 from deepspin.dynamics.core.state import State, thermal_velocity
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
 from deepspin.dynamics.relax.manifold import Freedom
-from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler
+from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo
+from deepspin.dynamics.thermo.sampling import LangevinSampler
 
 __all__ = [
     "DynamicsError",

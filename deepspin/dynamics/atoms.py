@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamics of ASE's atoms: their moments move as well."""
+"""Dynamics of ASE's atoms that moves their moments, too."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
-from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import State
 
 try:
@@ -88,7 +89,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         return self._integrator.evaluations
 
     def step(self) -> None:
-        """Make one step; what was changed by hand in between is seen."""
+        """Make one step from the atoms as they are now, even if changed by hand."""
         now, state = self._read(self._state.seed), self._state
         same = all(
             np.allclose(getattr(now, name), getattr(state, name), rtol=0, atol=1e-12)
@@ -102,7 +103,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         self._write()
 
     def _refresh_properties(self) -> None:
-        """Ask for nothing after a step: what is logged or written asks itself."""
+        """Ask for nothing after a step: loggers and writers ask for what they need."""
 
     def _check(self, atoms: Atoms) -> None:
         if not hasattr(atoms.calc, "types_and_spins"):
@@ -151,7 +152,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         )
 
     def _write(self) -> None:
-        """Let the atoms be where the state is."""
+        """Move the atoms to where the state is."""
         state = self._state
         self.atoms.positions = state.coord[0]
         self.atoms.set_velocities(state.velocity[0] / units.fs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deepspin.entrypoints.common import add_completed_input, add_doc, add_verb
 
 if TYPE_CHECKING:
-    from deepspin.dynamics.md.lammps import Crew
+    from deepspin.dynamics.md.crew import Crew
 
 
 def add_parser(verbs, common) -> None:
@@ -56,7 +56,7 @@ def md(
     if engine == "tensorflow":
         _run(input, restart, output)
         return
-    from deepspin.dynamics.md.lammps import Crew
+    from deepspin.dynamics.md.crew import Crew
 
     with Crew() as crew:
         if crew.first:

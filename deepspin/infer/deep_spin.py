@@ -300,8 +300,8 @@ class DeepSpin:
             As `eval`; or the number of directions does not fit.
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
-        dcoord = numbers("dcoords", dcoords, (frames.nloc, 3))
-        dspin = numbers("dspins", dspins, (frames.nloc, 3))
+        dcoord = as_floats("dcoords", dcoords, (frames.nloc, 3))
+        dspin = as_floats("dspins", dspins, (frames.nloc, 3))
         n = len(dcoord)
         if len(dspin) != n or frames.nf not in (1, n):
             raise ValueError(

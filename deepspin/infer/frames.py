@@ -52,8 +52,8 @@ class Frames:
     ) -> Frames:
         """Frames for a `SpinEnergyModel`, see `DeepSpin.eval`."""
         atype = _types(atom_types, model.type_map)
-        coord = numbers("coords", coords, (atype.size, 3))
-        spin = numbers("spins", spins, (atype.size, 3))
+        coord = as_floats("coords", coords, (atype.size, 3))
+        spin = as_floats("spins", spins, (atype.size, 3))
         nf = len(coord)
         parameters = _parameters(fparam, nf, model.fitting.numb_fparam)
         if pbc is None:
@@ -188,7 +188,7 @@ def _refuse_huge(name: str, rows: np.ndarray) -> None:
         )
 
 
-def numbers(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def as_floats(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Check numbers of so many rows and columns for each frame.
 
     Parameters

@@ -19,7 +19,7 @@ from deepspin.pictures.lines import (
     shortened,
 )
 from deepspin.pictures.plots import MAGNETIC, new_figure
-from deepspin.pictures.tables import Table
+from deepspin.pictures.tables import ResultTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ TERMS = {
 
 
 def draw_curves(
-    tables: Sequence[Table],
+    tables: Sequence[ResultTable],
     names: Sequence[str],
     *,
     log_x: bool = False,
@@ -51,7 +51,7 @@ def draw_curves(
 
     Parameters
     ----------
-    tables : sequence of Table
+    tables : sequence of ResultTable
         One for each run.
     names : sequence of str
         Names of the runs.
@@ -86,7 +86,7 @@ def draw_curves(
     return figure
 
 
-def _terms(tables: Sequence[Table]) -> dict[str, str]:
+def _terms(tables: Sequence[ResultTable]) -> dict[str, str]:
     """Errors that any file has numbers of, with their units."""
     found = {
         title: unit
@@ -102,7 +102,7 @@ def _terms(tables: Sequence[Table]) -> dict[str, str]:
     return found
 
 
-def _column(table: Table, title: str, end: str) -> np.ndarray | None:
+def _column(table: ResultTable, title: str, end: str) -> np.ndarray | None:
     """Errors of validation ("val") or training ("trn"), None if there are none."""
     for name, values in zip(table.columns, table.values.T, strict=True):
         term, _, last = name.rpartition("_")
@@ -111,7 +111,9 @@ def _column(table: Table, title: str, end: str) -> np.ndarray | None:
     return None
 
 
-def _draw_run(axis: Axes, table: Table, title: str, number: int, log_x: bool) -> None:
+def _draw_run(
+    axis: Axes, table: ResultTable, title: str, number: int, log_x: bool
+) -> None:
     steps = table.values[:, 0]
     valid, train = (_column(table, title, end) for end in ("val", "trn"))
     if train is not None:
@@ -133,7 +135,10 @@ def _finish(axis: Axes, unit: str, *, log_x: bool, log_y: bool) -> None:
 
 
 def _draw_legend(
-    figure: Figure, tables: Sequence[Table], names: Sequence[str], terms: Sequence[str]
+    figure: Figure,
+    tables: Sequence[ResultTable],
+    names: Sequence[str],
+    terms: Sequence[str],
 ) -> None:
     ends = {
         end

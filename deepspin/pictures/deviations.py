@@ -20,7 +20,7 @@ from deepspin.pictures.lines import (
     shortened,
 )
 from deepspin.pictures.plots import MAGNETIC, new_figure
-from deepspin.pictures.tables import Table
+from deepspin.pictures.tables import ResultTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ PANELS = {
 }
 
 
-def draw_deviations(tables: Sequence[Table], names: Sequence[str]) -> Figure:
+def draw_deviations(tables: Sequence[ResultTable], names: Sequence[str]) -> Figure:
     """Draw deviations of models over frames, a panel for each quantity.
 
     Systems of one file follow each other, frame by frame; of several files, each has a
@@ -43,7 +43,7 @@ def draw_deviations(tables: Sequence[Table], names: Sequence[str]) -> Figure:
 
     Parameters
     ----------
-    tables : sequence of Table
+    tables : sequence of ResultTable
         One for each file.
     names : sequence of str
         Names of the files.
@@ -92,7 +92,7 @@ def draw_deviations(tables: Sequence[Table], names: Sequence[str]) -> Figure:
     return figure
 
 
-def _parts(table: Table, several: bool) -> list[dict[str, np.ndarray]]:
+def _parts(table: ResultTable, several: bool) -> list[dict[str, np.ndarray]]:
     """Columns of each system by name, and where they stand as ``x``."""
     columns = dict(zip(table.columns, table.values.T, strict=True))
     columns["x"] = np.arange(len(table.values)) if several else columns["step"]

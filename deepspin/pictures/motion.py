@@ -19,7 +19,7 @@ from deepspin.pictures.lines import (
     shortened,
 )
 from deepspin.pictures.plots import MAGNETIC, new_figure
-from deepspin.pictures.tables import Table
+from deepspin.pictures.tables import ResultTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,12 +46,12 @@ LEFT = {
 }
 
 
-def draw_dynamics(tables: Sequence[Table], names: Sequence[str]) -> Figure:
+def draw_dynamics(tables: Sequence[ResultTable], names: Sequence[str]) -> Figure:
     """Draw logs of dynamics against time, a panel for each quantity that changes.
 
     Parameters
     ----------
-    tables : sequence of Table
+    tables : sequence of ResultTable
         One for each run; each replica has a line of its own.
     names : sequence of str
         Names of the runs.
@@ -97,7 +97,7 @@ def _name(figure: Figure, runs: Sequence[tuple[str, dict]]) -> None:
 
 
 def _runs(
-    tables: Sequence[Table],
+    tables: Sequence[ResultTable],
     names: Sequence[str],
     needed: Sequence[str],
     what: str = "replica",
@@ -137,7 +137,7 @@ def _limit(axis: Axes) -> None:
 # --- Relaxations ----------------------------------------------------------------------
 
 
-def draw_relaxation(tables: Sequence[Table], names: Sequence[str]) -> Figure:
+def draw_relaxation(tables: Sequence[ResultTable], names: Sequence[str]) -> Figure:
     """Draw logs of relaxations: what is left of energy and forces in each step.
 
     Energies are above the lowest one of all, enthalpies under an outer pressure. Of
@@ -145,7 +145,7 @@ def draw_relaxation(tables: Sequence[Table], names: Sequence[str]) -> Figure:
 
     Parameters
     ----------
-    tables : sequence of Table
+    tables : sequence of ResultTable
         One for each run; each start has a line of its own.
     names : sequence of str
         Names of the runs.
@@ -188,7 +188,9 @@ def draw_relaxation(tables: Sequence[Table], names: Sequence[str]) -> Figure:
     return figure
 
 
-def _draw_ends(axis: Axes, tables: Sequence[Table], lowest: float, what: str) -> None:
+def _draw_ends(
+    axis: Axes, tables: Sequence[ResultTable], lowest: float, what: str
+) -> None:
     """Draw the last energies of the replicas of each run, sorted."""
     for number, table in enumerate(tables):
         ends = np.sort([run["enthalpy"][-1] for run in table.replicas()])

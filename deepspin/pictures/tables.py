@@ -29,7 +29,7 @@ TEMPERATURES = "natoms,temperature (K),"
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """What a file holds.
 
     Parameters
@@ -70,7 +70,7 @@ class Table:
         return [{name: v[chosen] for name, v in columns.items()} for chosen in rows]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> ResultTable:
     """Read a result file.
 
     A last line without its end is left out: it may be half written. Where a run was
@@ -83,7 +83,7 @@ def read_table(path: Path) -> Table:
 
     Returns
     -------
-    Table
+    ResultTable
         Its columns and numbers.
 
     Raises
@@ -112,7 +112,7 @@ def read_table(path: Path) -> Table:
         if not np.isfinite(values[:, 0]).all():
             raise DataError(f"'{path}' has a step that is no number.")
         values = _last_written(values)
-    return Table(path, kind, columns, values)
+    return ResultTable(path, kind, columns, values)
 
 
 def _columns(path: Path, text: str) -> tuple[str, list[str]]:
@@ -180,7 +180,7 @@ def _last_written(values: np.ndarray) -> np.ndarray:
 # --- Deviations of models: a table for each system, each with a header ----------------
 
 
-def _deviations(path: Path, text: str) -> Table:
+def _deviations(path: Path, text: str) -> ResultTable:
     """Read the file of ``model-devi``, ours, DeePMD-kit's or that of LAMMPS.
 
     Columns of atoms are left out. A force without spins is called ``fr`` by LAMMPS.
@@ -206,7 +206,7 @@ def _deviations(path: Path, text: str) -> Table:
     values = np.concatenate(parts)
     if not np.isfinite(values[:, 2:]).any():
         raise DataError(f"'{path}' has no numbers but nan.")
-    return Table(path, "deviations", ["system", *names], values, systems)
+    return ResultTable(path, "deviations", ["system", *names], values, systems)
 
 
 def _of_system(path: Path, header: list[str], rows: str) -> tuple[list, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepspin.pictures.lines import draw_legend, line_style, shortened
 from deepspin.pictures.plots import GREY, new_figure
-from deepspin.pictures.tables import Table
+from deepspin.pictures.tables import ResultTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ _DOUBTFUL = {
 
 
 def draw_temperatures(
-    tables: Sequence[Table],
+    tables: Sequence[ResultTable],
     names: Sequence[str],
     band: tuple[float, float] | None = None,
 ) -> Figure:
@@ -63,7 +63,7 @@ def draw_temperatures(
 
     Parameters
     ----------
-    tables : sequence of Table
+    tables : sequence of ResultTable
         One for each file.
     names : sequence of str
         Names of the files.

@@ -208,11 +208,10 @@ def warn_of_differences(stored: dict, now: dict, name: str) -> None:
 def _compare(there: object, here: object, name: str) -> list[str]:
     """Differences as ``name: there -> here``, of what was recorded there."""
     if isinstance(there, dict) and isinstance(here, dict):
-        keys = [k for k in dict.fromkeys([*there, *here]) if k not in _FREE]
         return [
             row
-            for k in keys
-            if k in there
-            for row in _compare(there[k], here.get(k), f"{name}/{k}".strip("/"))
+            for key in changed(there, here, _FREE)
+            if key in there
+            for row in _compare(there[key], here.get(key), f"{name}/{key}".strip("/"))
         ]
     return [f"{name}: {there} -> {here}"] if there not in (here, None) else []

@@ -180,14 +180,14 @@ def _section(
 def _network_args() -> list[Argument]:
     """Make the arguments that both kinds of nets have."""
     return [
-        _optional("activation_function", str, "tanh", ACTIVATION)(
+        optional("activation_function", str, "tanh", ACTIVATION)(
             f"Activation function: {', '.join(ACTIVATIONS)}. ``silut:T`` is silu up to"
             " T (3 if not given) and a tanh beyond."
         ),
-        _optional("precision", str, "default", PRECISION)(
+        optional("precision", str, "default", PRECISION)(
             "Precision of the parameters: ``default`` or ``float64``, or ``float32``."
         ),
-        _optional("seed", [int, None], None, SEED)(
+        optional("seed", [int, None], None, SEED)(
             "Random seed of the initial parameters; null draws one."
         ),
     ]
@@ -196,42 +196,42 @@ def _network_args() -> list[Argument]:
 def descriptor_se_e2_a_args() -> list[Argument]:
     """Make the arguments of the descriptor `se_e2_a`."""
     return [
-        _optional("sel", [list[int], str], "auto", SEL)(
+        optional("sel", [list[int], str], "auto", SEL)(
             "Largest number of neighbours of each type inside ``rcut``. A list with one"
             " number per type of ``type_map``; virtual atoms get that of their type on"
             " top. Or ``auto:F``: the largest number in the training data times F,"
             " rounded up to a multiple of 4; ``auto`` is ``auto:1.1``. What is beyond"
             " it is dropped, the farthest first, and reported."
         ),
-        _optional("rcut", float, 6.0, POSITIVE)("Cut-off radius, in Å."),
-        _optional("rcut_smth", float, 0.5, NOT_NEGATIVE)(
+        optional("rcut", float, 6.0, POSITIVE)("Cut-off radius, in Å."),
+        optional("rcut_smth", float, 0.5, NOT_NEGATIVE)(
             "Radius where the smooth switch to zero at ``rcut`` begins, in Å."
         ),
-        _optional("neuron", list[int], [10, 20, 40], WIDTHS)(
+        optional("neuron", list[int], [10, 20, 40], WIDTHS)(
             "Widths of the layers of the embedding net. A layer as wide as the one"
             " before, or twice as wide, has a skip connection."
         ),
-        _optional("axis_neuron", int, 4, AT_LEAST_ONE, alias=["n_axis_neuron"])(
+        optional("axis_neuron", int, 4, AT_LEAST_ONE, alias=["n_axis_neuron"])(
             "Number of embedding columns kept on the second axis of the descriptor."
         ),
-        _optional("resnet_dt", bool, False)(
+        optional("resnet_dt", bool, False)(
             "Scale each skip-connected layer of the embedding net by trained factors."
         ),
-        _optional("type_one_side", bool, False)(
+        optional("type_one_side", bool, False)(
             "One embedding net per type of neighbour; otherwise one per pair of centre"
             " and neighbour type."
         ),
         *_network_args(),
-        _optional("trainable", bool, True)("Train the embedding nets."),
-        _optional("exclude_types", list[list[int]], [])(
+        optional("trainable", bool, True)("Train the embedding nets."),
+        optional("exclude_types", list[list[int]], [])(
             "Pairs of types that do not see each other, such as ``[[0, 1]]``. Virtual"
             " types are numbered after those of ``type_map``."
         ),
-        _optional("env_protection", float, 0.0, NOT_NEGATIVE)(
+        optional("env_protection", float, 0.0, NOT_NEGATIVE)(
             "Added to distances before dividing by them, in Å, so that spins of zero"
             " length are allowed."
         ),
-        _optional("set_davg_zero", bool, False)(
+        optional("set_davg_zero", bool, False)(
             "Set the mean of the environment matrix to zero instead of that of the"
             " data; recommended with ``atom_ener``."
         ),
@@ -241,29 +241,29 @@ def descriptor_se_e2_a_args() -> list[Argument]:
 def fitting_ener_args() -> list[Argument]:
     """Make the arguments of the fitting net `ener`."""
     return [
-        _optional("numb_fparam", int, 0, COUNT)(
+        optional("numb_fparam", int, 0, COUNT)(
             "Number of frame parameters, such as an electron temperature, which the"
             " fitting net takes besides the descriptor. If above 0, every set of every"
             " system needs the file ``fparam.npy``, with so many numbers for each"
             " frame."
         ),
-        _optional("neuron", list[int], [120, 120, 120], WIDTHS, alias=["n_neuron"])(
+        optional("neuron", list[int], [120, 120, 120], WIDTHS, alias=["n_neuron"])(
             "Widths of the hidden layers of the fitting net. A layer as wide as the one"
             " before has a skip connection."
         ),
-        _optional("resnet_dt", bool, True)(
+        optional("resnet_dt", bool, True)(
             "Scale each skip-connected layer of the fitting net by trained factors."
         ),
         *_network_args(),
-        _optional("trainable", [list[bool], bool], True)(
+        optional("trainable", [list[bool], bool], True)(
             "Train the fitting net: one answer for all, or a list with one per hidden"
             " layer and one for the output layer."
         ),
-        _optional("rcond", [float, None], None, NOT_NEGATIVE)(
+        optional("rcond", [float, None], None, NOT_NEGATIVE)(
             "Cut-off ratio for small singular values in the least-squares fit of the"
             " energy bias per type, as in ``numpy.linalg.lstsq``."
         ),
-        _optional("atom_ener", list[float | None], [])(
+        optional("atom_ener", list[float | None], [])(
             "Energy of an isolated atom of each type, in eV; null for those to be"
             " fitted. One per type of ``type_map``, or also one per virtual type."
         ),
@@ -281,7 +281,7 @@ def spin_ener_spin_args() -> list[Argument]:
         " Å/μ_B; it replaces ``virtual_len`` divided by ``spin_norm``.",
     }
     return [
-        _required("use_spin", [list[bool], list[int], list[str]])(
+        required("use_spin", [list[bool], list[int], list[str]])(
             "Types that carry a spin: a boolean per type of ``type_map``, or a list of"
             ' type indices, or of names such as ``["Ni"]``, in any order.'
         ),
@@ -295,7 +295,7 @@ def spin_ener_spin_args() -> list[Argument]:
 def spin_args() -> Argument:
     """Make the section `model/spin`."""
     doc = "Each spin is a virtual atom, at a distance proportional to the spin."
-    return _section(
+    return section(
         "spin",
         "Which atoms carry a spin, and how the model sees it.",
         choices=[Argument("ener_spin", dict, spin_ener_spin_args(), doc=doc)],
@@ -308,7 +308,7 @@ def descriptor_args() -> Argument:
     """Make the section `model/descriptor`."""
     doc = "Smooth, from distances and directions of the neighbours."
     fields = descriptor_se_e2_a_args()
-    return _section(
+    return section(
         "descriptor",
         "What an atom sees of its neighbours.",
         choices=[Argument("se_e2_a", dict, fields, alias=["se_a"], doc=doc)],
@@ -318,7 +318,7 @@ def descriptor_args() -> Argument:
 
 def fitting_net_args() -> Argument:
     """Make the section `model/fitting_net`."""
-    return _section(
+    return section(
         "fitting_net",
         "What energy follows from the descriptor.",
         choices=[Argument("ener", dict, fitting_ener_args(), doc="Energy of an atom.")],
@@ -330,15 +330,15 @@ def fitting_net_args() -> Argument:
 def model_args() -> Argument:
     """Make the section `model`."""
     nets = [descriptor_args(), fitting_net_args()]
-    return _section(
+    return section(
         "model",
         "The model: types, descriptor, fitting net and spins.",
         [
-            _required("type_map", list[str])("Names of the types, such as elements."),
-            _optional("data_stat_nbatch", int, 10, AT_LEAST_ONE)(
+            required("type_map", list[str])("Names of the types, such as elements."),
+            optional("data_stat_nbatch", int, 10, AT_LEAST_ONE)(
                 "Number of batches of each system used for the statistics."
             ),
-            _optional("data_stat_protect", float, 1e-2, POSITIVE)(
+            optional("data_stat_protect", float, 1e-2, POSITIVE)(
                 "Smallest standard deviation that a frame parameter is divided by, for"
                 " parameters that hardly vary. Without `numb_fparam` it has no effect."
             ),
@@ -353,42 +353,42 @@ def model_args() -> Argument:
 def learning_rate_exp_args() -> list[Argument]:
     """Make the arguments of the learning rate `exp`."""
     return [
-        _optional("decay_steps", int, 5000, AT_LEAST_ONE)(
+        optional("decay_steps", int, 5000, AT_LEAST_ONE)(
             "Number of training steps between two decays. Shortened when the training"
             " is not longer than that, unless ``decay_rate`` is given."
         ),
-        _optional("decay_rate", float, None, RATIO)(
+        optional("decay_rate", float, None, RATIO)(
             "Factor of one decay. By default it follows from ``start_lr`` and"
             " ``stop_lr``; if given, ``stop_lr`` is the lower bound."
         ),
-        _optional("smooth", bool, False)("Decay at every step instead of in stairs."),
+        optional("smooth", bool, False)("Decay at every step instead of in stairs."),
     ]
 
 
 def learning_rate_args() -> Argument:
     """Make the section `learning_rate`."""
     exp = learning_rate_exp_args()
-    return _section(
+    return section(
         "learning_rate",
         "The learning rate.",
         [
-            _required("start_lr", float, POSITIVE)(
+            required("start_lr", float, POSITIVE)(
                 "Learning rate at the first step after the warm-up."
             ),
-            _optional("stop_lr", float, None, NOT_NEGATIVE)(
+            optional("stop_lr", float, None, NOT_NEGATIVE)(
                 "Learning rate at the last step; 5e-8 if neither this nor"
                 " ``stop_lr_ratio`` is given."
             ),
-            _optional("stop_lr_ratio", float, None, RATIO)(
+            optional("stop_lr_ratio", float, None, RATIO)(
                 "``stop_lr`` divided by ``start_lr``; give one of the two."
             ),
-            _optional("warmup_steps", int, 0, NOT_NEGATIVE)(
+            optional("warmup_steps", int, 0, NOT_NEGATIVE)(
                 "Number of steps in which the learning rate rises to ``start_lr``."
             ),
-            _optional("warmup_ratio", float, None, WARMUP_RATIO)(
+            optional("warmup_ratio", float, None, WARMUP_RATIO)(
                 "``warmup_steps`` divided by ``numb_steps``; give one of the two."
             ),
-            _optional("warmup_start_factor", float, 0.0, NOT_NEGATIVE)(
+            optional("warmup_start_factor", float, 0.0, NOT_NEGATIVE)(
                 "The warm-up starts from this factor times ``start_lr``."
             ),
         ],
@@ -413,26 +413,26 @@ def loss_ener_spin_args() -> list[Argument]:
     args = []
     for term, (quantity, label, start, limit, unit) in PREFACTORS.items():
         args += [
-            _optional(f"start_pref_{term}", float, start, NOT_NEGATIVE)(
+            optional(f"start_pref_{term}", float, start, NOT_NEGATIVE)(
                 f"Weight of {quantity} in the loss at the start of the training, in"
                 f" {unit}. Labels come from ``{label}``; with this and"
                 f" ``limit_pref_{term}`` at zero, the term is left out."
             ),
-            _optional(f"limit_pref_{term}", float, limit, NOT_NEGATIVE)(
+            optional(f"limit_pref_{term}", float, limit, NOT_NEGATIVE)(
                 f"Weight of {quantity} in the loss in the limit of a vanishing learning"
                 f" rate, in {unit}."
             ),
         ]
     return [
         *args,
-        _optional("enable_atom_ener_coeff", bool, False)(
+        optional("enable_atom_ener_coeff", bool, False)(
             "Sum the energies of the atoms with the coefficients in"
             " ``atom_ener_coeff``, as for the energy of a reaction."
         ),
-        _optional("loss_func", str, "mse", LOSS_FUNC)(
+        optional("loss_func", str, "mse", LOSS_FUNC)(
             "``mse``: mean square error; ``mae``: mean absolute error."
         ),
-        _optional("intensive_ener_virial", bool, False)(
+        optional("intensive_ener_virial", bool, False)(
             "Divide the square errors of energy and virial by the square of the number"
             " of atoms instead of the number."
         ),
@@ -442,7 +442,7 @@ def loss_ener_spin_args() -> list[Argument]:
 def loss_args() -> Argument:
     """Make the section `loss`."""
     doc = "Errors of energy, forces, magnetic forces and virial."
-    return _section(
+    return section(
         "loss",
         "The loss. Its weights go from start to limit with the learning rate.",
         choices=[Argument("ener_spin", dict, loss_ener_spin_args(), doc=doc)],
@@ -452,28 +452,28 @@ def loss_args() -> Argument:
 
 def _data_args(purpose: str) -> list[Argument]:
     return [
-        _required("systems", [list[str], str], PATHS)(
+        required("systems", [list[str], str], PATHS)(
             f"Folders with the systems for {purpose}: a list or one path. A folder"
             " and all below it are searched for ``type.raw``, which makes a system,"
             " ``*.hdf5`` and ``*.h5`` files too."
         ),
-        _optional("rglob_patterns", [list[str]], None)(
+        optional("rglob_patterns", [list[str]], None)(
             "Patterns, such as ``*/water``, that systems below the given folders have"
             " to match."
         ),
-        _optional("batch_size", [list[int], int, str], "auto", BATCH_SIZE)(
+        optional("batch_size", [list[int], int, str], "auto", BATCH_SIZE)(
             "Number of frames per batch: one for all systems, or a list with one per"
             " system, or ``auto:N``: so many that a batch has at least N atoms;"
             " ``auto`` is ``auto:32``."
         ),
-        _optional(
+        optional(
             "auto_prob", str, "prob_sys_size", AUTO_PROB, alias=["auto_prob_style"]
         )(
             "How likely a system is drawn. ``prob_uniform``: all alike;"
             " ``prob_sys_size``: in proportion to its number of batches;"
             " ``prob_sys_size;A:B:W;...``: systems A to B - 1 together with weight W."
         ),
-        _optional("sys_probs", list[float], None, SYS_PROBS, alias=["sys_weights"])(
+        optional("sys_probs", list[float], None, SYS_PROBS, alias=["sys_weights"])(
             "Probability of each system, instead of ``auto_prob``. Systems with a"
             " negative one share what is left."
         ),
@@ -488,7 +488,7 @@ def training_data_args() -> Argument:
 
 def validation_data_args() -> Argument:
     """Make the section `training/validation_data`."""
-    numb_btch = _optional("numb_btch", int, 1, AT_LEAST_ONE, alias=["numb_batch"])(
+    numb_btch = optional("numb_btch", int, 1, AT_LEAST_ONE, alias=["numb_batch"])(
         "Number of batches in each validation."
     )
     return Argument(
@@ -507,28 +507,28 @@ def training_args() -> Argument:
     fields = [
         training_data_args(),
         validation_data_args(),
-        _required("numb_steps", int, AT_LEAST_ONE, alias=numb_steps_alias)(
+        required("numb_steps", int, AT_LEAST_ONE, alias=numb_steps_alias)(
             "Number of training steps, of one batch each."
         ),
-        _optional("seed", [int, None], None, SEED)(
+        optional("seed", [int, None], None, SEED)(
             "Random seed of the order of the frames; null draws one."
         ),
-        _optional("disp_file", str, "lcurve.out", FILE)("File of the learning curve."),
-        _optional("disp_freq", int, 1000, AT_LEAST_ONE)(
+        optional("disp_file", str, "lcurve.out", FILE)("File of the learning curve."),
+        optional("disp_freq", int, 1000, AT_LEAST_ONE)(
             "Number of steps between two lines of the learning curve."
         ),
-        _optional("save_freq", int, 1000, AT_LEAST_ONE)(
+        optional("save_freq", int, 1000, AT_LEAST_ONE)(
             "Number of steps between two checkpoints."
         ),
-        _optional("save_ckpt", str, "model.ckpt", FILE)(
+        optional("save_ckpt", str, "model.ckpt", FILE)(
             "Path prefix of the checkpoints."
         ),
-        _optional("max_ckpt_keep", int, 5, AT_LEAST_ONE)(
+        optional("max_ckpt_keep", int, 5, AT_LEAST_ONE)(
             "Number of checkpoints to keep; older ones are removed."
         ),
-        _optional("disp_training", bool, True)("Show errors during the training."),
-        _optional("time_training", bool, True)("Show the time that steps take."),
-        _optional("jit_compile", bool, True)(
+        optional("disp_training", bool, True)("Show errors during the training."),
+        optional("time_training", bool, True)("Show the time that steps take."),
+        optional("jit_compile", bool, True)(
             "Compile the training step with XLA where the compiled kernels are not used"
             " (see kernels in the documentation). An option of deepspin, unknown to"
             " DeePMD-kit."

@@ -410,3 +410,25 @@ def _check_loss(loss: dict) -> None:
             "`loss` has all weights at 0, so there is nothing to learn; expected at"
             " least one of `start_pref_*` and `limit_pref_*` > 0."
         )
+
+
+# --- Restarts -------------------------------------------------------------------------
+
+
+def changed(before: Mapping, now: Mapping, free: Collection[str] = ()) -> list[str]:
+    """Name the options, or sections, in which a run differs from its restart file.
+
+    Parameters
+    ----------
+    before, now : Mapping
+        What the file records, and what holds now.
+    free : collection of str
+        Names that may differ.
+
+    Returns
+    -------
+    list of str
+        Names in the order of `now`, then those that only `before` has.
+    """
+    names = dict.fromkeys([*now, *before])
+    return [n for n in names if n not in free and before.get(n) != now.get(n)]

@@ -17,19 +17,15 @@ import h5py
 import numpy as np
 import pytest
 from hamiltonians import exchange
-from places import ROOT
 
 from deepspin.atoms import units
-from deepspin.atoms.structures import Structure, save_structure
+from deepspin.atoms.structures import save_structure
 from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.integrators import DynamicsError
-from deepspin.dynamics.md.build import COLLINEAR, order_signs, repeated
-from deepspin.dynamics.md.options import gen_doc, normalize
-from deepspin.dynamics.md.run import Guard
+from deepspin.dynamics.md.guard import Guard
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
-from deepspin.utils.refused import InputError
 
 METADATA = {
     "spin_range": {"Ni": [0.9, 1.5]},
@@ -97,55 +93,11 @@ def said(capsys) -> str:
 # --- The input ------------------------------------------------------------------------
 
 
-def test_complete_input_stays_the_same(given):
-    given["spins"] = [{"type": "Ni", "modulus": 1.2, "direction": "random"}]
-    once = normalize(given)
-    assert normalize(once) == once
-    assert json.loads(json.dumps(once)) == once
-
-
-def test_defaults_are_documented():
-    """Every key of the complete input has its paragraph."""
-
-    def keys(value):
-        for key, inner in value.items() if isinstance(value, dict) else []:
-            yield key
-            yield from keys(inner)
-
-    documented = set(re.findall(r"^ *(\w+): *$", gen_doc(), re.MULTILINE))
-    for ensemble in ENSEMBLES.values():
-        full = normalize(
-            {
-                "model": "m.keras",
-                "structure": {"file": "s.extxyz"},
-                "ensemble": ensemble,
-                "temperature": 1.0,
-                "timestep": 1.0,
-                "steps": 1,
-            }
-        )
-        assert set(keys(full)) - {"Ni"} <= documented
-
-
 def test_documentation_is_printed(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["md", "--doc"])
     assert stop.value.code == 0
     assert "``md/ensemble[langevin]/damping``" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", ["langevin", "nve"])
-def test_example(name):
-    """Complete inputs, whose files are there, and that the page shows."""
-    folder = ROOT / "examples" / "NiO" / "md"
-    options = normalize(json.loads((folder / f"{name}.json").read_text("utf-8")))
-    assert (folder / options["structure"]["file"]).is_file()
-    assert options["ensemble"]["type"] == name
-    page = (folder.parents[2] / "doc" / "md.md").read_text("utf-8")
-    shown = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
-    full = normalize(shown)
-    for key in ("structure", "spins", "ensemble", "temperature", "timestep", "steps"):
-        assert name == "nve" or full[key] == options[key], key
 
 
 MISTAKES = {
@@ -302,37 +254,6 @@ def test_a_site_at_a_node(run, given, capsys):
     given["spins"] = [{"wave_vector": [0.5, 0, 0]}]
     run("md", write(given), status=1)
     assert "at the nodes of the wave" in said(capsys)
-
-
-def cell_of(pbc):
-    return Structure(
-        names=("Ni",),
-        atype=np.zeros(2, int),
-        coord=np.zeros((2, 3)),
-        box=np.eye(3),
-        pbc=np.array(pbc),
-        spin=np.array([[0, 0, 1.0], [0, 0.1, -1.0]]),
-        mass=np.ones(2),
-        fixed=np.zeros(2, bool),
-    )
-
-
-def test_copies_along_an_open_direction():
-    with pytest.raises(InputError, match="not periodic"):
-        repeated(cell_of([True, False, True]), [1, 2, 1])
-    assert repeated(cell_of([True, False, True]), [2, 1, 1])[0].nloc == 4
-
-
-def test_signs_of_the_order():
-    """From collinear spins; none from others."""
-    options = {"order_vector": None}
-    magnetic = np.ones(2, bool)
-    structure = cell_of([True] * 3)
-    np.testing.assert_array_equal(order_signs(options, structure, magnetic), [1, -1])
-    structure.spin[1] = [0, 2, 0]
-    assert order_signs(options, structure, magnetic) is None
-    assert COLLINEAR > 0.5
-    assert order_signs(options, structure, ~magnetic) is None
 
 
 def test_masses_and_fixed_atoms(run, given):
@@ -627,11 +548,6 @@ def test_alternating_field_goes_on(run, given):
     run("md", write(given), "-r", "md.restart.npz")
     for name, array in arrays("md.restart.npz").items():
         np.testing.assert_array_equal(array, want[name], err_msg=name)
-
-
-def test_frequency_needs_a_field(given):
-    with pytest.raises(InputError, match="`field_frequency` needs a `field`"):
-        normalize(given | {"field_frequency": 1.0})
 
 
 def test_single_precision(run, given, make_model, capsys):
@@ -953,7 +869,7 @@ def test_failure_in_the_middle(run, given, capsys, monkeypatch):
     ],
 )
 def test_numbers_that_cannot_be(name, value, message, run, given, capsys, monkeypatch):
-    monkeypatch.setattr(f"deepspin.dynamics.md.run.{name}", value)
+    monkeypatch.setattr(f"deepspin.dynamics.md.guard.{name}", value)
     given |= {"ensemble": {"type": "nve"}, "initial_temperature": 400.0}
     run("md", write(given), status=1)
     text = said(capsys)

@@ -18,8 +18,9 @@ from deepspin.atoms import units
 from deepspin.atoms.structures import load_structure, save_structure
 from deepspin.dynamics.core.fields import ModelFields
 from deepspin.dynamics.thermo.data import RECORDS, load
-from deepspin.dynamics.thermo.options import gen_doc, normalize
-from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler
+from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo
+from deepspin.dynamics.thermo.options import gen_doc, normalize_thermo
+from deepspin.dynamics.thermo.sampling import LangevinSampler
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
@@ -99,8 +100,8 @@ def said(capsys) -> str:
 @pytest.mark.parametrize("method", METHODS)
 def test_complete_input_stays_the_same(given, method):
     given["spins"] = [{"type": "Ni", "modulus": 1.2, "direction": "random"}]
-    once = normalize(given | {"method": METHODS[method]})
-    assert normalize(once) == once
+    once = normalize_thermo(given | {"method": METHODS[method]})
+    assert normalize_thermo(once) == once
     assert json.loads(json.dumps(once)) == once
 
 
@@ -112,7 +113,7 @@ def test_defaults_are_documented(given):
 
     documented = set(re.findall(r"^ *(\w+): *$", gen_doc(), re.MULTILINE))
     for method in METHODS.values():
-        assert set(keys(normalize(given | {"method": method}))) <= documented
+        assert set(keys(normalize_thermo(given | {"method": method}))) <= documented
 
 
 def test_documentation_is_printed(capsys):
@@ -174,7 +175,7 @@ def test_run(method, run, given):
     run("thermo", write(given))
     names = {"input.json", "out.json", "thermo.h5", "thermo.csv", "thermo.png"}
     assert {p.name for p in Path().iterdir()} == names
-    assert json.loads(Path("out.json").read_text()) == normalize(given)
+    assert json.loads(Path("out.json").read_text()) == normalize_thermo(given)
     head, *rows = Path("thermo.csv").read_text().splitlines()
     table = np.array([row.split(",") for row in rows], dtype=float)
     columns = dict(zip(head.split(","), table.T, strict=True))
@@ -438,11 +439,13 @@ def test_exact_hamiltonian_is_that_of_the_data(exact):
 @pytest.mark.parametrize("name", ["model", "exact"])
 def test_inputs_of_the_example(name):
     """Complete inputs whose files are there; both sample in the same way."""
-    options = normalize(json.loads((EXAMPLE / f"{name}.json").read_text("utf-8")))
+    options = normalize_thermo(
+        json.loads((EXAMPLE / f"{name}.json").read_text("utf-8"))
+    )
     assert (EXAMPLE / options["structure"]["file"]).is_file()
     other = json.loads((EXAMPLE / "model.json").read_text("utf-8"))
     for key in ("sizes", "spins", "method", "equilibration", "order_vectors"):
-        assert options[key] == normalize(other)[key]
+        assert options[key] == normalize_thermo(other)[key]
     assert options["output"]["data"] == f"{name}.h5"
 
 
@@ -450,9 +453,9 @@ def test_the_page_shows_the_example():
     page = (EXAMPLE.parents[2] / "doc" / "thermo.md").read_text("utf-8")
     shown = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
     given = json.loads((EXAMPLE / "model.json").read_text("utf-8"))
-    same = normalize(given) | {"seed": None}
+    same = normalize_thermo(given) | {"seed": None}
     same["output"]["save_freq"] = 100
-    assert normalize(shown) == same
+    assert normalize_thermo(shown) == same
 
 
 def test_example_runs(exact, tmp_path, monkeypatch, capsys):

@@ -10,8 +10,9 @@ from hamiltonians import Cluster, free, in_field, spins, wells
 
 from deepspin.atoms import units
 from deepspin.dynamics.core import observables
+from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.integrators import Gilbert, Integrator, Langevin
+from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import State, thermal_velocity
 
 
@@ -261,20 +262,6 @@ def test_any_number_of_replicas():
         np.testing.assert_array_equal(
             getattr(many, name)[2], getattr(alone, name)[0], err_msg=name
         )
-
-
-def test_streams():
-    """Other seeds, replicas, steps and purposes: other numbers."""
-    state = crowd(1.0, 5, nrep=2)
-    draws = [state.normals("lattice"), state.normals("spin")]
-    state.step = 1
-    draws.append(state.normals("lattice"))
-    state.seed = 1
-    draws.append(state.normals("lattice"))
-    values = np.stack(draws).reshape(8, -1)
-    assert len(np.unique(values)) == values.size
-    state.step, state.seed = 0, 0
-    np.testing.assert_array_equal(state.normals("lattice"), draws[0])
 
 
 # --- Mistakes -------------------------------------------------------------------------

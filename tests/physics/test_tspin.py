@@ -11,8 +11,9 @@ from hamiltonians import Cluster, free, spins
 
 from deepspin.atoms import units
 from deepspin.dynamics.core import observables
+from deepspin.dynamics.core.baths import Langevin
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.integrators import DynamicsError, Langevin
+from deepspin.dynamics.core.integrators import DynamicsError
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
 

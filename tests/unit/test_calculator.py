@@ -30,9 +30,10 @@ from deepspin.calculator import (
     write_row,
 )
 from deepspin.dynamics.atoms import SpinLatticeDynamics
+from deepspin.dynamics.core.baths import Gilbert
+from deepspin.dynamics.core.baths import Langevin as Bath
 from deepspin.dynamics.core.fields import ModelFields, Zeeman
-from deepspin.dynamics.core.integrators import Gilbert, Integrator
-from deepspin.dynamics.core.integrators import Langevin as Bath
+from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import State
 from deepspin.keys import MU_B
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fields, states, integrators: what all that moves is made of."""
+"""Fields, states and integrators: the building blocks of all dynamics."""

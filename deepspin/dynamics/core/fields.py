@@ -36,7 +36,7 @@ class Response:
 
 
 class Fields(Protocol):
-    """A Hamiltonian: anything that answers this call."""
+    """A Hamiltonian: any callable of this form."""
 
     def __call__(
         self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0
@@ -89,19 +89,31 @@ class ModelFields:
         self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0
     ) -> Response:
         """Ask the model about all replicas in one call."""
-        box = self.box
-        if box is not None:
-            box = np.broadcast_to(box, (len(coord), 3, 3))
-        result = self.potential.eval(
-            coord, box, self.atype, spin, pbc=self.pbc, fparam=self.fparam
-        )
+        result = self.potential.eval(*self._frames(coord, spin), **self._options)
         return Response(
             result["energy"], result["force"], result["force_mag"], result["virial"]
         )
 
+    def check(self, coord: np.ndarray, spin: np.ndarray) -> None:
+        """Refuse what the model does not take, and count neighbours beyond `sel`."""
+        self.potential.check(*self._frames(coord, spin), **self._options)
+
+    def boxes(self, nrep: int) -> np.ndarray | None:
+        """Lattice vectors of so many replicas, (nrep, 3, 3); None without a cell."""
+        if self.box is None:
+            return None
+        return np.broadcast_to(self.box, (nrep, 3, 3))
+
+    def _frames(self, coord: np.ndarray, spin: np.ndarray) -> tuple:
+        return coord, self.boxes(len(coord)), self.atype, spin
+
+    @property
+    def _options(self) -> dict:
+        return {"pbc": self.pbc, "fparam": self.fparam}
+
 
 class Zeeman:
-    r"""Another Hamiltonian in an external field.
+    r"""A Hamiltonian in an external magnetic field.
 
     .. math:: E = E_0 - \mu_B \sum_i S_i \cdot B \cos(2 \pi f t)
 

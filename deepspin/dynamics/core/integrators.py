@@ -12,23 +12,17 @@ with :math:`F = -\partial E/\partial R`, :math:`F_\mathrm{mag} = -\partial E/\pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from deepspin.atoms import units
+from deepspin.dynamics.core.baths import Gilbert, Langevin, kick
 from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.sphere import cross, dot, midpoint, modulus_of, rotate_by
-from deepspin.dynamics.core.state import (
-    State,
-    thermal_energy,
-    thermal_width,
-    without_drift,
-)
+from deepspin.dynamics.core.state import State, thermal_energy
 
-# fields of so many steps are kept, to guess those of the next one
+# keep the fields of so many steps, to guess those of the next
 KEPT = 8
-# iterations for the spins of one step, at most
+# most iterations for the spins of one step
 MAX_ITERATIONS = 30
 # largest error of the spins of one step, relative to their moduli: without baths (it
 # adds some 1e-8 eV/atom/ps to the drift of NiO's energy) and with them (averages show
@@ -51,72 +45,7 @@ MAX_STIFF = 0.5
 
 
 class DynamicsError(RuntimeError):
-    """A step that cannot be made; the state is as it was before."""
-
-
-@dataclass(frozen=True)
-class Langevin:
-    """Heat bath of positions, or of spins of free moduli.
-
-    Parameters
-    ----------
-    temperature : float or np.ndarray, shape (nrep,)
-        In K.
-    friction : float
-        In 1/fs: 1/friction is the time in which velocities are forgotten.
-    """
-
-    temperature: float | np.ndarray
-    friction: float
-
-    def __post_init__(self) -> None:
-        _check_bath(self.temperature, "friction", self.friction)
-
-    def forget(
-        self,
-        velocity: np.ndarray,
-        inertia: np.ndarray,
-        normals: np.ndarray,
-        time: float,
-    ) -> np.ndarray:
-        """Velocities after `time` (fs) in the bath alone, which is solved exactly."""
-        kept = np.exp(-self.friction * time)
-        width = thermal_width(self.temperature, len(velocity), inertia)
-        return kept * velocity + np.sqrt(1 - kept**2) * width * normals
-
-
-@dataclass(frozen=True)
-class Gilbert:
-    """Heat bath of directions of spins.
-
-    Parameters
-    ----------
-    temperature : float or np.ndarray, shape (nrep,)
-        In K; 0 damps only.
-    damping : float
-        Gilbert's α, without dimension.
-    """
-
-    temperature: float | np.ndarray
-    damping: float
-
-    def __post_init__(self) -> None:
-        _check_bath(self.temperature, "damping", self.damping)
-
-    @property
-    def noisy(self) -> bool:
-        """There are random forces."""
-        return self.damping > 0 and bool(np.any(np.asarray(self.temperature) > 0))
-
-
-def _check_bath(temperature: float | np.ndarray, name: str, value: float) -> None:
-    kelvin = np.asarray(temperature, dtype=float)
-    if not (np.isfinite(kelvin).all() and (kelvin >= 0).all()):
-        raise ValueError(
-            f"`temperature` must be at least 0 K. Received: {kelvin.tolist()}"
-        )
-    if not 0 <= value < np.inf:
-        raise ValueError(f"`{name}` must be at least 0. Received: {value}")
+    """A step that cannot be made. The state stays as it was before."""
 
 
 class Integrator:
@@ -257,8 +186,7 @@ class Integrator:
         has converged does not change any more, so that it does not matter which others
         there are.
         """
-        guess = self._guess(state, coord, spin)
-        modulus = modulus_of(spin)
+        guess, modulus = self._guess(state, coord, spin), modulus_of(spin)
         turned, middle = midpoint(spin, self._rotation(guess, spin, modulus))
         best = (np.zeros_like(spin), guess, middle, turned, middle)
         rate = np.minimum(1.0, FORGET * state.rate)
@@ -285,22 +213,19 @@ class Integrator:
                 for ours, old in zip((*found, middle, *new), best, strict=True)
             )
             active &= ~(change * rate <= self.tolerance)
-            if not active.any():
-                force, force_mag, middle, turned, _ = best
-                self._check_turn(state, force_mag)
-                return (
-                    turned,
-                    force,
-                    {
-                        "history": _newest(force_mag, state.history),
-                        "middles": _newest(middle, state.middles),
-                        "rate": rate,
-                        "stiffness": stiffness,
-                    },
-                )
-            if not np.isfinite(change).all():
+            if not (active.any() and np.isfinite(change).all()):
                 break
-        raise self._diverged(state, active, change, halfway)
+        if active.any():
+            raise self._diverged(state, active, change, halfway)
+        force, force_mag, middle, turned, _ = best
+        self._check_turn(state, force_mag)
+        learnt = {
+            "history": _newest(force_mag, state.history),
+            "middles": _newest(middle, state.middles),
+            "rate": rate,
+            "stiffness": stiffness,
+        }
+        return turned, force, learnt
 
     def _stiff(self, stiffness: np.ndarray) -> np.ndarray:
         """Stiffness (eV/μ_B²) as far as it may act, shape (nrep, 1, 1)."""
@@ -308,7 +233,7 @@ class Integrator:
         return np.clip(stiffness, -most, most)[:, None, None]
 
     def _guess(self, state: State, coord: np.ndarray, spin: np.ndarray) -> np.ndarray:
-        """Magnetic force in the middle of the step, as far as can be told before.
+        """Guess the magnetic force in the middle of the step.
 
         What goes along the spin there is left out, as far as stiffness tells it.
         """
@@ -345,7 +270,7 @@ class Integrator:
         return rotate_by(spin, np.sqrt(variance) * state.normals(purpose))
 
     def _check_turn(self, state: State, force_mag: np.ndarray) -> None:
-        """Refuse steps in which a spin turns too far to be followed."""
+        """Refuse steps in which a spin turns too far to follow."""
         rate = units.PRECESSION * np.sqrt(dot(force_mag, force_mag))[..., 0]
         rate = np.where(state.spin.any(axis=2), rate, 0.0)
         replica, atom = np.unravel_index(np.argmax(rate), rate.shape)
@@ -364,7 +289,7 @@ class Integrator:
         change: np.ndarray,
         halfway: np.ndarray,
     ) -> DynamicsError:
-        """What to say of spins whose last changes, and those halfway, are these."""
+        """Make the error for spins with these changes, last and halfway."""
         replica = int(np.flatnonzero(active)[0])
         last = change[replica]
         text = (
@@ -385,14 +310,14 @@ class Integrator:
 
 
 def _newest(array: np.ndarray, history: np.ndarray) -> np.ndarray:
-    """Put an array before earlier ones, of which the oldest are forgotten."""
+    """Put an array before earlier ones and drop the oldest."""
     return np.concatenate([array[None], history[: KEPT - 1]])
 
 
 def _stiffness(
     spin: np.ndarray, change: np.ndarray, change_of_force: np.ndarray
 ) -> np.ndarray:
-    """How much a spin's own turn takes off its magnetic force, in eV/μ_B².
+    """How much a spin's turn reduces its own magnetic force, in eV/μ_B².
 
     Shape (nrep,), the mean over spins; NaN if none has turned.
     """
@@ -410,7 +335,7 @@ def _learn(stiffness: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def check_timestep(timestep: float, bath: object) -> None:
-    """Refuse timesteps that are none, and backward ones with a bath."""
+    """Refuse timesteps of 0, NaN or infinity, and backward ones in a bath."""
     if not np.isfinite(timestep) or timestep == 0 or (bath and timestep < 0):
         raise ValueError(
             "`timestep` must be a positive number of fs (negative, to run back in "
@@ -429,25 +354,6 @@ def check_finite(state: State, timestep: float, **arrays: np.ndarray) -> None:
                 f"no longer finite. Received: a timestep of {timestep:g} fs. Use a "
                 "smaller one, or a better start: look at the last frame."
             )
-
-
-def kick(
-    state: State,
-    velocity: np.ndarray,
-    force: np.ndarray,
-    time: float,
-    bath: Langevin | None,
-) -> np.ndarray:
-    """Velocities after `time` (fs) with these forces, a bath acting half-way."""
-    inertia = state.mass * units.AMU
-    gain = np.where(state.fixed[:, None], 0.0, time / 2 * force / inertia[:, None])
-    velocity = velocity + gain
-    if bath is not None:
-        velocity = bath.forget(velocity, inertia, state.normals("lattice"), time)
-        velocity = np.where(state.fixed[:, None], 0.0, velocity)
-        if state.still:
-            velocity = without_drift(velocity, state.mass)
-    return velocity + gain
 
 
 def extrapolate(history: np.ndarray) -> np.ndarray:

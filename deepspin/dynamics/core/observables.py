@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured on the way: energies, temperatures, order of the spins.
+"""What a run measures at one instant, for each replica: energies, temperatures, spins.
 
-All are per replica and of one instant.
+`deepspin.atoms.waves` has the order of the spins.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.sphere import cross, modulus_of
 from deepspin.dynamics.core.state import State
 
-# of moduli: how far spins are shifted to see how their magnetic forces change
+# shift of spins, relative to their moduli, that shows how magnetic forces change
 SHIFT = 1e-3
-# overlap above which a wave is that of given signs; a square wave has 0.64 with its own
-ALIKE = 0.5
-# waves are looked for up to so many reciprocal vectors of the cell that is repeated
-ZONES = 2
 
 
 def kinetic_energy(state: State) -> np.ndarray:
@@ -134,105 +130,6 @@ def mean_modulus(state: State, ntypes: int) -> np.ndarray:
     members = np.eye(ntypes)[state.atype]
     modulus = np.linalg.norm(state.spin, axis=2)
     return modulus @ members / np.maximum(members.sum(axis=0), 1.0)
-
-
-def order_parameter(spin: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Staggered order: mean of signed directions, without dimension.
-
-    Parameters
-    ----------
-    spin : np.ndarray, shape (nrep, nloc, 3)
-        Spins.
-    signs : np.ndarray, shape (nloc,)
-        +1 and -1 on the two sublattices, 0 on atoms that do not count. All +1: the
-        ferromagnet's order.
-
-    Returns
-    -------
-    np.ndarray
-        Shape (nrep, 3), of modulus 1 in full order.
-
-    Raises
-    ------
-    ValueError
-        An atom that counts has no spin, or none counts.
-    """
-    signs = np.asarray(signs, dtype=float)
-    counted = signs != 0
-    modulus = np.linalg.norm(spin, axis=2)
-    if not counted.any() or not modulus[:, counted].all():
-        raise ValueError(
-            "`signs` must be 0 on atoms without spin and +1 or -1 on some others. "
-            f"Received: {np.array2string(signs, threshold=8)}"
-        )
-    directions = spin[:, counted] / modulus[:, counted, None]
-    return (directions * signs[counted, None]).mean(axis=1)
-
-
-def strongest_wave(
-    state: State, repeat: tuple[int, int, int], signs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Strongest wave in the directions of the spins, other than known ones.
-
-    The weight of a wave is :math:`|m_k|^2 + |m_{-k}|^2`, or :math:`|m_k|^2` where both
-    are the same wave, with :math:`m_k = \frac{1}{N} \sum_i e^{-i k \cdot R_i}
-    S_i/|S_i|`: 1 for a spiral, or for full collinear order at a zone boundary. Looked
-    through are waves that fit into the replicas' cell, up to two reciprocal vectors of
-    the repeated one along each axis.
-
-    Parameters
-    ----------
-    state : State
-        Replicas in a periodic cell.
-    repeat : tuple of int, shape (3,)
-        How often the cell of the wave vectors is repeated in that of the replicas.
-    signs : np.ndarray, shape (nknown, nloc)
-        The known waves, see `order_parameter`; each is 0 on the same atoms.
-
-    Returns
-    -------
-    np.ndarray, shape (nrep, 3)
-        Wave vectors, in reciprocal vectors of the cell that is repeated.
-    np.ndarray, shape (nrep,)
-        Their weights.
-    """
-    counted = signs[0] != 0
-    numbers = [np.arange(-ZONES * n, ZONES * n + 1) for n in repeat]
-    grid = np.stack(np.meshgrid(*numbers, indexing="ij"), axis=-1).reshape(-1, 3)
-    waves, weights = [], []
-    for coord, spin, box in zip(state.coord, state.spin, state.box, strict=True):
-        reciprocal = np.linalg.inv(box)
-        unit = spin[counted] / np.linalg.norm(spin[counted], axis=1, keepdims=True)
-        phases = [
-            np.exp(-2j * np.pi * np.outer(number, place))
-            for number, place in zip(
-                numbers, (coord[counted] @ reciprocal).T, strict=True
-            )
-        ]
-        weight = (abs(_waves(phases, unit.T)) ** 2).sum(axis=0)
-        twice = _waves([phase**2 for phase in phases], np.ones((1, len(unit))))[0]
-        weight *= np.where(abs(twice) > ALIKE, 1, 2)  # k and -k: one wave, or two
-        weight[(abs(_waves(phases, signs[:, counted])) > ALIKE).any(axis=0)] = 0.0
-        # a wave has many names: the shortest
-        length = np.linalg.norm(grid @ reciprocal.T, axis=1)
-        best = np.where(weight >= 0.9 * weight.max(), length, np.inf).argmin()
-        forward = grid[best] if tuple(grid[best]) > (0, 0, 0) else -grid[best]
-        waves.append(forward / np.array(repeat))
-        weights.append(weight[best])
-    return np.array(waves), np.array(weights)
-
-
-def _waves(phases: list[np.ndarray], values: np.ndarray) -> np.ndarray:
-    """Mean of values, (nvalues, n), times the phases of waves: (nvalues, nwaves).
-
-    `phases` are those along each axis, (number, n).
-    """
-    one, two, three = phases
-    nvalues, n = values.shape
-    plane = (one[:, None] * two).reshape(-1, n)
-    line = (values[:, None] * three).reshape(-1, n)
-    found = (plane @ line.T).reshape(len(plane), nvalues, len(three))
-    return found.transpose(1, 0, 2).reshape(nvalues, -1) / n
 
 
 def momentum(state: State) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepspin.atoms import units
 
-# what random numbers are for, each with its own; the order is part of a restart
+# purposes of random numbers, each with its own; restarts depend on the order
 PURPOSES = (
     *("velocity", "spin velocity", "lattice", "spin", "spin again"),
     "spin temperature",
@@ -58,7 +58,7 @@ class State:
     rate : np.ndarray, shape (nrep,), optional
         How much of the error an iteration for the spins leaves.
     stiffness : np.ndarray, shape (nrep,), optional
-        How much a spin's own turn takes off its magnetic force, in eV/μ_B².
+        How much a spin's turn reduces its own magnetic force, in eV/μ_B².
 
     Raises
     ------
@@ -170,21 +170,21 @@ class State:
         return 3 * int(np.count_nonzero(~self.fixed)) - 3 * self.still
 
     def forget(self) -> None:
-        """Forget what was learnt from earlier steps.
+        """Forget what earlier steps taught.
 
-        For those who change velocities, spins or positions by hand: what comes next is
-        not what these steps led to.
+        Call this after changing velocities, spins or positions by hand: what comes next
+        no longer follows from those steps.
         """
         self.history, self.middles = self.history[:0], self.middles[:0]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything, as arrays: ``State(**arrays)`` goes on as if nothing happened."""
+        """Return everything as arrays; `from_arrays` makes the same state of them."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: np.asarray(v) for k, v in named.items() if v is not None}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> State:
-        """State from what `arrays` gave, or the same read from a file."""
+        """Build a state from what `arrays` returned, perhaps by way of a file."""
         scalars = {"still": bool, "seed": int, "step": int, "time": float}
         return cls(
             **{

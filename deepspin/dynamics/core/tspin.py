@@ -22,13 +22,12 @@ import logging
 
 import numpy as np
 
+from deepspin.dynamics.core.baths import Langevin, kick
 from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.integrators import (
     DynamicsError,
-    Langevin,
     check_finite,
     check_timestep,
-    kick,
 )
 from deepspin.dynamics.core.state import State, thermal_width
 

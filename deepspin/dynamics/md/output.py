@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run of dynamics measures, its log, and the file that it goes on from.
+"""What a run of dynamics measures, and its log.
 
-Whatever moment a run is killed at, its files can be gone on with: logs and trajectories
-only grow, and what stands in them after the last restart file is cut off.
+A run can be killed at any moment and go on with its files: logs and trajectories only
+grow, and a restart cuts off what they hold beyond the restart file.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -17,15 +16,13 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from deepspin.atoms.structures import Structure
+from deepspin.atoms.waves import order_parameter
 from deepspin.dynamics.core import observables
 from deepspin.dynamics.core.fields import Fields, Response
 from deepspin.dynamics.core.state import State
 from deepspin.utils.outputs import append, replacing
 
-# version of the restart file's form
-FORMAT = 1
-# columns of the log: unit, format
+# columns of the log with unit and format
 COLUMNS = {
     "step": ("", "9d"),
     "replica": ("", "7d"),
@@ -41,7 +38,7 @@ COLUMNS = {
     "modulus": ("mu_B", "10.6f"),
     "evaluations": ("", "11d"),
 }
-# those of spins whose moduli move
+# columns for spins whose moduli move
 MODULI = ("e_spin", "modulus")
 
 
@@ -69,7 +66,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Observer:
-    """Measures what the log tells.
+    """Measures the quantities of the log.
 
     Parameters
     ----------
@@ -109,7 +106,7 @@ class Observer:
             "evaluations": np.full(state.nrep, frame.evaluations),
         }
         if self.signs is not None:
-            order = observables.order_parameter(state.spin, self.signs)
+            order = order_parameter(state.spin, self.signs)
             found["order"] = np.linalg.norm(order, axis=1)
         if self.spin_mass is not None:
             mass = self.spin_mass
@@ -132,7 +129,7 @@ class Observer:
 
 
 class Writer(Protocol):
-    """Writes some of the frames to files."""
+    """Writes frames to files."""
 
     files: list[Path]
 
@@ -140,10 +137,10 @@ class Writer(Protocol):
         """Make new files, or cut off what they hold after the step `kept`."""
 
     def write(self, frame: Frame) -> None:
-        """Write a frame, for good."""
+        """Write a frame; it survives a kill."""
 
     def end(self) -> None:
-        """No more frames come now."""
+        """Finish: no more frames will come."""
 
 
 class Log:
@@ -189,11 +186,11 @@ class Log:
         append(self.files[0], "\n".join([*lines, ""]))
 
     def end(self) -> None:
-        """No more frames come now: nothing to do."""
+        """Finish; there is nothing to do."""
 
 
 def _head(path: Path, size: int) -> str:
-    """Beginning of a file, empty if it is not there."""
+    """Beginning of a file, empty if there is no file."""
     if not path.is_file():
         return ""
     with open(path, "rb") as file:
@@ -213,100 +210,8 @@ def _end_of_lines(file: BinaryIO, kept: int) -> int:
 
 
 def cut(path: Path, find_end: Callable[[BinaryIO], int]) -> None:
-    """Cut a file off where its last good part ends."""
+    """Cut a file off after its last good part."""
     with open(path, "rb") as file:
         end = find_end(file)
     if end < path.stat().st_size:
         os.truncate(path, end)
-
-
-# --- Restart --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """Everything that a run goes on from.
-
-    Parameters
-    ----------
-    state : State
-        Atoms and spins.
-    structure : Structure
-        Names of types and periodic directions.
-    signs : np.ndarray, shape (nloc,); or None
-        Sublattices of the staggered order.
-    evaluations : int
-        Evaluations of the model so far.
-    made_by : dict
-        What decides about the run's numbers.
-    """
-
-    state: State
-    structure: Structure
-    signs: np.ndarray | None
-    evaluations: int
-    made_by: dict
-
-    def save(self, path: str | Path) -> None:
-        """Write a restart file; either all of it or nothing."""
-        about = {
-            "format": FORMAT,
-            "names": self.structure.names,
-            "pbc": self.structure.pbc.tolist(),
-            "evaluations": self.evaluations,
-            "made_by": self.made_by,
-        }
-        arrays = {f"state.{k}": v for k, v in self.state.arrays().items()}
-        if self.signs is not None:
-            arrays["signs"] = self.signs
-        with replacing(path) as partial:
-            np.savez(partial, about=json.dumps(about), **arrays)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Checkpoint:
-        """Read a restart file.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            There is none, it is of a newer version, or is not whole.
-        """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"No restart file: '{path}' does not exist.")
-        try:
-            with open(path, "rb") as raw, np.load(raw) as file:
-                arrays = dict(file)
-            about = json.loads(str(arrays.pop("about")))
-            version = about["format"]
-        except Exception as error:  # zipfile raises what it likes on damaged files
-            raise ValueError(
-                f"'{path}' is damaged, or no restart file of dp-spin md. Go on from "
-                "another one, or begin anew."
-            ) from error
-        if version > FORMAT:
-            raise ValueError(
-                f"'{path}' has format {version}; this deepspin reads up to {FORMAT}. "
-                "Install a newer one."
-            )
-        signs = arrays.pop("signs", None)
-        state = State.from_arrays(
-            {name.removeprefix("state."): array for name, array in arrays.items()}
-        )
-        structure = Structure(
-            names=tuple(about["names"]),
-            atype=state.atype,
-            coord=state.coord[0],
-            box=None if state.box is None else state.box[0],
-            pbc=np.array(about["pbc"]),
-            spin=state.spin[0],
-            mass=state.mass,
-            fixed=state.fixed,
-        )
-        return cls(
-            state=state,
-            structure=structure,
-            signs=signs,
-            evaluations=about["evaluations"],
-            made_by=about["made_by"],
-        )

@@ -56,7 +56,7 @@ class TextTrajectory:
             append(path, text_of(frame.state, self.structure, replica, frame.response))
 
     def end(self) -> None:
-        """No more frames come now: nothing to do."""
+        """Finish; there is nothing to do."""
 
 
 def numbered(path: Path, nrep: int) -> list[Path]:
@@ -146,15 +146,14 @@ class AseTrajectory:
                 file.write(atoms)
 
     def end(self) -> None:
-        """No more frames come now: nothing to do."""
+        """Finish; there is nothing to do."""
 
 
 class HDF5Trajectory:
     """One HDF5 file: arrays over frames and replicas, in the units of the dynamics.
 
-    All frames have their place from the beginning, so that nothing but numbers is ever
-    written into a file that is there, and a kill leaves it whole. A frame counts when
-    its ``step`` is not -1.
+    All frames have their places from the beginning: later writes change numbers only,
+    so that a kill leaves the file whole. A frame counts when its ``step`` is not -1.
 
     Parameters
     ----------
@@ -207,7 +206,7 @@ class HDF5Trajectory:
         with h5py.File(self.files[0], "r+") as file:
             for name, (values, _) in rows.items():
                 if name == "step":
-                    file.flush()  # the frame is there before it counts
+                    file.flush()  # write the whole frame before it counts
                 file[name][self._done] = values
         self._done += 1
 
@@ -226,14 +225,14 @@ class HDF5Trajectory:
             file["step"][:] = -1
 
     def end(self) -> None:
-        """No more frames come now: give up the places of those that did not."""
+        """Finish: give up the places of frames that never came."""
         with h5py.File(self.files[0], "r") as file:
             size = len(file["step"])
         if size > self._done:
             self._resize(self._done)
 
     def _resize(self, size: int) -> None:
-        """Have places for so many frames."""
+        """Change the number of places for frames."""
         path = self.files[0]
         with (
             replacing(path) as partial,
@@ -252,7 +251,7 @@ class HDF5Trajectory:
 
 
 def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type) -> None:
-    """Make an array that has its place in the file from now on."""
+    """Reserve an array's place in the file."""
     create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     create.set_layout(h5py.h5d.CONTIGUOUS)
     create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -266,7 +265,7 @@ def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type) ->
 def trajectory_of(
     path: str, structure: Structure, nrep: int, steps: Sequence[int]
 ) -> TextTrajectory | AseTrajectory | HDF5Trajectory:
-    """Make the writer of the format that a file's name ends in."""
+    """Make the writer for the format of a file's suffix."""
     suffix = Path(path).suffix
     if suffix in HDF5:
         return HDF5Trajectory(path, structure, steps)

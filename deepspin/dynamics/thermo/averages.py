@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Averages over samples of several temperatures, their errors, and where order ends."""
+"""Averages over samples at several temperatures, their errors, and where order ends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from deepspin.atoms import units
 
 # blocks that samples are divided into; errors are from how these differ
 BLOCKS = 20
-# a sum of autocorrelations ends at so many times its value
+# a sum of autocorrelations ends at this many times its value
 WINDOW = 5.0
-# halves of samples differ if by so many standard errors
+# halves of samples differ if they are this many standard errors apart
 DRIFT = 5.0
 # draws of blocks for the error of a temperature of order, and part of them that must
 # have such a temperature
@@ -36,7 +36,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """What was sampled of a system of one size.
+    """Samples of a system of one size.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples of ``dp-spin thermo``, on the way and in HDF5 files.
+"""Samples of ``dp-spin thermo``, in memory and in HDF5 files.
 
-A file is written anew each time, whole or not at all, and holds all that a restart
-needs.
+Each save replaces the whole file, which holds everything that a restart needs.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from deepspin.atoms.waves import order_parameter
 from deepspin.data.files import DataError
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.observables import order_parameter
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.thermo.averages import Samples
 from deepspin.dynamics.thermo.sampling import Outcome
 from deepspin.utils.outputs import replacing
 
-# version of the file's form
+# version of the file format
 FORMAT = 1
-# what is kept of each sample, and its unit
+# quantities of each sample with their units
 RECORDS = {
     "energy": "eV",
     "magnetisation": "μ_B",
@@ -36,14 +35,14 @@ RECORDS = {
 
 @dataclass(kw_only=True)
 class SizeRun:
-    """What there is of one size.
+    """State and samples of one size.
 
     Parameters
     ----------
     temperature : np.ndarray, shape (nrep,)
         In K.
     signs : np.ndarray, shape (nvectors, nloc)
-        Of each wave of the order, see `observables.order_parameter`.
+        Of each wave of the order, see `waves.order_parameter`.
     lattice : bool
         Whether the atoms move.
     state : State
@@ -86,7 +85,7 @@ class SizeRun:
             self.records[name].append(values)
 
     def samples(self) -> Samples:
-        """All samples; there must be some."""
+        """Return all samples; there must be some."""
         return Samples(
             temperature=self.temperature,
             natoms=self.state.nloc,
@@ -97,7 +96,7 @@ class SizeRun:
 
 
 def save(path: str | Path, made_by: dict, runs: list[SizeRun]) -> None:
-    """Write what there is of all sizes; either all of it or nothing."""
+    """Write states and samples of all sizes: the whole file, or nothing."""
     about = {"format": FORMAT, "made_by": made_by}
     with replacing(path) as partial, h5py.File(partial, "w") as file:
         file["about"] = json.dumps(about)

@@ -8,29 +8,28 @@ from pathlib import Path
 
 from dargs import Argument, Variant
 
-from deepspin.dynamics.md.options import (
+from deepspin.dynamics.md.options import md_args
+from deepspin.dynamics.md.sections import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
     POSITIVE,
     REPEAT,
     VECTOR,
-    argument,
     check_waves,
-    md_args,
-    numbers,
+    finite_numbers,
     spins_args,
     structure_args,
     waves_of_rules,
     with_rules,
 )
-from deepspin.utils.argcheck import FILE
+from deepspin.utils.argcheck import FILE, optional, required
 from deepspin.utils.refused import bad
 
-__all__ = ["gen_doc", "input_args", "normalize", "thermo_args"]
+__all__ = ["gen_doc", "input_args", "normalize_thermo", "thermo_args"]
 
 
 def _rises(value) -> bool:
-    good = numbers(lambda x: x > 0)(value)
+    good = finite_numbers(lambda x: x > 0)(value)
     return good and all(a < b for a, b in pairwise(value))
 
 
@@ -38,86 +37,74 @@ def _list_of(check: tuple):
     return lambda value: bool(value) and all(check[0](row) for row in value)
 
 
-AT_LEAST_TWO = (numbers(lambda x: x >= 2), "an integer >= 2")
+AT_LEAST_TWO = (finite_numbers(lambda x: x >= 2), "an integer >= 2")
 LADDER = (_rises, "temperatures > 0 in K that rise")
 SIZES = (_list_of(REPEAT), "a list of 3 integers >= 1 each")
 VECTORS = (_list_of(VECTOR), "a list of 3 finite numbers each")
-SHARE = (numbers(lambda x: 0 < x < 1), "a number between 0 and 1")
-SEED = (numbers(lambda x: 0 <= x < 2**31), "an integer from 0 to 2**31 - 1, or null")
+SHARE = (finite_numbers(lambda x: 0 < x < 1), "a number between 0 and 1")
+SEED = (
+    finite_numbers(lambda x: 0 <= x < 2**31),
+    "an integer from 0 to 2**31 - 1, or null",
+)
 DATA = (
     lambda x: FILE[0](x) and Path(x).suffix in (".h5", ".hdf5"),
     "a file that ends in .h5 or .hdf5",
 )
 
 
+def _lattice() -> Argument:
+    return optional("lattice", bool, True)(
+        "Whether atoms move, too, in a fixed cell. Otherwise only the spins turn, and"
+        " the temperature is theirs alone."
+    )
+
+
+def hmc_args() -> list[Argument]:
+    """Make the arguments of the method `hmc`."""
+    return [
+        _lattice(),
+        optional("leaps", int, 10, AT_LEAST_ONE)(
+            "Leaps of a trajectory, each an evaluation of the model for all replicas."
+        ),
+        optional("exchange", bool, True)(
+            "Whether replicas of neighbouring temperatures are exchanged, with"
+            " Metropolis' probability."
+        ),
+        optional("acceptance", float, 0.7, SHARE)(
+            "Share of the trajectories to accept; the equilibration adapts the"
+            " timesteps to it."
+        ),
+    ]
+
+
+def langevin_args() -> list[Argument]:
+    """Make the arguments of the method `langevin`."""
+    return [
+        _lattice(),
+        required("timestep", float, POSITIVE)("Timestep in fs."),
+        optional("steps", int, 20, AT_LEAST_ONE)("Steps from one sample to the next."),
+        optional("relaxation_time", float, 100.0, POSITIVE)(
+            "Time in fs in which the bath makes the atoms forget their velocities."
+        ),
+        optional("damping", float, 0.5, NOT_NEGATIVE)(
+            "Gilbert's α, the strength of the bath of the spins, without dimension."
+        ),
+    ]
+
+
 def method_args() -> Argument:
     """Make the section `method`."""
-    lattice = argument(
-        "lattice",
-        bool,
-        "Whether the atoms move, too, in the cell as it is. Otherwise only the spins"
-        " turn, and the temperature is theirs alone.",
-        default=True,
+    hmc = (
+        "Hybrid Monte Carlo: trajectories of all atoms and spins that are accepted or"
+        " rejected. Exact whatever the timestep."
     )
-    hmc = [
-        lattice,
-        argument(
-            "leaps",
-            int,
-            "Leaps of a trajectory, each an evaluation of the model for all replicas.",
-            AT_LEAST_ONE,
-            10,
-        ),
-        argument(
-            "exchange",
-            bool,
-            "Whether replicas of neighbouring temperatures are exchanged, with"
-            " Metropolis' probability.",
-            default=True,
-        ),
-        argument(
-            "acceptance",
-            float,
-            "Part of the trajectories that shall be accepted; timesteps are adapted to"
-            " that in the equilibration.",
-            SHARE,
-            0.7,
-        ),
-    ]
-    langevin = [
-        lattice,
-        argument("timestep", float, "Timestep in fs.", POSITIVE),
-        argument("steps", int, "Steps from one sample to the next.", AT_LEAST_ONE, 20),
-        argument(
-            "relaxation_time",
-            float,
-            "Time in fs in which the bath makes the atoms forget their velocities.",
-            POSITIVE,
-            100.0,
-        ),
-        argument(
-            "damping",
-            float,
-            "Gilbert's α, the strength of the bath of the spins, without dimension.",
-            NOT_NEGATIVE,
-            0.5,
-        ),
-    ]
+    langevin = (
+        "Dynamics in heat baths, as the ensembles ``langevin`` and ``spin`` of"
+        " ``dp-spin md``. Its errors go with the square of the timestep."
+    )
     choices = [
-        Argument(
-            "hmc",
-            dict,
-            hmc,
-            doc="Hybrid Monte Carlo: trajectories of all atoms and spins that are"
-            " accepted or rejected. Exact whatever the timestep.",
-        ),
-        Argument(
-            "langevin",
-            dict,
-            langevin,
-            doc="Dynamics in heat baths, as the ensembles ``langevin`` and ``spin`` of"
-            " ``dp-spin md``. Its errors go with the square of the timestep.",
-        ),
+        Argument("hmc", dict, hmc_args(), doc=hmc),
+        Argument("langevin", dict, langevin_args(), doc=langevin),
     ]
     variant = Variant("type", choices, doc="How samples are made.")
     return Argument(
@@ -131,80 +118,61 @@ def method_args() -> Argument:
     )
 
 
+def output_args() -> Argument:
+    """Make the section `output`."""
+    fields = [
+        optional("data", str, "thermo.h5", DATA)(
+            "HDF5 file of the samples, from which a restart goes on. The table and the"
+            " picture have its name with .csv and .png."
+        ),
+        optional("save_freq", int, 100, AT_LEAST_ONE)(
+            "Number of samples between two writings of the file."
+        ),
+    ]
+    return Argument(
+        "output", dict, fields, optional=True, default={}, doc="What is written."
+    )
+
+
 def thermo_args() -> list[Argument]:
     """Make the arguments of the input of ``dp-spin thermo``."""
     shared = {entry.name: entry for entry in md_args()}
     parts = structure_args().sub_fields.values()
     structure = [entry for entry in parts if entry.name != "repeat"]
-    output = [
-        argument(
-            "data",
-            str,
-            "File of the samples, HDF5, which a restart goes on from. The table and the"
-            " picture have its name, and end in .csv and .png.",
-            DATA,
-            "thermo.h5",
-        ),
-        argument(
-            "save_freq", int, "Samples between two writings of it.", AT_LEAST_ONE, 100
-        ),
-    ]
     return [
         shared["model"],
         Argument("structure", dict, structure, doc="Atoms, cell and spins."),
-        argument(
-            "sizes",
-            list[list[int]],
-            "Copies of the cell along its three vectors, for each size that is to be"
-            " sampled, one after the other.",
-            SIZES,
-            [[1, 1, 1]],
+        optional("sizes", list[list[int]], [[1, 1, 1]], SIZES)(
+            "Copies of the cell along its three vectors, for each size to sample."
         ),
         spins_args(),
-        argument(
-            "temperature",
-            list[float],
-            "Temperatures in K, rising; each has a replica, and all run at once.",
-            LADDER,
+        required("temperature", list[float], LADDER)(
+            "Rising temperatures in K, a replica for each; all run at once."
         ),
         method_args(),
-        argument(
-            "equilibration",
-            int,
-            "Moves before the first sample.",
-            AT_LEAST_ONE,
-            200,
+        optional("equilibration", int, 200, AT_LEAST_ONE)(
+            "Moves before the first sample."
         ),
-        argument("samples", int, "Samples of each size.", AT_LEAST_TWO, 1000),
-        argument(
-            "order_vectors",
-            list[list[float]],
+        optional("samples", int, 1000, AT_LEAST_TWO)("Samples of each size."),
+        optional("order_vectors", list[list[float]], [[0, 0, 0]], VECTORS)(
             "Wave vectors k of the order, in the reciprocal vectors of the file's cell:"
             " all that are equivalent, as small cells go from one to the other. The"
             " order parameter is ψ = sqrt(Σ_k m_k²), m_k being the mean of the"
             " directions of the spins, reversed where cos(k·R) < 0. [0, 0, 0] is a"
-            " ferromagnet's.",
-            VECTORS,
-            [[0, 0, 0]],
+            " ferromagnet's."
         ),
-        argument(
-            "seed",
-            [int, None],
-            "Seed of all that is random; null draws one.",
-            SEED,
-            None,
+        optional("seed", [int, None], None, SEED)(
+            "Seed of all random numbers; null draws one."
         ),
         shared["field"],
         shared["fixed_atoms"],
         shared["masses"],
         shared["fparam"],
-        Argument(
-            "output", dict, output, optional=True, default={}, doc="What is written."
-        ),
+        output_args(),
     ]
 
 
-def normalize(data: dict) -> dict:
+def normalize_thermo(data: dict) -> dict:
     """Check an input and fill in the defaults.
 
     Parameters

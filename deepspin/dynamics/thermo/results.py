@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepspin.dynamics.core.observables import order_parameter, strongest_wave
+from deepspin.atoms.waves import order_parameter, strongest_wave
 from deepspin.dynamics.thermo.averages import QUANTITIES, Curve, Transition, transition
 from deepspin.dynamics.thermo.data import SizeRun, load
 from deepspin.pictures.plots import save
@@ -19,11 +19,11 @@ from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
 
-# weight above which another wave is told of, if it exceeds the known ones: OTHER, or
-# OTHER_SPINS / N of N spins where that is more, which disorder does not reach by chance
+# warn of another wave if its weight exceeds those of the known ones and OTHER, or
+# OTHER_SPINS / N of N spins if that is more: disorder does not reach it by chance
 OTHER = 0.1
 OTHER_SPINS = 12
-# columns of a table that are no quantities with errors
+# columns of a table beside quantities and their errors
 _FIRST = ("natoms", "temperature (K)")
 _LAST = (
     "autocorrelation time (samples)",
@@ -71,7 +71,7 @@ def analyse(path: str | Path) -> tuple[list[Curve], Transition]:
 
 
 def _warn(curve: Curve) -> None:
-    """Tell of averages that are not to be trusted."""
+    """Warn of averages that are not to be trusted."""
     samples = curve.samples
     for chosen, text in (
         (
@@ -86,11 +86,14 @@ def _warn(curve: Curve) -> None:
 
 
 def _warn_of_other_order(run: SizeRun, repeat: list[int]) -> None:
-    """Tell of spins whose last state is ordered in a wave not among the order's."""
-    if run.state.box is None:
+    """Warn of spins that ended up ordered in a wave that the input does not name."""
+    state = run.state
+    if state.box is None:
         return
-    waves, weight = strongest_wave(run.state, repeat, run.signs)
-    order = np.stack([order_parameter(run.state.spin, signs) for signs in run.signs])
+    waves, weight = strongest_wave(
+        state.coord, state.spin, state.box, repeat, run.signs
+    )
+    order = np.stack([order_parameter(state.spin, signs) for signs in run.signs])
     known = (order**2).sum(axis=(0, 2))
     chance = max(OTHER, OTHER_SPINS / np.count_nonzero(run.signs[0]))
     chosen = np.flatnonzero(weight > np.maximum(known, chance))
@@ -102,7 +105,7 @@ def _warn_of_other_order(run: SizeRun, repeat: list[int]) -> None:
         "%g K (%s) has the weight %.2f, those have %.2f. If that is right, add it to "
         "`order_vectors`; if not, the model has a wrong ground state: train it on "
         "frames with such spins",
-        run.state.nloc,
+        state.nloc,
         ", ".join(f"{k:g}" for k in run.temperature[chosen]),
         run.temperature[first],
         " ".join(f"{x:.3g}" for x in waves[first]),

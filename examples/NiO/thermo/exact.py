@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 from vesin import NeighborList
 
-from deepspin.dynamics.thermo.options import normalize
+from deepspin.dynamics.thermo.options import normalize_thermo
 from deepspin.dynamics.thermo.results import analyse
 from deepspin.dynamics.thermo.run import run
 from deepspin.utils.inputs import load_input
@@ -128,7 +128,7 @@ def main(argv: list[str]) -> int:
             )
         return 0
     restart = argv[2] if argv[1:2] == ["-r"] else None
-    options = normalize(load_input(argv[0]))
+    options = normalize_thermo(load_input(argv[0]))
     run(options, ExactPotential(), restart=restart, output="exact.out.json")
     return 0
 

@@ -14,7 +14,6 @@ from deepspin.atoms import units
 from deepspin.dynamics.core import observables
 from deepspin.dynamics.core.fields import ModelFields, Zeeman
 from deepspin.dynamics.core.integrators import DynamicsError, Integrator, extrapolate
-from deepspin.dynamics.core.sphere import midpoint, rotate_by
 from deepspin.dynamics.core.state import State
 
 
@@ -32,29 +31,6 @@ def run(integrator, state, steps):
 def assert_same_state(one, other):
     for name, array in one.arrays().items():
         np.testing.assert_array_equal(array, getattr(other, name), err_msg=name)
-
-
-def test_units():
-    """From the constants in SI units."""
-    charge = 1.602176634e-19
-    found = [units.K_B, units.HBAR, units.MU_B, units.AMU, units.PRECESSION]
-    hbar = 1.054571817e-34 / charge * 1e15
-    want = [
-        1.380649e-23 / charge,
-        hbar,
-        9.2740100783e-24 / charge,
-        1.66053906660e-27 * (1e-10 / 1e-15) ** 2 / charge,
-        2 / hbar,
-    ]
-    np.testing.assert_allclose(found, want, rtol=1e-9)
-
-
-def test_masses():
-    from ase.data import atomic_masses, atomic_numbers
-
-    for name, mass in units.MASSES.items():
-        known = atomic_masses[atomic_numbers[name]]
-        assert mass == pytest.approx(known, rel=1e-3), name
 
 
 # --- Equations of motion --------------------------------------------------------------
@@ -351,22 +327,6 @@ def test_arrays_are_not_written_into():
     np.testing.assert_array_equal((coord, spin), before)
 
 
-def test_spherical_midpoint():
-    """S' - S = u x w, with w midway on the sphere; exact rotations for small u."""
-    rng = np.random.default_rng(0)
-    spin, turn = rng.normal(size=(2, 50, 3))
-    turn *= rng.uniform(0, 1, (50, 1)) / np.linalg.norm(turn, axis=1, keepdims=True)
-    spin[0] = turn[1] = 0.0
-    turned, middle = midpoint(spin, turn)
-    np.testing.assert_allclose(turned - spin, np.cross(turn, middle), atol=1e-14)
-    for array in (turned, middle):
-        np.testing.assert_allclose((array**2).sum(1), (spin**2).sum(1), rtol=1e-14)
-    np.testing.assert_allclose(np.cross(spin + turned, middle), 0, atol=1e-13)
-    np.testing.assert_allclose(
-        midpoint(spin, 1e-3 * turn)[0], rotate_by(spin, 1e-3 * turn), atol=1e-9
-    )
-
-
 def test_extrapolation():
     """Exact for polynomials; of low order for noise."""
     t = np.arange(8)
@@ -408,42 +368,6 @@ def test_numbers_that_cease_to_be_finite():
 def test_bad_timestep(timestep):
     with pytest.raises(ValueError, match="`timestep` must be a positive number"):
         Integrator(free, timestep)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"coord": np.zeros((2, 3))}, r"`coord` must have the shape \(replicas"),
-        ({"spin": np.zeros((1, 3, 3))}, r"`spin` must have the shape \(1, 2, 3\)"),
-        ({"spin": np.full((1, 2, 3), np.nan)}, "`spin` has values that are NaN"),
-        ({"mass": [1.0, -2.0]}, r"Received: -2\.0 for atom 1"),
-        ({"mass": 1.0}, "`mass` must have the shape"),
-        ({"still": True, "fixed": [True, False]}, "1 fixed atoms"),
-        (
-            {"velocity": np.ones((1, 2, 3)), "fixed": [True, False]},
-            "must have the velocity 0",
-        ),
-        ({"seed": -1}, "must not be negative"),
-    ],
-)
-def test_bad_state(changes, message):
-    vectors = np.ones((1, 2, 3))
-    options = {"coord": vectors, "spin": vectors, "mass": [1, 1], "atype": [0, 0]}
-    with pytest.raises(ValueError, match=message):
-        State(**options | changes)
-
-
-@pytest.mark.parametrize(
-    ("field", "frequency", "message"),
-    [
-        ([1.0, 2.0], 0.0, "must be a vector in T"),
-        ([1.0, 2.0, np.inf], 0.0, "must be finite"),
-        ([1.0, 2.0, 0.0], np.nan, "must be finite"),
-    ],
-)
-def test_bad_field(field, frequency, message):
-    with pytest.raises(ValueError, match=message):
-        Zeeman(free, field, frequency)
 
 
 def test_what_moduli_cost():

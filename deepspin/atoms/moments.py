@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spins of ASE's atoms: the arrays that may hold them, and their form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+INITIAL = "initial_magmoms"
+"""ASE's array of initial magnetic moments."""
+
+ARRAYS = (INITIAL, "spin", "spins")
+"""Arrays of atoms that may hold spins; the first one found counts."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Magnetic moments of atoms.
+
+    Parameters
+    ----------
+    name : str
+        Array they come from.
+    vectors : np.ndarray, shape (N, 3)
+        Moments in μ_B.
+    along_z : bool
+        Whether the array holds N numbers, which stand for moments along z.
+    """
+
+    name: str
+    vectors: np.ndarray
+    along_z: bool
+
+
+def read_moments(atoms: Atoms, names: Sequence[str] = ARRAYS) -> Moments | None:
+    """Read the moments of some atoms, or None if no array holds any.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        N atoms.
+    names : sequence of str
+        Arrays to look at. If there are several, they must agree.
+
+    Raises
+    ------
+    ValueError
+        Two arrays differ, or one is neither N numbers nor N x 3.
+    """
+    found = {name: atoms.arrays[name] for name in names if name in atoms.arrays}
+    if not found:
+        return None
+    (name, values), *others = found.items()
+    for other, its in others:
+        if not np.array_equal(its, values):
+            raise ValueError(
+                f"two kinds of spins, which differ: {name} and {other}. Remove one."
+            )
+    if values.shape not in ((len(atoms),), (len(atoms), 3)):
+        raise ValueError(f"{name} must be N or N x 3 numbers. Received: {values.shape}")
+    along_z = values.ndim == 1
+    if along_z:
+        values = values[:, None] * np.array([0.0, 0.0, 1.0])
+    return Moments(name, values.astype(float), along_z)

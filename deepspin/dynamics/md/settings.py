@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A complete input of ``dp-spin md`` as typed values, for all that runs it.
+
+Names, units and meanings are those of the input, see `options.md_args`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from deepspin.dynamics.md.options import replicas
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructureSettings:
+    """Atoms to begin with: the section `structure`."""
+
+    file: str
+    frame: int = -1
+    repeat: Sequence[int] = (1, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpinRule:
+    """Spins to begin with: an entry of the list `spins`."""
+
+    type: str | None
+    atoms: Sequence[int] | None
+    modulus: float | None
+    direction: Sequence[float] | str | None
+    wave_vector: Sequence[float] | None
+    axis: Sequence[float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Equations of motion: the section `ensemble`.
+
+    What a type has no key for is None, or 0: no such bath.
+    """
+
+    type: str
+    relaxation_time: float | None = None
+    damping: float = 0.0
+    spin_temperature: float | Sequence[float] | None = None
+    spin_mass: float | Mapping[str, float] | None = None
+    spin_relaxation_time: float | None = None
+    beyond_range: str = "refuse"
+
+    @property
+    def lattice(self) -> bool:
+        """Whether atoms move."""
+        return self.type != "spin"
+
+    @property
+    def spins(self) -> bool:
+        """Whether spins turn."""
+        return self.type != "lattice"
+
+    @property
+    def inertial(self) -> bool:
+        """Whether spins have inertia, so that their moduli move."""
+        return self.type == "tspin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """Files that are written: the section `output`."""
+
+    log: str
+    log_freq: int
+    trajectory: str | None
+    trajectory_freq: int
+    restart: str
+    restart_freq: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What moves, from where, and what acts on it; ``dp-spin thermo`` uses it, too.
+
+    `nrep` is the number of replicas.
+    """
+
+    structure: StructureSettings
+    spins: Sequence[SpinRule]
+    ensemble: Ensemble
+    temperature: float | Sequence[float]
+    timestep: float
+    seed: int | Sequence[int]
+    nrep: int
+    fixed_atoms: Sequence[int]
+    masses: Mapping[str, float]
+    fparam: Sequence[float] | None
+    field: Sequence[float] | None
+    field_frequency: float = 0.0
+    initial_temperature: float | Sequence[float] | None = None
+
+    @property
+    def seeds(self) -> np.ndarray:
+        """Seed of each replica, shape (nrep,)."""
+        if isinstance(self.seed, int):
+            return self.seed + np.arange(self.nrep)
+        return np.broadcast_to(self.seed, self.nrep)
+
+    @property
+    def spin_temperature(self) -> float | Sequence[float]:
+        """Temperature of the bath of the spins."""
+        own = self.ensemble.spin_temperature
+        return self.temperature if own is None else own
+
+    @property
+    def first_temperature(self) -> float | Sequence[float]:
+        """Temperature of the first velocities."""
+        own = self.initial_temperature
+        return self.temperature if own is None else own
+
+
+@dataclass(frozen=True, kw_only=True)
+class MdSettings:
+    """Everything that a run of dynamics is told."""
+
+    model: str
+    setup: Setup
+    steps: int
+    order_vector: Sequence[float] | None
+    output: OutputSettings
+
+    @classmethod
+    def of(cls, given: dict) -> MdSettings:
+        """Take a complete input with a seed, see `options.normalize_md`."""
+        values = given | {
+            "structure": StructureSettings(**given["structure"]),
+            "spins": rules_of(given),
+            "ensemble": Ensemble(**given["ensemble"]),
+            "nrep": replicas(given),
+        }
+        return cls(
+            model=given["model"],
+            setup=Setup(**{each.name: values[each.name] for each in fields(Setup)}),
+            steps=given["steps"],
+            order_vector=given["order_vector"],
+            output=OutputSettings(**given["output"]),
+        )
+
+
+def rules_of(given: dict) -> tuple[SpinRule, ...]:
+    """Rules `spins` of a complete input."""
+    return tuple(SpinRule(**rule) for rule in given["spins"])
