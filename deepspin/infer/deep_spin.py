@@ -14,7 +14,7 @@ import tensorflow as tf
 from deepspin import __version__, keys
 from deepspin.data.collate import scatter
 from deepspin.infer.batching import Batching
-from deepspin.infer.frames import Frames, numbers
+from deepspin.infer.frames import Frames, as_floats
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.modelfiles.archive import load_model
 from deepspin.modelfiles.find import read_metadata, resolve_checkpoint

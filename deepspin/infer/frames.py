@@ -67,7 +67,7 @@ class Frames:
                     "vectors, or pbc=False."
                 )
             cells = np.zeros((nf, 3, 3))
-        box = numbers("cells", cells, (3, 3))
+        box = as_floats("cells", cells, (3, 3))
         frames = cls(
             coord=coord,
             spin=spin,

@@ -20,6 +20,7 @@ from deepspin.interop.files import POINTER
 from deepspin.modelfiles.find import find_checkpoints
 from deepspin.op.library import operations
 from deepspin.spins.schemes import Scheme
+from deepspin.utils.inputs import changed
 from deepspin.utils.outputs import set_aside
 
 log = logging.getLogger(__name__)

@@ -124,7 +124,7 @@ SYS_PROBS = (
 # --- Trees: one function per component ------------------------------------------------
 
 
-def _optional(
+def optional(
     name: str,
     dtype: Any,
     default: object,
@@ -152,17 +152,17 @@ def _optional(
     return with_doc
 
 
-def _required(
+def required(
     name: str, dtype: Any, check: Check | None = None, alias: list[str] | None = None
 ) -> Callable[[str], Argument]:
-    """Like `_optional`, without a default."""
+    """Like `optional`, without a default."""
     test, expected = check or (None, "")
     return lambda doc: Argument(
         name, dtype, alias=alias, doc=doc, extra_check=test, extra_check_errmsg=expected
     )
 
 
-def _section(
+def section(
     name: str,
     doc: str,
     fields: Sequence[Argument] = (),

@@ -63,7 +63,7 @@ class LammpsFields:
         self.crew, self.model = crew, model
         pbc = (model.box is not None) if model.pbc is None else model.pbc
         self.pbc = np.broadcast_to(pbc, 3).astype(bool)
-        self.magnetic = potential.is_magnetic(self.atype)
+        self.magnetic = model.potential.is_magnetic(model.atype)
         self._calls = 0
         self._open()
 
@@ -118,15 +118,9 @@ class LammpsFields:
         modulus = rows[:, :1]
         # LAMMPS lists neighbours by their distance, but what the model sees of them
         # may be nearer; in steps, so that rounding does not matter
-        skin = (
-            math.ceil(
-                12.3
-                * self.potential.model.spin.scheme.reach(
-                    self.atype, modulus[:, 0]
-                ).max()
-            )
-            / 10
-        )
+        scheme = self.model.potential.model.spin.scheme
+        reach = scheme.reach(self.model.atype, modulus[:, 0])
+        skin = math.ceil(12.3 * reach.max()) / 10
         energy, found = self.crew.ask(
             "respond", _cell(lattice, coord), skin, coord, rows
         )
