@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 from inputs import (
@@ -13,6 +14,7 @@ from inputs import (
     virtual_atom_input,
 )
 
+from deepspin.main import main
 from deepspin.utils.inputs import normalize
 from deepspin.utils.refused import ANY, CHOICES, REFUSED, SECTIONS, InputError
 
@@ -169,3 +171,17 @@ def test_multi_task_input():
 def test_error_is_a_value_error():
     """Callers may catch `ValueError`."""
     assert issubclass(InputError, ValueError)
+
+
+def test_advice_names_what_there_is():
+    """Options and verbs that an advice recommends exist."""
+    advice = [row[2] for row in ROWS] + [row[1] for row in CHOICES.values()]
+    quoted = {word for text in advice for word in re.findall("`(.+?)`", text)}
+    paths = {word for word in quoted if "/" in word}
+    assert "training/jit_compile" in paths and paths <= set(TREE)
+    verbs = {word for word in quoted if word.startswith("dp-spin ")}
+    assert "dp-spin compress" in verbs
+    for verb in verbs:
+        with pytest.raises(SystemExit) as end:
+            main([*verb.split()[1:], "--help"])
+        assert end.value.code == 0, verb
