@@ -6,6 +6,7 @@ from deepspin.env import set_defaults
 set_defaults()  # before TensorFlow is imported
 
 import copy  # noqa: E402
+import shutil  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -260,3 +261,21 @@ def run(tmp_path, monkeypatch):
         assert main([str(a) for a in args]) == status
 
     return call
+
+
+@pytest.fixture(scope="session")
+def tiny_training(tmp_path_factory):
+    """Folder in which `dp-spin train` has been run on the tiny input."""
+    from deepspin.main import main
+
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", tiny.write(tiny.INPUT)]) == 0
+    return folder
+
+
+@pytest.fixture
+def trained_here(tiny_training, run, tmp_path):
+    """As ``run("train", tiny.write(data))`` would, but trained only once."""
+    shutil.copytree(tiny_training, tmp_path, dirs_exist_ok=True)
