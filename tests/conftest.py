@@ -28,8 +28,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--first-of-each",
         action="store_true",
-        help="run each test with the first of its parameters alone: enough to see what "
-        "other versions of libraries break",
+        help="run each test with the first of its parameters alone, and none that is "
+        "marked any_version: enough to see what other versions of libraries break",
     )
 
 
@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--first-of-each"):
         first = {}
         for item in items:
-            first.setdefault(item.nodeid.partition("[")[0], item)
+            if item.get_closest_marker("any_version") is None:
+                first.setdefault(item.nodeid.partition("[")[0], item)
         config.hook.pytest_deselected(items=[*set(items).difference(first.values())])
         items[:] = first.values()
 

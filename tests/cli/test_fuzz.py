@@ -30,6 +30,8 @@ from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.refused import InputError
 
+pytestmark = pytest.mark.any_version
+
 NUMBER = int(os.environ.get("FUZZ", "0"))
 SCHEME = VirtualAtoms.from_options([True, False], [0.4], [1.2])
 

@@ -49,11 +49,13 @@ def test_restart_is_exact(run, data, capsys, jit_compile):
     assert "earlier run" not in message
 
 
+@pytest.mark.any_version
 def test_kills():
     """Killed at random moments, restarted, equal to the run never killed."""
     assert kills.main(["--kills", "5", "--jobs", "1", "--seed", "7"]) == 0
 
 
+@pytest.mark.any_version
 def test_kills_would_be_noticed(tmp_path):
     """The check behind that fails on wrong numbers and on what is missing."""
     for name in ("one", "two"):
@@ -325,6 +327,7 @@ def small_disk(tmp_path):
     return call
 
 
+@pytest.mark.any_version
 def test_full_disk(small_disk, data, run, tmp_path):
     """One line, the last good checkpoint stays, and the run goes on from it exactly."""
     data["training"] |= {"save_freq": 1, "max_ckpt_keep": 9, "numb_steps": 9}

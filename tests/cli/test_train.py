@@ -179,6 +179,7 @@ def test_labels_that_no_term_weighs(run, data, capsys):
     assert "none of which the loss weighs" in capsys.readouterr().err
 
 
+@pytest.mark.any_version
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_saves_and_leaves(tmp_path, data, number):
     data["training"] |= {"numb_steps": 100000, "disp_freq": 10, "save_freq": 100000}

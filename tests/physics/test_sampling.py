@@ -26,6 +26,8 @@ from deepspin.dynamics.thermo.averages import (
 )
 from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler, Phase
 
+pytestmark = pytest.mark.any_version
+
 LADDER = np.array([200.0, 300.0, 450.0])
 
 
