@@ -27,9 +27,6 @@ builds = pytest.mark.skipif(SETUPTOOLS < 77, reason="needs setuptools 77")
 compiles = pytest.mark.skipif(shutil.which("c++") is None, reason="no compiler")
 
 
-# -- building --------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     """A copy of what is needed to build, nothing compiled."""
