@@ -29,8 +29,8 @@ try:
     from ase.stress import full_3x3_to_voigt_6_stress
 except ImportError as error:
     raise ImportError(
-        "deepspin.calculator needs ASE, which is not installed (or too old): pip "
-        "install 'deepspin[ase]'"
+        "deepspin.calculator needs ASE, which is not installed (or too old): "
+        "pip install -U ase"
     ) from error
 
 if TYPE_CHECKING:

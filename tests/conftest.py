@@ -6,6 +6,7 @@ from deepspin.env import set_defaults
 set_defaults()  # before TensorFlow is imported
 
 import copy  # noqa: E402
+import shutil  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -27,8 +28,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--first-of-each",
         action="store_true",
-        help="run each test with the first of its parameters alone: enough to see what "
-        "other versions of libraries break",
+        help="run each test with the first of its parameters alone, and none that is "
+        "marked any_version: enough to see what other versions of libraries break",
     )
 
 
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--first-of-each"):
         first = {}
         for item in items:
-            first.setdefault(item.nodeid.partition("[")[0], item)
+            if item.get_closest_marker("any_version") is None:
+                first.setdefault(item.nodeid.partition("[")[0], item)
         config.hook.pytest_deselected(items=[*set(items).difference(first.values())])
         items[:] = first.values()
 
@@ -260,3 +262,21 @@ def run(tmp_path, monkeypatch):
         assert main([str(a) for a in args]) == status
 
     return call
+
+
+@pytest.fixture(scope="session")
+def tiny_training(tmp_path_factory):
+    """Folder in which `dp-spin train` has been run on the tiny input."""
+    from deepspin.main import main
+
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", tiny.write(tiny.INPUT)]) == 0
+    return folder
+
+
+@pytest.fixture
+def trained_here(tiny_training, run, tmp_path):
+    """As ``run("train", tiny.write(data))`` would, but trained only once."""
+    shutil.copytree(tiny_training, tmp_path, dirs_exist_ok=True)

@@ -178,7 +178,7 @@ def _ase(path: str | Path) -> None:
         import ase.io  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"'{path}' needs ASE, which is not installed: pip install 'deepspin[ase]'. "
+            f"'{path}' needs ASE, which is not installed: pip install ase. "
             "Systems of training data are read without."
         ) from error
 

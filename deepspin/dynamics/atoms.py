@@ -16,8 +16,8 @@ try:
     from ase.md.md import MolecularDynamics
 except ImportError as error:
     raise ImportError(
-        "deepspin.dynamics.atoms needs ASE, which is not installed (or too old): pip "
-        "install 'deepspin[ase]'"
+        "deepspin.dynamics.atoms needs ASE, which is not installed (or too old): "
+        "pip install -U ase"
     ) from error
 
 

@@ -39,9 +39,8 @@ def _load() -> ModuleType | None:
     env.instruction_set()  # a mistake in it is to be known now
     slower = "training and evaluation are several times slower"
     if not PATH.is_file():
-        log.warning(
-            "deepspin was installed without its kernels (no C++ compiler): %s", slower
-        )
+        remedy = "`pip install .` builds them; it needs a C++ compiler"
+        log.warning("the kernels are not built: %s (%s)", slower, remedy)
         return None
     module = None
     try:

@@ -33,7 +33,7 @@ def trouble(library: Path) -> str | None:
     if _ends_early(content):  # loading it would end the process
         return "the file is damaged"
     if FOLDER.is_dir() and (MARK + fingerprint()).encode() not in content:
-        return "compiled of other sources than these: `pip install -e .` does it anew"
+        return "built from other sources than these; `pip install -e .` builds it again"
     return None
 
 

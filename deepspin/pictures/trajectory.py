@@ -109,7 +109,7 @@ def _of_ase(path: Path) -> Iterator[_Frame]:
         import ase.io
     except ImportError as error:
         raise ImportError(
-            f"'{path}' needs ASE, which is not installed: pip install 'deepspin[ase]'."
+            f"'{path}' needs ASE, which is not installed: pip install ase."
         ) from error
     try:
         for atoms in ase.io.iread(path, index=":"):

@@ -64,7 +64,10 @@ REFUSED: dict[str, tuple[tuple, str]] = {
         "remove it; se_e2_a has one embedding net per type instead",
     ),
     "model/modifier": (NEVER, "remove it; deepspin has no long-range correction"),
-    "model/compress": (NEVER, "remove it; deepspin has no compression yet"),
+    "model/compress": (
+        NEVER,
+        "remove it; compress the trained model with `dp-spin compress`",
+    ),
     "model/info": (({},), "keep notes in a key that starts with `_comment`"),
     "model/bridging_method": (
         ("None", "none", "NONE"),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers of data that are known, and everything in it that should be looked at."""
 
+from __future__ import annotations
+
 import json
 
 import numpy as np
@@ -10,9 +12,7 @@ from small_data import LATTICE, frames, with_virtual_atoms, write
 
 from deepspin.entrypoints.check_data import check_data
 from deepspin.main import main
-from deepspin.spins.virtual import VirtualAtoms
 
-NIO = VirtualAtoms.from_options([True, False], [0.4], [1.2737])
 EXAMPLE = ROOT / "examples/NiO"
 
 

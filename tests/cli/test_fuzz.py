@@ -17,11 +17,12 @@ import tempfile
 from pathlib import Path
 
 import h5py
-import mistakes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mistakes import valid
+from mistakes.steps import model_bytes
 
 from deepspin.data.files import DataError, find_systems
 from deepspin.data.frames import System
@@ -29,6 +30,8 @@ from deepspin.data.systems import load_system
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.refused import InputError
+
+pytestmark = pytest.mark.any_version
 
 NUMBER = int(os.environ.get("FUZZ", "0"))
 SCHEME = VirtualAtoms.from_options([True, False], [0.4], [1.2])
@@ -54,7 +57,7 @@ def in_one_line(error):
 # --- Inputs ---------------------------------------------------------------------------
 
 # what dp-spin train accepts, with every section and as many kinds of values
-VALID = copy.deepcopy(mistakes.INPUT)
+VALID = copy.deepcopy(valid.INPUT)
 VALID["model"]["fitting_net"] |= {"atom_ener": [None, -1.0], "trainable": True}
 VALID["model"]["descriptor"]["exclude_types"] = [[0, 1]]
 VALID["training"]["validation_data"] = {"systems": "data", "auto_prob": "prob_uniform"}
@@ -185,9 +188,9 @@ def test_load_input(suffix, content):
 
 NAMES = ("coord", "box", "spin", "energy", "force", "force_mag")
 FRAMES = {
-    "coord": np.stack([mistakes.COORD, mistakes.COORD + 0.05]),
-    "box": np.stack([mistakes.BOX] * 2),
-    "spin": np.stack([mistakes.SPIN] * 2),
+    "coord": np.stack([valid.COORD, valid.COORD + 0.05]),
+    "box": np.stack([valid.BOX] * 2),
+    "spin": np.stack([valid.SPIN] * 2),
     "energy": np.array([[-1.0], [-1.1]]),
     "force": np.zeros((2, 4, 3)),
     "force_mag": np.zeros((2, 4, 3)),
@@ -275,7 +278,7 @@ def check_load(path):
 def test_load_system(data):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data"
-        mistakes.write_system(str(path), mistakes.TYPES, FRAMES)
+        valid.write_system(str(path), valid.TYPES, FRAMES)
         for _ in range(data.draw(st.integers(1, 3))):
             if (path / "set.000").is_dir():
                 change_folder(path, data.draw)
@@ -283,7 +286,7 @@ def test_load_system(data):
 
 
 def test_the_system_to_begin_with(tmp_path):
-    mistakes.write_system(str(tmp_path / "data"), mistakes.TYPES, FRAMES)
+    valid.write_system(str(tmp_path / "data"), valid.TYPES, FRAMES)
     assert load_system(str(tmp_path / "data"), ["Ni", "O"], SCHEME).nframes == 2
 
 
@@ -311,7 +314,7 @@ def hdf5_file():
     """A file with one system, as bytes."""
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
-        file["a/type.raw"] = mistakes.TYPES
+        file["a/type.raw"] = valid.TYPES
         for name in NAMES:
             file[f"a/set.000/{name}.npy"] = FRAMES[name].reshape(2, -1)
     return memory.getvalue()
@@ -366,7 +369,7 @@ def test_load_model(data):
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        path.write_bytes(damaged(mistakes.model_bytes(), data.draw))
+        path.write_bytes(damaged(model_bytes(), data.draw))
         try:
             model = deepspin.load_model(path)
         except (ValueError, OSError) as error:

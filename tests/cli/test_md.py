@@ -410,6 +410,7 @@ def test_restart_files_that_do_not_fit(run, given, capsys, make_model):
     assert "No restart file: 'no.npz' does not exist" in said(capsys)
 
 
+@pytest.mark.any_version
 @pytest.mark.parametrize("name", ["md.extxyz", "md.h5"])
 def test_killed(name, whole, given):
     """SIGKILL at some moment, then on as if nothing had happened."""

@@ -20,8 +20,7 @@ from tiny import DATA, SYSTEM, optimizer_state, tree, weights, write
 
 import deepspin
 from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
-from deepspin.training.callbacks import LearningCurve
-from deepspin.utils.outputs import OutputError, append, claim, replacing
+from deepspin.utils.outputs import OutputError, append
 
 
 def said(capsys) -> str:
@@ -50,11 +49,13 @@ def test_restart_is_exact(run, data, capsys, jit_compile):
     assert "earlier run" not in message
 
 
+@pytest.mark.any_version
 def test_kills():
     """Killed at random moments, restarted, equal to the run never killed."""
     assert kills.main(["--kills", "5", "--jobs", "1", "--seed", "7"]) == 0
 
 
+@pytest.mark.any_version
 def test_kills_would_be_noticed(tmp_path):
     """The check behind that fails on wrong numbers and on what is missing."""
     for name in ("one", "two"):
@@ -109,16 +110,14 @@ def test_restart_from_the_folder(run, data):
     assert resolve_checkpoint("ckpt") == Path("ckpt/nio-7.keras")
 
 
-def test_nothing_to_do(run, data, capsys):
-    run("train", write(data))
+def test_nothing_to_do(trained_here, run, capsys):
     before = tree()
     run("train", "input.json", "-r", "model.ckpt")
     assert "nothing to do: 6 of 6 steps are done" in said(capsys)
     assert tree() == before
 
 
-def test_partial_files_of_a_killed_run_go(run, data):
-    run("train", write(data))
+def test_partial_files_of_a_killed_run_go(trained_here, run):
     Path("model.ckpt-6.keras").unlink()
     Path(".model.ckpt-6.partial.keras").write_bytes(b"torn")
     Path(".lcurve.partial.out").write_text("torn")
@@ -126,9 +125,8 @@ def test_partial_files_of_a_killed_run_go(run, data):
     assert not list(Path().glob(".*"))
 
 
-def test_torn_lines_go(run, data):
+def test_torn_lines_go(trained_here, run):
     """The line that a killed run was writing, and what came after the checkpoint."""
-    run("train", write(data))
     whole = Path("lcurve.out").read_text()
     Path("model.ckpt-6.keras").unlink()
     Path("lcurve.out").write_text(whole[:-30])
@@ -139,8 +137,7 @@ def test_torn_lines_go(run, data):
 # --- Not exact: said ------------------------------------------------------------------
 
 
-def test_other_options_are_named(run, data, capsys):
-    run("train", write(data))
+def test_other_options_are_named(trained_here, run, data, capsys):
     data["training"] |= {"numb_steps": 7, "disp_freq": 1}
     data["loss"]["start_pref_e"] = 0.5
     capsys.readouterr()
@@ -169,8 +166,7 @@ def test_other_data_is_named(run, data, capsys, tmp_path):
     assert "7 -> 8; the training data" in said(capsys)
 
 
-def test_another_engine_is_named(run, data, capsys):
-    run("train", write(data))
+def test_another_engine_is_named(trained_here, run, data, capsys):
     data["training"] |= {"numb_steps": 7, "jit_compile": True}
     capsys.readouterr()
     run("train", write(data), "-r", "model.ckpt")
@@ -189,8 +185,7 @@ def test_another_engine_is_named(run, data, capsys):
     assert "cpu: another -> " in message
 
 
-def test_checkpoint_of_another_input(run, data, capsys):
-    run("train", write(data))
+def test_checkpoint_of_another_input(trained_here, run, data, capsys):
     before = tree()
     data["model"]["fitting_net"]["neuron"] = [7, 7]
     run("train", write(data, "other.json"), "-r", "model.ckpt", status=1)
@@ -231,8 +226,7 @@ def test_oldest_checkpoints_go_after_a_restart_too(run, data):
     ]
 
 
-def test_a_new_run_sets_the_old_one_aside(run, data, capsys):
-    run("train", write(data))
+def test_a_new_run_sets_the_old_one_aside(trained_here, run, data, capsys):
     old = {name: text for name, text in tree().items() if name != "input.json"}
     data["training"] |= {"numb_steps": 2, "save_freq": 1}
     capsys.readouterr()
@@ -249,8 +243,7 @@ def test_a_new_run_sets_the_old_one_aside(run, data, capsys):
     assert {p.name: p.read_bytes() for p in Path("previous-1").iterdir()} == old
 
 
-def test_a_restart_from_afar_sets_aside_too(run, data):
-    run("train", write(data))
+def test_a_restart_from_afar_sets_aside_too(trained_here, run, data):
     os.makedirs("here")
     os.chdir("here")
     run("train", write(data))
@@ -261,9 +254,8 @@ def test_a_restart_from_afar_sets_aside_too(run, data):
     assert steps == ["#", "#", "3", "4", "6"]
 
 
-def test_going_back_keeps_what_came_later(run, data, capsys):
+def test_going_back_keeps_what_came_later(trained_here, run, data, capsys):
     """Restarted from an older checkpoint, the newer one and its curve are kept."""
-    run("train", write(data))
     curve, newest = (Path(n).read_bytes() for n in ("lcurve.out", "model.ckpt-6.keras"))
     data["learning_rate"]["start_lr"] = 2e-3
     capsys.readouterr()
@@ -283,8 +275,7 @@ def test_going_back_keeps_what_came_later(run, data, capsys):
         lambda data: data["model"]["descriptor"].update(axis_neuron=7),
     ],
 )
-def test_a_mistake_moves_nothing(run, data, spoil):
-    run("train", write(data))
+def test_a_mistake_moves_nothing(trained_here, run, data, spoil):
     before = tree()
     spoil(data)
     run("train", write(data, "spoilt.json"), status=1)
@@ -336,6 +327,7 @@ def small_disk(tmp_path):
     return call
 
 
+@pytest.mark.any_version
 def test_full_disk(small_disk, data, run, tmp_path):
     """One line, the last good checkpoint stays, and the run goes on from it exactly."""
     data["training"] |= {"save_freq": 1, "max_ckpt_keep": 9, "numb_steps": 9}
@@ -389,51 +381,3 @@ def test_a_folder_that_takes_no_files(run, data, capsys, place):
     assert f"'{place}-STEP.keras' cannot be written" in message
     assert "neighbours" not in message
     assert os.listdir() == ["input.json"]
-
-
-def test_replacing(tmp_path):
-    """Whole or not at all; files and folders."""
-    file = tmp_path / "a.txt"
-    file.write_text("old")
-    with pytest.raises(RuntimeError), replacing(file) as partial:
-        partial.write_text("new")
-        raise RuntimeError
-    assert tree(tmp_path) == {str(file): b"old"}
-    with replacing(file) as partial:
-        partial.write_text("new")
-        assert file.read_text() == "old"
-    assert tree(tmp_path) == {str(file): b"new"}
-    folder = tmp_path / "b"
-    for content in ("1", "2"):
-        with replacing(folder) as partial:
-            partial.mkdir()
-            (partial / content).write_text(content)
-        assert [p.name for p in folder.iterdir()] == [content]
-    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b"]
-
-
-def test_disk_errors_are_told(tmp_path):
-    with pytest.raises(OutputError, match="cannot be written: No space left on dev"):
-        with replacing(tmp_path / "a") as partial:
-            raise OSError(
-                0, f"h5: errno = 28, '{os.strerror(errno.ENOSPC)}', {partial}"
-            )
-    with pytest.raises(OutputError, match=r"'/dev/full' cannot .*Free some space"):
-        append("/dev/full", "x")
-    with pytest.raises(OutputError, match=r"exists\. Choose another output"):
-        claim(tmp_path, force=False)
-
-
-# --- The learning curve ---------------------------------------------------------------
-
-
-def test_lines_of_a_curve_with_other_columns(tmp_path, monkeypatch):
-    """A curve that does not fit is not gone on with."""
-    path = tmp_path / "lcurve.out"
-    path.write_text("# another header\n# b\n      0 1.0\n")
-    curve = LearningCurve.__new__(LearningCurve)
-    curve.path = path
-    monkeypatch.setattr(LearningCurve, "_header", lambda self: "# step\n# b\n")
-    assert curve._kept_lines(5) == []
-    path.write_text("# step\n# b\n      0 1.0\n      4 2.0\n      8 3.0\n     10 4.")
-    assert curve._kept_lines(5)[2:] == ["      0 1.0\n", "      4 2.0\n"]

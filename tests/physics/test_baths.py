@@ -15,6 +15,8 @@ from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import State, thermal_velocity
 
+pytestmark = pytest.mark.any_version
+
 
 def langevin(x):
     """Langevin's function."""

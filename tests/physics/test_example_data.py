@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from places import ROOT
 
+pytestmark = pytest.mark.any_version
+
 FOLDER = ROOT / "examples" / "NiO"
 SPEC = importlib.util.spec_from_file_location("nio_generate", FOLDER / "generate.py")
 generate = importlib.util.module_from_spec(SPEC)

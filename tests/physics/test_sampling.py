@@ -24,8 +24,9 @@ from deepspin.dynamics.thermo.averages import (
     autocorrelation_time,
     transition,
 )
-from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo, Phase
-from deepspin.dynamics.thermo.sampling import LangevinSampler
+from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler, Phase
+
+pytestmark = pytest.mark.any_version
 
 
 def equilibrated(sampler, state, moves=60):

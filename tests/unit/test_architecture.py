@@ -15,6 +15,8 @@ from places import TESTS
 
 import deepspin
 
+pytestmark = pytest.mark.any_version
+
 PACKAGE = Path(deepspin.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -669,8 +669,8 @@ class TestMistakes:
             env=environment,
         )
         assert done.stdout == (
-            "deepspin.calculator needs ASE, which is not installed (or too old): pip "
-            "install 'deepspin[ase]'\n"
+            "deepspin.calculator needs ASE, which is not installed (or too old): "
+            "pip install -U ase\n"
         ), done.stderr
 
 

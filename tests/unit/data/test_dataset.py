@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches: which frames and when, in which shapes, and that padding changes nothing."""
 
-import logging
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,168 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from places import ROOT
+from batches import (
+    LABELS,
+    PREFACTORS,
+    SCHEME,
+    load,
+    make,
+    make_model,
+    same,
+    write,
+    write_virtual,
+)
 
 from deepspin import (
-    DataSystem,
-    DescrptSeA,
-    EnerFitting,
     EnerSpinLoss,
-    Spin,
-    SpinEnergyModel,
 )
 from deepspin.data.collate import Shape, collate, merge_shapes, scatter, sort_by_type
-from deepspin.data.dataset import CHUNK
 from deepspin.data.files import DataError
-from deepspin.spins.virtual import VirtualAtoms
-
-EXAMPLE = ROOT / "examples" / "NiO" / "data"
-SPIN = {"use_spin": [False, True], "virtual_len": [0.4], "spin_norm": [1.2737]}
-SCHEME = VirtualAtoms.from_options(**SPIN)
-TYPE_MAP = ["O", "Ni"]  # the spin type is not the first
-RCUT = 3.6
-LABELS = ("energy", "force", "force_mag", "virial")
-PREFACTORS = {"e": 0.7, "fr": 3.0, "fm": 5.0, "v": 0.2}
-
-
-def make(atype, nframes, length=5.0, seed=0):
-    """Arrays of frames of atoms of types `atype`, (nframes, natoms) or (natoms,)."""
-    rng = np.random.default_rng([seed, nframes])
-    atype = np.broadcast_to(atype, (nframes, np.shape(atype)[-1]))
-    shape = (*atype.shape, 3)
-    there = (atype >= 0)[..., None]
-    magnetic = (atype == 1)[..., None]
-    grid = np.argwhere(np.ones((2, 2, 2)))[: shape[1]] / 2
-    spin = rng.normal(size=shape)
-    spin *= rng.uniform(1.1, 1.4) / np.linalg.norm(spin, axis=-1, keepdims=True)
-    box = length * (np.eye(3) + rng.uniform(-0.05, 0.05, size=(nframes, 3, 3)))
-    return {
-        "real_atom_types": atype,
-        "coord": grid @ box + rng.uniform(-0.3, 0.3, size=shape),
-        "box": box,
-        "spin": spin * magnetic,
-        "energy": rng.normal(size=nframes),
-        "force": rng.normal(size=shape) * there,
-        "force_mag": rng.normal(size=shape) * magnetic,
-        "virial": rng.normal(size=(nframes, 3, 3)),
-    }
-
-
-def write(path, data, mixed=False, without=()):
-    """Write a system in the layout of spin files."""
-    folder = path / "set.000"
-    folder.mkdir(parents=True)
-    atype = data["real_atom_types"]
-    if not mixed:
-        without = (*without, "real_atom_types")
-    for name in data.keys() - set(without):
-        np.save(folder / f"{name}.npy", data[name].reshape(len(atype), -1))
-    types = np.zeros_like(atype[0]) if mixed else atype[0]
-    (path / "type.raw").write_text("\n".join(map(str, types)))
-    (path / "type_map.raw").write_text("\n".join(TYPE_MAP))
-    return str(path)
-
-
-def write_virtual(path, data):
-    """Write the same system in the layout of virtual atoms."""
-    folder = path / "set.000"
-    folder.mkdir(parents=True)
-    types = data["real_atom_types"][0]
-    magnetic = types == 1
-    moved = data["coord"] + 0.4 / 1.2737 * data["spin"]
-    both = {
-        "coord": (data["coord"], moved),
-        "force": (data["force"], data["force_mag"]),
-    }
-    arrays = {name: data[name] for name in ("box", "energy", "virial")}
-    for name, (real, virtual) in both.items():
-        arrays[name] = np.concatenate([real, virtual[:, magnetic]], axis=1)
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array.reshape(len(array), -1))
-    types = [*types, *np.full(magnetic.sum(), 2)]
-    (path / "type.raw").write_text("\n".join(map(str, types)))
-    return str(path)
-
-
-def load(systems, **options):
-    return DataSystem(systems, TYPE_MAP, SCHEME, RCUT, **options)
-
-
-SYSTEMS = {  # types of the atoms, frames, cell
-    "a": ([1, 0, 1, 0], 6, 4.4),
-    "b": ([0, 1, 1, 0, 1, 0, 1], 4, 5.5),
-    "c": ([1, 1], 8, 3.4),
-    "d": ([0, 0, 0, 1, 0, 1, 0, 0], 2, 6.0),
-}
-MIXED = np.array(
-    [
-        [1, 0, 1, 0, -1, -1],
-        [1, 1, 1, 1, 0, -1],
-        [0, 0, 1, 0, 0, 0],
-        [0, 1, -1, -1, -1, -1],
-    ]
-)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Four systems of different sizes, and one of mixed types."""
-    root = tmp_path_factory.mktemp("systems")
-    paths = {
-        name: write(root / name, make(np.array(types), nframes, length, seed=k))
-        for k, (name, (types, nframes, length)) in enumerate(SYSTEMS.items())
-    }
-    paths["mixed"] = write(root / "mixed", make(MIXED, 4, 4.6, seed=9), mixed=True)
-    return paths
-
-
-@pytest.fixture(scope="module")
-def four(folders):
-    return [folders[name] for name in SYSTEMS]
-
-
-@pytest.fixture(scope="module")
-def example():
-    """The shipped validation data."""
-    scheme = VirtualAtoms.from_options([True, False], [0.4], [1.2737])
-    return DataSystem(str(EXAMPLE / "valid"), ["Ni", "O"], scheme, 5.6)
-
-
-@pytest.fixture(scope="module")
-def model():
-    """A small model, its statistics not those of a new one."""
-    return make_model((30, 30, 30))
-
-
-def make_model(sel, type_one_side=True):
-    descriptor = DescrptSeA(
-        RCUT,
-        1.2,
-        sel,
-        2,
-        neuron=(3, 6),
-        axis_neuron=2,
-        type_one_side=type_one_side,
-        seed=1,
-        dtype="float64",
-    )
-    descriptor.davg.assign([[0.11, 0, 0, 0], [0.07, 0, 0, 0]])
-    descriptor.dstd.assign([[0.2, 0.1, 0.1, 0.1], [0.3, 0.2, 0.2, 0.2]])
-    fitting = EnerFitting(2, descriptor.dim_out, neuron=(5, 5), seed=2, dtype="float64")
-    fitting.bias_atom_e.assign([-1.5, -2.5])
-    return SpinEnergyModel(TYPE_MAP, descriptor, fitting, Spin(**SPIN))
-
-
-def same(one, two, **tolerance):
-    """Assert that two nested structures of arrays are equal."""
-    tf.nest.assert_same_structure(one, two)
-    for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(two), strict=True):
-        np.testing.assert_allclose(a, b, **({"rtol": 0, "atol": 0} | tolerance))
-
-
-def plans(data, steps):
-    return [(system, frames.tolist()) for system, frames in map(data.plan, steps)]
-
 
 # The example --------------------------------------------------------------------------
 
@@ -219,134 +75,6 @@ def test_example_loss_counts_virtual_atoms(example):
     """N of the loss: 24 and 48 where the files hold virtual atoms, else 16 and 32."""
     counts = [set(s.natoms_loss.tolist()) for s in example.systems]
     assert counts == [{16.0}, {32.0}, {24.0}, {48.0}]
-
-
-# Which frames -------------------------------------------------------------------------
-
-
-def test_plan_is_a_function_of_seed_and_step(four):
-    steps = [*range(40), CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5]
-    sequential = plans(load(four, batch_size=2, seed=5), steps)
-    data = load(four, batch_size=2, seed=5)
-    assert plans(data, steps[::-1])[::-1] == sequential  # the last step first
-    assert plans(data, steps) == sequential  # and again
-    assert plans(load(four, batch_size=2, seed=6), steps) != sequential
-    systems = [system for system, _ in sequential]
-    assert len(set(systems)) == 4
-
-
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_each_pass_sees_every_frame_once(four, batch_size):
-    data = load(four, batch_size=batch_size, seed=3)
-    seen = [[] for _ in four]
-    for system, frames in map(data.plan, range(200)):
-        assert len(frames) == batch_size
-        seen[system] += frames.tolist()
-    for frames, system in zip(seen, data.systems, strict=True):
-        nf = system.nframes
-        passes = [frames[k : k + nf] for k in range(0, len(frames) - nf + 1, nf)]
-        assert len(passes) >= 4
-        assert all(sorted(own) == list(range(nf)) for own in passes)
-        if nf > 2:
-            assert len(set(map(tuple, passes))) > 1  # in another order each time
-
-
-def test_pass_over_chunks_of_steps(folders):
-    """The last pass of one chunk of steps goes on in the next."""
-    data = load(folders["a"], batch_size=1, seed=3)
-    first = CHUNK - CHUNK % 6
-    frames = [int(data.plan(step)[1][0]) for step in range(first, first + 6)]
-    assert first < CHUNK < first + 6
-    assert sorted(frames) == list(range(6))
-
-
-def test_batch_size_that_does_not_divide(folders):
-    """Within a pass no frame comes twice; those left over come in other passes."""
-    data = load(folders["a"], batch_size=4, seed=0)
-    assert data.nbatches == [1]
-    batches = [data.plan(step)[1].tolist() for step in range(20)]
-    assert all(len(set(frames)) == 4 for frames in batches)
-    assert set().union(*batches) == set(range(6))
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"auto_prob": "prob_uniform"}, [1, 1, 1, 1]),
-        ({"auto_prob": "prob_sys_size"}, [6, 4, 8, 2]),
-        ({"auto_prob": "prob_sys_size", "batch_size": 2}, [3, 2, 4, 1]),
-        ({}, [6, 4, 8, 2]),
-        ({"auto_prob": "prob_sys_size;0:1:0.3;1:4:0.7"}, [0.3, 0.2, 0.4, 0.1]),
-        ({"auto_prob": "prob_sys_size;0:2:3;2:3:7"}, [1.8, 1.2, 7, 0]),
-        ({"sys_probs": [0.1, 0.2, 0.3, 0.4]}, [1, 2, 3, 4]),
-        ({"sys_probs": [0, 0.5, 0, 0.5], "auto_prob": "no use"}, [0, 1, 0, 1]),
-    ],
-)
-def test_probabilities(four, options, expected):
-    data = load(four, **({"batch_size": 1} | options))
-    expected = np.array(expected) / np.sum(expected)
-    np.testing.assert_allclose(data.probabilities, expected)
-    steps = 6000
-    drawn = Counter(data.plan(step)[0] for step in range(steps))
-    counts = np.array([drawn[k] for k in range(4)])
-    error = np.sqrt(steps * expected * (1 - expected))
-    assert (np.abs(counts - steps * expected) <= 4 * error).all()
-
-
-def test_probabilities_of_two_systems(folders):
-    systems = [folders["a"], folders["b"]]
-    data = load(systems, auto_prob="prob_sys_size;0:1:0.3;1:2:0.7")
-    np.testing.assert_allclose(data.probabilities, [0.3, 0.7])
-
-
-def test_negative_probabilities_share_the_rest(four):
-    """As documented, and as in DeePMD-kit: by their numbers of batches."""
-    data = load(four, batch_size=1, sys_probs=[0.4, -1, 0, -1])
-    np.testing.assert_allclose(data.probabilities, [0.4, 0.4, 0, 0.2])
-    data = load(four, batch_size=1, sys_probs=[-1, -1, -1, -1])
-    np.testing.assert_allclose(data.probabilities, [0.3, 0.2, 0.4, 0.1])
-
-
-# Batch sizes --------------------------------------------------------------------------
-
-
-def test_auto_batch_sizes(four, folders):
-    # 4, 7, 2, 8 atoms; 6, 4, 8, 2 frames
-    assert load(four, batch_size="auto").batch_sizes == [6, 4, 8, 2]
-    assert load(four, batch_size="auto:8").batch_sizes == [2, 2, 4, 1]
-    assert load(four, batch_size="auto:9").batch_sizes == [3, 2, 5, 2]
-    assert load(four, batch_size="auto:1").batch_sizes == [1, 1, 1, 1]
-    assert load(four).batch_sizes == load(four, batch_size="auto").batch_sizes
-    # the largest frame counts
-    assert load(folders["mixed"], batch_size="auto:12").batch_sizes == [2]
-
-
-def test_auto_counts_virtual_atoms_of_the_file(tmp_path):
-    """As in DeePMD-kit: 4 atoms and 2 virtual atoms."""
-    data = make(np.array([1, 0, 1, 0]), 40)
-    paths = [write(tmp_path / "a", data), write_virtual(tmp_path / "b", data)]
-    assert load(paths, batch_size="auto").batch_sizes == [8, 6]
-
-
-def test_given_batch_sizes(four):
-    assert load(four, batch_size=2).batch_sizes == [2, 2, 2, 2]
-    assert load(four, batch_size=[3, 4, 1, 2]).batch_sizes == [3, 4, 1, 2]
-    assert load(four, batch_size=(3, 4, 1, 2)).nbatches == [2, 1, 8, 1]
-
-
-def test_batch_larger_than_the_frames(four, caplog):
-    with caplog.at_level(logging.WARNING):
-        data = load(four, batch_size=[2, 9, 2, 2])
-    assert data.batch_sizes == [2, 4, 2, 2]
-    assert data.nbatches == [3, 1, 4, 1]
-    messages = [r.getMessage() for r in caplog.records]
-    assert len(messages) == 1
-    assert "has 4 frames, fewer than the batch size 9" in messages[0]
-    assert four[1] in messages[0]
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        load(four, batch_size="auto")
-    assert not caplog.records
 
 
 # Shapes and padding -------------------------------------------------------------------
@@ -766,92 +494,6 @@ def test_truncate_and_take_back(four):
     same(data.batch(0), free.batch(0))
 
 
-# Data sets and samples ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("tables", [True, False], ids=["tables", "as they come"])
-@pytest.mark.parametrize("batch_size", [2, "auto:20"])
-@pytest.mark.parametrize("max_shapes", [1, 8])
-def test_dataset(folders, max_shapes, batch_size, tables, monkeypatch):
-    if not tables:
-        monkeypatch.setattr("deepspin.data.dataset.MAX_TABLES", 0)
-    systems = list(folders.values())
-    data = load(systems, batch_size=batch_size, max_shapes=max_shapes)
-    dataset = data.dataset(start=5, steps=8)
-    batches = list(dataset.as_numpy_iterator())
-    assert len(batches) == 8
-    assert len({data.plan(step)[0] for step in range(5, 13)}) > 2
-    for k, batch in enumerate(batches):
-        expected = data.batch(5 + k)
-        same(batch, expected)
-        tf.nest.assert_same_structure(dataset.element_spec, expected)
-        for spec, array in zip(
-            tf.nest.flatten(dataset.element_spec),
-            tf.nest.flatten(expected),
-            strict=True,
-        ):
-            assert spec.shape.is_compatible_with(array.shape)
-            assert spec.dtype == array.dtype
-    static = [s.shape.is_fully_defined() for s in tf.nest.flatten(dataset.element_spec)]
-    assert all(static) == (max_shapes == 1)
-
-
-@pytest.mark.parametrize("tables", [True, False], ids=["tables", "as they come"])
-def test_dataset_goes_on(folders, tables, monkeypatch):
-    monkeypatch.setattr("deepspin.data.dataset.PLAN_AHEAD", 4)
-    if not tables:
-        monkeypatch.setattr("deepspin.data.dataset.MAX_TABLES", 0)
-    data = load(folders["a"], batch_size=3)
-    batches = data.dataset(start=3).take(7).as_numpy_iterator()
-    for step, batch in enumerate(batches):
-        same(batch, data.batch(3 + step))
-    assert step == 6
-
-
-def test_size_of_tables(four):
-    """What is reckoned with is what they take, or a little more."""
-    data = load(four, batch_size=2)
-    shapes = dict.fromkeys(data.shapes)
-    arrays = tf.nest.flatten([data._table(shape) for shape in shapes])
-    size = sum(array.nbytes for array in arrays)
-    assert size < data._table_bytes() < 1.5 * size
-
-
-def test_dataset_of_the_example(example):
-    for step, batch in enumerate(example.dataset(start=2, steps=3).as_numpy_iterator()):
-        same(batch, example.batch(2 + step))
-
-
-def test_dataset_feeds_the_model(folders, model):
-    data = load([folders["a"], folders["mixed"]], batch_size=2)
-    for step, (inputs, labels) in enumerate(data.dataset(steps=3)):
-        expected = model(data.batch(step)[0])["energy"]
-        np.testing.assert_array_equal(model(inputs)["energy"], expected)
-        assert labels["energy"].dtype == tf.float64
-
-
-def test_sample(four):
-    data = load(four, batch_size=2, seed=4)
-    batches = list(data.sample(2))
-    assert len(batches) == 8
-    for system, own in enumerate(data.systems):
-        mine = batches[2 * system : 2 * system + 2]
-        energies = np.concatenate([labels["energy"] for _, labels in mine])
-        assert np.isin(energies, own.labels["energy"]).all()
-        # the first pass of the plan; a system of one batch comes twice
-        drawn = (data.plan(step) for step in range(500))
-        first = [frames for k, frames in drawn if k == system][:2]
-        np.testing.assert_array_equal(
-            energies, own.labels["energy"][np.concatenate(first)]
-        )
-        if data.nbatches[system] >= 2:
-            assert len(set(energies)) == 4
-    for one, two in zip(
-        batches, load(four, batch_size=2, seed=4).sample(2), strict=True
-    ):
-        same(one, two)
-
-
 # Layouts ------------------------------------------------------------------------------
 
 
@@ -877,61 +519,6 @@ def test_layouts(tmp_path):
 
 
 # Mistakes -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "message"),
-    [
-        ("4", "`batch_size` must be an integer, a list, 'auto' or 'auto:N'.*'4'"),
-        ("auto:many", "`batch_size` must be.*'auto:many'"),
-        ("auto:-1", "`batch_size` must be.*'auto:-1'"),
-        ("mixed:3", "`batch_size` must be.*'mixed:3'"),
-        ([2, 2], r"2 entries, but `systems` has 4: .*/a', .*/c', \.\.\.\."),
-        (0, "batch_size"),
-        (-1, "batch_size"),
-        ("auto:0", "batch_size"),
-        ([1, 0, 1, 1], "batch_size"),
-    ],
-)
-def test_bad_batch_size(four, batch_size, message):
-    with pytest.raises(DataError, match=message):
-        load(four, batch_size=batch_size)
-
-
-@pytest.mark.parametrize(
-    ("auto_prob", "message"),
-    [
-        ("uniform", "`auto_prob` must be 'prob_uniform', 'prob_sys_size'.*'uniform'"),
-        ("prob_uniform;0:1:1", "`auto_prob` must be"),
-        ("prob_sys_size;0:1", "blocks are BEGIN:END:WEIGHT.*'0:1' of"),
-        ("prob_sys_size;0:1:x", "blocks are BEGIN:END:WEIGHT.*'0:1:x' of"),
-        ("prob_sys_size;a:1:1", "blocks are BEGIN:END:WEIGHT"),
-        ("prob_sys_size;", "blocks are BEGIN:END:WEIGHT"),
-        ("prob_sys_size;0:2:-1;2:4:2", "not negative"),
-        ("prob_sys_size;0:4:0", "not all 0"),
-        ("prob_sys_size;0:4:nan", "must be finite"),
-        ("prob_sys_size;0:2:0.3;5:9:0.7", "last one is 3.*5:9:0.7"),  # no such systems
-        ("prob_sys_size;0:3:.5;2:4:.5", "'0:3:.5' and '2:4:.5' both hold system 2"),
-        ("prob_sys_size;0:1:.5;0:4:.5", "both hold system 0"),
-    ],
-)
-def test_bad_auto_prob(four, auto_prob, message):
-    with pytest.raises(DataError, match=message):
-        load(four, auto_prob=auto_prob)
-
-
-@pytest.mark.parametrize(
-    ("sys_probs", "message"),
-    [
-        ([0.5, 0.5], "`sys_probs` has 2 entries, but .systems. has 4"),
-        ([0, 0, 0, 0], "not all 0"),
-        ([1, 1, np.nan, 1], "must be finite"),
-        ([1, 1, np.inf, 1], "must be finite"),
-    ],
-)
-def test_bad_sys_probs(four, sys_probs, message):
-    with pytest.raises(DataError, match=message):
-        load(four, sys_probs=sys_probs)
 
 
 def test_systems_without_atoms_of_their_own(four):

@@ -1,117 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layout gives the same internal form; every mistake is named."""
 
+from __future__ import annotations
+
 import logging
 import subprocess
 import sys
-from itertools import pairwise
 
-import h5py
 import numpy as np
 import pytest
+from layouts import (
+    ATYPE,
+    BOX,
+    SCHEME,
+    TYPE_MAP,
+    WRITERS,
+    assert_same,
+    load,
+    make,
+    with_virtual,
+    write_hdf5,
+    write_npy,
+)
 
-from deepspin.data.checks import MIN_DISTANCE, _close_pairs
-from deepspin.data.files import DataError, find_systems
-from deepspin.data.systems import load_system, load_systems
+from deepspin.data.files import DataError
+from deepspin.data.systems import (
+    MIN_DISTANCE,
+    _close_pairs,
+    load_system,
+    load_systems,
+)
 from deepspin.spins.virtual import VirtualAtoms
-
-TYPE_MAP = ["O", "Ni"]  # the spin type is not the first
-SCHEME = VirtualAtoms.from_options([False, True], [0.4], [1.2737])
-ATYPE = np.array([1, 0, 1, 0, 1])
-BOX = np.array([[6.0, 0, 0], [1.0, 5.5, 0], [0.5, -0.7, 6.2]])
-LABELS = ("energy", "force", "force_mag", "virial", "atom_ener", "atom_ener_coeff")
-
-
-def make(nframes=4, seed=0):
-    """Arrays of `nframes` frames in the internal form."""
-    rng = np.random.default_rng(seed)
-    spin = rng.normal(size=(nframes, 5, 3))
-    spin *= 1.2737 / np.linalg.norm(spin, axis=-1, keepdims=True)
-    grid = np.array([[0.1, 0.1, 0.1], [0.6, 0, 0], [0, 0.6, 0], [0, 0, 0.6], [0.5] * 3])
-    mask = (ATYPE == 1)[:, None]
-    return {
-        "coord": grid @ BOX + rng.normal(scale=0.05, size=(nframes, 5, 3)),
-        "box": np.tile(BOX, (nframes, 1, 1)),
-        "spin": spin * mask,
-        "energy": rng.normal(size=nframes),
-        "force": rng.normal(size=(nframes, 5, 3)),
-        "force_mag": rng.normal(size=(nframes, 5, 3)) * mask,
-        "virial": rng.normal(size=(nframes, 3, 3)),
-        "atom_ener": rng.normal(size=(nframes, 5)),
-        "atom_ener_coeff": rng.normal(size=(nframes, 5)),
-    }
-
-
-def with_virtual(data, order=None):
-    """Types and arrays of the virtual-atom layout, atoms of the file in `order`."""
-    mask = ATYPE == 1
-    order = np.arange(8) if order is None else np.asarray(order)
-    moved = data["coord"] + 0.4 / 1.2737 * data["spin"]
-    both = {
-        "coord": (data["coord"], moved),
-        "force": (data["force"], data["force_mag"]),
-    }
-    arrays = {k: data[k] for k in ("box", "energy", "virial")}
-    for name, (real, virtual) in both.items():
-        arrays[name] = np.concatenate([real, virtual[:, mask]], axis=1)[:, order]
-    for name in ("atom_ener", "atom_ener_coeff"):
-        padded = np.concatenate(
-            [data[name], np.full((len(data[name]), 3), 7.0)], axis=1
-        )
-        arrays[name] = padded[:, order]
-    return np.array([*ATYPE, 2, 2, 2])[order], arrays
-
-
-def flat(value):
-    return value if value.ndim == 1 else value.reshape(len(value), -1)
-
-
-def write_npy(path, atype, arrays, type_map=None, cuts=(0, None)):
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "type.raw").write_text("\n".join(map(str, atype)) + "\n")
-    if type_map is not None:
-        (path / "type_map.raw").write_text("\n".join(type_map))
-    for k, (start, stop) in enumerate(pairwise(cuts)):
-        (path / f"set.{k:03d}").mkdir(exist_ok=True)
-        for name, value in arrays.items():
-            np.save(path / f"set.{k:03d}" / f"{name}.npy", flat(value)[start:stop])
-    return str(path)
-
-
-def write_raw(path, atype, arrays, type_map=None):
-    path.mkdir()
-    (path / "type.raw").write_text(" ".join(map(str, atype)))
-    for name, value in arrays.items():
-        np.savetxt(path / f"{name}.raw", flat(value), fmt="%.17g")
-    return str(path)
-
-
-def write_hdf5(path, atype, arrays, type_map=None, group="a/sys"):
-    with h5py.File(path, "a") as file:
-        file[f"{group}/type.raw"] = atype
-        if type_map is not None:
-            file[f"{group}/type_map.raw"] = np.array(type_map, dtype="S")
-        for name, value in arrays.items():
-            file[f"{group}/set.000/{name}.npy"] = flat(value)
-    return f"{path}#/{group}"
-
-
-def load(path, **options):
-    return load_system(path, TYPE_MAP, SCHEME, **options)
-
-
-def assert_same(system, data, labels=LABELS):
-    assert set(system.labels) == set(labels)
-    arrays = {**vars(system), **system.labels}
-    for name, value in data.items():
-        if name in arrays:
-            assert arrays[name].dtype == np.float64
-            assert arrays[name].flags.c_contiguous
-            np.testing.assert_allclose(arrays[name], value, rtol=0, atol=1e-12)
-    assert (system.spin[system.atype != 1] == 0).all()
-
-
-WRITERS = {"npy": write_npy, "raw": write_raw, "hdf5": write_hdf5}
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -400,17 +319,6 @@ def test_wrong_files(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
-def test_raw_errors(tmp_path):
-    path = write_raw(tmp_path / "s", ATYPE, make())
-    (tmp_path / "s/energy.raw").write_text("1 2\n3\n")
-    with pytest.raises(DataError, match=r"energy\.raw' cannot be read"):
-        load(path)
-    (tmp_path / "s/coord.raw").unlink()
-    (tmp_path / "s/energy.raw").unlink()
-    with pytest.raises(DataError, match=r"coord\.raw' is missing: there is no set"):
-        load(path)
-
-
 def test_labels_differ_between_sets(tmp_path):
     path = write_npy(tmp_path / "s", ATYPE, make(), cuts=(0, 2, None))
     (tmp_path / "s/set.001/energy.npy").unlink()
@@ -487,67 +395,6 @@ def test_overlap_without_box(tmp_path):
         load(path)
 
 
-def test_find_systems(tmp_path, monkeypatch):
-    data = make()
-    for name in ("b/x", "a", "b/y/deep"):
-        write_npy(tmp_path / "all" / name, ATYPE, data)
-    (tmp_path / "empty").mkdir()
-    top = str(tmp_path / "all")
-    every = [f"{top}/a", f"{top}/b/x", f"{top}/b/y/deep"]
-    assert find_systems(top) == every
-    assert find_systems(f"{top}/b/x") == [f"{top}/b/x"]
-    assert find_systems([f"{top}/b/x", f"{top}/a", f"{top}/a"]) == [every[1], every[0]]
-    assert find_systems([f"{top}/b", f"{top}/a"]) == [*every[1:], every[0]]
-    assert find_systems(top, ["deep", "a"]) == [every[0], every[2]]
-    assert find_systems([top], ["b/*"]) == [every[1]]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert find_systems("all/a") == ["all/a"]
-    assert find_systems("~/all/a") == [f"{top}/a"]
-    assert load("all/a").nframes == 4
-    with pytest.raises(DataError, match=r"no system in '.*empty'.*type\.raw"):
-        find_systems([f"{top}/a", str(tmp_path / "empty")])
-    with pytest.raises(DataError, match=r"no system that matches \['z\*'\]"):
-        find_systems(top, ["z*"])
-    with pytest.raises(DataError, match="'nowhere' does not exist"):
-        find_systems("nowhere")
-    with pytest.raises(
-        DataError, match="'~no-such-user/all' does not exist, seen from"
-    ):
-        find_systems("~no-such-user/all")
-    for pattern in ("", "/a", "b/**x"):
-        with pytest.raises(DataError, match="`rglob_patterns` must be relative"):
-            find_systems(top, ["a", pattern])
-    assert find_systems(top, []) == every
-    assert find_systems(top, ["b/**/deep"]) == every[2:]
-    with pytest.raises(DataError, match="is empty"):
-        find_systems([])
-
-
-def test_find_systems_in_hdf5(tmp_path):
-    data = make()
-    file = tmp_path / "d.hdf5"
-    for group in ("b/x", "a", "b/y"):
-        write_hdf5(file, ATYPE, data, group=group)
-    assert find_systems(str(file)) == [f"{file}#/{g}" for g in ("a", "b/x", "b/y")]
-    assert find_systems([f"{file}#/b"]) == [f"{file}#/b/x", f"{file}#/b/y"]
-    assert find_systems(f"{file}#b/y") == [f"{file}#/b/y"]
-    assert find_systems(str(file), ["b/*"]) == [f"{file}#/b/x", f"{file}#/b/y"]
-    assert_same(load(f"{file}#b/y"), data)
-    with pytest.raises(DataError, match="no group '/c'"):
-        find_systems(f"{file}#/c")
-    with pytest.raises(DataError, match=r"'.*d\.hdf5' has no type\.raw"):
-        load(str(file))
-    root = tmp_path / "root.hdf5"
-    write_hdf5(root, ATYPE, data, group="/")
-    assert find_systems(str(root)) == [f"{root}#/"]
-    assert_same(load(f"{root}#/"), data)
-    assert_same(load(str(root)), data)
-    (tmp_path / "text").write_text("no")
-    with pytest.raises(DataError, match="neither a folder nor an HDF5 file"):
-        find_systems(str(tmp_path / "text"))
-
-
 def test_no_tensorflow():
     code = "import sys, deepspin.data.systems; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -566,52 +413,6 @@ def test_complex_numbers(tmp_path):
     data["energy"] = data["energy"] + 1j
     with pytest.raises(DataError, match="complex"):
         load(write_npy(tmp_path / "sys", ATYPE, data))
-
-
-def test_find_hdf5_in_folders(tmp_path):
-    """Beside folders; other HDF5 files there are left alone."""
-    data, top = make(), tmp_path / "all"
-    write_npy(top / "z", ATYPE, data)
-    write_hdf5(top / "b.hdf5", ATYPE, data, group="x/y")
-    write_hdf5(top / "z" / "c.h5", ATYPE, data, group="/")
-    with h5py.File(top / "weights.h5", "w") as file:
-        file["kernel"] = np.ones(3)
-    (top / "notes.hdf5").write_text("no HDF5")
-    inside = [f"{top}/b.hdf5#/x/y", f"{top}/z/c.h5#/"]
-    assert find_systems(str(top)) == [f"{top}/z", *inside]
-    assert find_systems(str(top), ["*.h5"]) == inside[1:]
-    assert find_systems(str(top), ["x/*"]) == inside[:1]
-    for path in inside:
-        assert_same(load(path), data)
-
-
-def test_lmdb(tmp_path):
-    write_npy(tmp_path / "a", ATYPE, make())
-    (tmp_path / "b.lmdb").mkdir()
-    for path in (tmp_path, tmp_path / "b.lmdb", "absent.lmdb"):
-        with pytest.raises(DataError, match=r"\.lmdb' is an LMDB data set, which DeeP"):
-            find_systems(str(path))
-
-
-def test_damaged_hdf5(tmp_path):
-    file = tmp_path / "d.hdf5"
-    write_hdf5(file, ATYPE, make(), group="/")
-    file.write_bytes(file.read_bytes()[:4000])
-    with pytest.raises(DataError, match=r"'.*d\.hdf5' cannot be read: .*truncated"):
-        find_systems(str(file))
-
-
-def test_no_pickles(tmp_path):
-    """Nor archives of several arrays."""
-    write_npy(tmp_path / "s", ATYPE, make())
-    file = tmp_path / "s/set.000/force.npy"
-    np.save(file, np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"force\.npy' cannot be read: Object arrays"):
-        load(tmp_path / "s")
-    with open(file, "wb") as stream:
-        np.savez(stream, force=make()["force"])
-    with pytest.raises(DataError, match=r"force\.npy' cannot be read: .*magic"):
-        load(tmp_path / "s")
 
 
 ORDER = "Without type_map.raw, type 0 is O, 1 is Ni, in the order of the model's"

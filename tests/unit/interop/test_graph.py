@@ -14,10 +14,8 @@ from places import REFERENCE
 
 import deepspin
 from deepspin.interop.deepmd import load_frozen
-from deepspin.interop.graph import STEP, write_graph
-from deepspin.interop.spline import quintic_table
+from deepspin.interop.graph import write_graph
 from deepspin.main import main
-from deepspin.model.compress import Options, compress
 
 OPERATIONS = {"ProdEnvMatA", "ProdForceSeA", "ProdVirialSeA"}
 TABLES = {"TabulateFusionSeA", "TabulateFusionSeAGrad"}
@@ -43,18 +41,6 @@ def value(node):
 def write(model, path, metadata=None, **options):
     write_graph(model, path, metadata or {}, **options)
     return nodes_of(path)
-
-
-@pytest.fixture(scope="session")
-def compressed(make_model):
-    """Factory of compressed models: ``compressed("ONi")``."""
-
-    def make(*args, **kwargs):
-        model = make_model(*args, **kwargs)
-        near = np.full((model.spin.scheme.ntypes, len(model.descriptor.sel)), 1.5)
-        return compress(model, near, Options(1e-9, extrapolate=3.0))[0]
-
-    return make
 
 
 # --- The form -------------------------------------------------------------------------
@@ -232,49 +218,6 @@ def test_padded_cutoff(make_model, tmp_path):
     assert value(plain["descrpt_attr/rcut"]) == 3.3
     cutoff = 3.3 + 1.25 * 1.5 * 0.4 / 1.2737
     np.testing.assert_allclose(value(padded["descrpt_attr/rcut"]), cutoff, rtol=1e-14)
-
-
-# --- Tables ---------------------------------------------------------------------------
-
-
-def look_up(rows, info, u):
-    """Values and slopes, as DeePMD-kit's operation finds them."""
-    begin, middle, _end, fine, coarse, _ = info
-    first = int((middle - begin) / fine)
-    near = u < middle
-    row = np.where(near, (u - begin) / fine, (u - middle) / coarse).astype(int)
-    start = np.where(near, begin + row * fine, middle + row * coarse)
-    terms = rows.reshape(len(rows), -1, 6)[row + np.where(near, 0, first)]
-    h = (u - start)[:, None]
-    value = sum(terms[:, :, k] * h**k for k in range(6))
-    slope = sum(k * terms[:, :, k] * h ** (k - 1) for k in range(1, 6))
-    return value, slope
-
-
-@pytest.mark.parametrize("extrapolate", [1.0, 3.0])
-def test_quintic_table(compressed, extrapolate):
-    """Values and slopes are the table's, everywhere and at the ends."""
-    for table in compressed("ONi").descriptor.tables:
-        rows, info = quintic_table(table, extrapolate, STEP)
-        begin, middle, end = info[:3]
-        edges = np.asarray(table.edges)
-        assert begin == edges[0, 0]
-        np.testing.assert_allclose(end, edges[-1].sum(), atol=1e-8)
-        u = np.sort(np.random.default_rng(0).uniform(begin, edges[-1].sum(), 5000))
-        u = np.concatenate([[begin], u, [middle, np.nextafter(middle, 0)]])
-        wanted = np.asarray(table(u[:, None]))
-        found, _ = look_up(rows, info, u)
-        scale = np.abs(wanted).max()
-        close = u < middle
-        error = np.abs(found - wanted).max(axis=1) / scale
-        assert error[close].max() < 1e-12
-        assert error.max() < 1e-7
-        step = 1e-5
-        inner = u[(u > begin + step) & (u < edges[-1].sum() - step)]
-        difference = table((inner + step)[:, None]) - table((inner - step)[:, None])
-        difference = np.asarray(difference) / (2.0 * step)
-        _, slope = look_up(rows, info, inner)
-        np.testing.assert_allclose(slope, difference, atol=1e-6 * np.abs(slope).max())
 
 
 # --- The command line -----------------------------------------------------------------

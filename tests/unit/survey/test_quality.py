@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outliers, and frames that occur twice."""
+"""Outliers and frames that occur twice."""
+
+from __future__ import annotations
 
 import numpy as np
 import pytest

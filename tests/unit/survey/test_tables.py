@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables in plain text."""
+"""Tables of text."""
+
+from __future__ import annotations
 
 from deepspin.survey.tables import table
 

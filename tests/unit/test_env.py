@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables are read as documented; what users have chosen stays."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from deepspin import env
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch):
+    """Let each test change the environment as it likes."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+@pytest.mark.parametrize("text", ["", "0"])
+def test_threads_left_to_tensorflow(text):
+    os.environ["DP_INTRA_OP_PARALLELISM_THREADS"] = text
+    os.environ.pop("DP_INTER_OP_PARALLELISM_THREADS", None)
+    assert env.thread_counts() == (0, 0)
+
+
+def test_threads_in_their_order():
+    os.environ["DP_INTRA_OP_PARALLELISM_THREADS"] = "3"
+    os.environ["DP_INTER_OP_PARALLELISM_THREADS"] = "2"
+    assert env.thread_counts() == (3, 2)
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("", True), ("1", True), ("0", False)])
+def test_kernels_wanted(text, wanted):
+    os.environ["DEEPSPIN_KERNELS"] = text
+    assert env.kernels_wanted() is wanted
+
+
+def test_choices_of_users_stay():
+    os.environ |= {"KERAS_BACKEND": "theirs", "OMP_NUM_THREADS": "7"}
+    env.set_defaults()
+    env.share_threads(2)
+    assert os.environ["KERAS_BACKEND"] == "theirs"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_threads_are_shared(processes):
+    """Several processes have one thread each, a single one all cores."""
+    for name in ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS"):
+        os.environ.pop(name, None)
+    env.share_threads(processes)
+    count = len(os.sched_getaffinity(0)) if processes == 1 else 1
+    assert os.environ["OMP_NUM_THREADS"] == str(count)
+    assert os.environ["DP_INTRA_OP_PARALLELISM_THREADS"] == str(count)
+
+
+def test_programs_are_kept_in_the_cache(tmp_path):
+    os.environ |= {"XDG_CACHE_HOME": str(tmp_path), "TF_XLA_FLAGS": "--other=1"}
+    env.keep_compiled_programs()
+    (folder,) = (tmp_path / "deepspin").iterdir()
+    option = f"--tf_xla_persistent_cache_directory={folder}"
+    assert os.environ["TF_XLA_FLAGS"] == f"--other=1 {option}"
+    env.keep_compiled_programs()  # named already
+    assert os.environ["TF_XLA_FLAGS"].count("directory") == 1
+
+
+@pytest.mark.parametrize("name", ["a file", "with space"])
+def test_caches_that_cannot_be(tmp_path, name):
+    """Programs are then compiled anew, and nothing is said."""
+    base = tmp_path / name
+    if name == "a file":
+        base.write_text("")
+    os.environ |= {"XDG_CACHE_HOME": str(base), "TF_XLA_FLAGS": ""}
+    env.keep_compiled_programs()
+    assert os.environ["TF_XLA_FLAGS"] == ""
+
+
+def test_held_back(capfd):
+    """What libraries say is shown if the block fails."""
+    with env.held_back(1, 2):
+        os.write(1, b"quiet\n")
+        os.write(2, b"quiet\n")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(RuntimeError), env.held_back(2):
+        os.write(2, b"reason\n")
+        raise RuntimeError
+    print("after", file=sys.stderr)  # noqa: T201
+    assert capfd.readouterr() == ("", "reason\nafter\n")
