@@ -77,7 +77,7 @@ def command_line() -> list[str]:
         head = "usage: "
         usage = parser.format_usage().removeprefix(head).rstrip()
         usage = usage.replace("\n" + " " * len(head), "\n")
-        lines += [f"(verb-{name})=", f"## dp-spin {name}", ""]
+        lines += [f"(verb-{name})=", f"### dp-spin {name}", ""]
         lines += [parser.description, "", "```text", usage, "```", ""]
         for action in parser._actions:
             if action.dest not in ("help", "verbose", "log_path"):

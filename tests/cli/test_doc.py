@@ -18,30 +18,32 @@ import numpy as np
 import pytest
 from places import ROOT
 
-from deepspin.main import build_parser, main
+from deepspin.main import main
+from deepspin.utils.inputs import normalize
+from deepspin.verbs import build_parser
 
 DOC = ROOT / "doc"
 BLOCK = re.compile(r"^```(?P<info>.*)\n(?P<code>(?:.*\n)*?)```$", re.MULTILINE)
 LANGUAGES = ("sh", "python")
-# beginnings of blocks of README.md, where classes cannot be given: installing is done
-# by continuous integration, a living DeePMD-kit is there only on request
-NOT_RUN = ("python3 -m venv", "DEEPSPIN_PEER=")
+# beginnings of blocks of README.md, where classes cannot be given: continuous
+# integration installs
+NOT_RUN = ("python3 -m venv",)
 # pages: how many of their blocks do not run
 EXPECTED_NOT_RUN = {
-    "README.md": 3,
+    "README.md": 2,
     "frozen.md": 1,
     "from-deepmd-kit.md": 1,
     "getting-started.md": 1,
     "lammps.md": 2,
     "md.md": 1,
-    "releasing.md": 1,
+    "speed.md": 1,
 }
 # pages that begin at the root of the repository; the others in the example's folder,
 # after its training
 FROM_ROOT = ("getting-started.md",)
 STEPS, FRAMES = 20, 2
-# the command that all pages begin with: run once
-TRAINING = "dp-spin train input.json"
+# the trainings that pages begin with; the first is run once, in the place of both
+TRAININGS = ("dp-spin train input_short.json", "dp-spin train input.json")
 
 
 def blocks(page: Path) -> list[tuple[str, str, bool]]:
@@ -62,7 +64,7 @@ PAGES = [page for page in TEXTS if any(runs for _, _, runs in blocks(page))]
 
 
 def small_input(path: Path) -> None:
-    """Make the example's input one of seconds, the model that of `frozen.pb`.
+    """Make an input of the example one of seconds, the model that of `frozen.pb`.
 
     This is what shortens the trainings of all pages.
     """
@@ -111,13 +113,14 @@ def small_data(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """Root of a small copy of the repository's example, after `TRAINING`."""
+    """Root of a small copy of the repository's example, after its training."""
     root = tmp_path_factory.mktemp("doc") / "root"
     nio, ours = ROOT / "examples" / "NiO", root / "examples" / "NiO"
     small_data(nio / "data", ours / "data")
     shutil.copytree(nio / "se_e2_a", ours / "se_e2_a")
     folder = ours / "se_e2_a"
-    small_input(folder / "input.json")
+    for path in folder.glob("*.json"):
+        small_input(path)
     shutil.copytree(nio / "md", ours / "md")
     for path in (ours / "md").glob("*.json"):
         small_dynamics(path)
@@ -126,7 +129,7 @@ def trained(tmp_path_factory):
         small_ladder(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        run_dp_spin(TRAINING)
+        run_dp_spin(TRAININGS[0])
     # what pages call others' files
     shutil.copy(folder / "model.ckpt-8000.keras", folder / "other.keras")
     shutil.copy(ROOT / "tests" / "reference" / "base.pb", folder / "frozen.pb")
@@ -146,7 +149,7 @@ def run_shell(code: str, patch: pytest.MonkeyPatch) -> None:
     """Run commands of dp-spin within this process."""
     for line in code.replace("\\\n", " ").replace("&&", "\n").splitlines():
         words = shlex.split(line, comments=True)
-        if not words or words == TRAINING.split():  # done already
+        if not words or shlex.join(words) in TRAININGS:  # done already
             continue
         if words[0] == "cd":
             patch.chdir(words[1])
@@ -196,6 +199,18 @@ def test_commands_exist(page):
         for words in re.findall(r"dp-spin (.+?)(?:$|&&|\s#)", lines, re.MULTILINE):
             if not words.startswith("--version"):
                 build_parser().parse_args(shlex.split(words))
+
+
+def test_the_short_input_differs_in_prefactors_only():
+    folder = ROOT / "examples" / "NiO" / "se_e2_a"
+    inputs = []
+    for name in ("input.json", "input_short.json"):
+        options = normalize(json.loads((folder / name).read_text(encoding="utf-8")))
+        prefactors = [key for key in options["loss"] if "_pref_" in key]
+        inputs.append((options, [options["loss"].pop(key) for key in prefactors]))
+    (documented, theirs), (short, ours) = inputs
+    assert short == documented
+    assert ours != theirs
 
 
 def labels_of_input() -> set[str]:
