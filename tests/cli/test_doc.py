@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deepspin.verbs import build_parser
 from places import ROOT
 
 from deepspin.main import main
 from deepspin.utils.inputs import normalize
-from deepspin.verbs import build_parser
 
 DOC = ROOT / "doc"
 BLOCK = re.compile(r"^```(?P<info>.*)\n(?P<code>(?:.*\n)*?)```$", re.MULTILINE)
