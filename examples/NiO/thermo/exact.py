@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from vesin import NeighborList
@@ -35,14 +34,13 @@ class ExactPotential:
     type_map = ("Ni", "O")
     precision = "float64"
     dropped = 0
-    model = SimpleNamespace(
-        spin=SimpleNamespace(
-            scheme=SimpleNamespace(is_magnetic=lambda atype: atype == generate.NICKEL)
-        )
-    )
 
     def __init__(self):
         self._listed: list[np.ndarray] = []
+
+    def is_magnetic(self, atype):
+        """Tell which types have spin."""
+        return atype == generate.NICKEL
 
     def describe(self):
         """What decides about numbers."""
