@@ -18,7 +18,6 @@ from places import REFERENCE
 
 import deepspin
 from deepspin.interop.deepmd import load_frozen
-from deepspin.interop.files import find_deepmd_checkpoint
 from deepspin.modelfiles.archive import load_deepmd
 
 VARIABLES = ("matrix", "bias", "idt", "t_avg", "t_std", "t_bias", "t_fparam")
@@ -94,15 +93,6 @@ def test_convert_checkpoint(run):
         run("convert-from", source, "-o", f"{k}.keras")
         ours = deepspin.load_model(f"{k}.keras")
         assert_same_model(ours, load_frozen(REFERENCE / "base.pb")[0])
-
-
-def test_newest_of_several_checkpoints(tmp_path):
-    for step in (9, 10, 100):
-        write_checkpoint("base", tmp_path / f"model.ckpt-{step}")
-    found = find_deepmd_checkpoint(tmp_path / "model.ckpt")
-    assert found == tmp_path / "model.ckpt-100"
-    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-9"\n')
-    assert find_deepmd_checkpoint(tmp_path) == tmp_path / "model.ckpt-9"
 
 
 @pytest.mark.parametrize("suffix", [".meta", ".index", ".data-00000-of-00001"])
