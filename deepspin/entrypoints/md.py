@@ -69,12 +69,12 @@ def _run(
     input: str, restart: str | None, output: str, crew: Crew | None = None
 ) -> None:
     """Check the input, then import TensorFlow and run."""
-    from deepspin.dynamics.md.options import normalize
+    from deepspin.dynamics.md.options import normalize_md
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.utils.inputs import load_input
 
-    options = normalize(load_input(input))  # a typo answers before TensorFlow loads
+    options = normalize_md(load_input(input))  # a typo answers before TensorFlow loads
     resolve_checkpoint(options["model"])  # so does a wrong file
     name = restart or options["structure"]["file"].partition("#")[0]
     if not Path(name).exists():

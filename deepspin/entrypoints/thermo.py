@@ -52,7 +52,7 @@ def thermo(
 
     With `analyse`, average the samples of that file only.
     """
-    from deepspin.dynamics.thermo.options import normalize
+    from deepspin.dynamics.thermo.options import normalize_thermo
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.utils.inputs import load_input
@@ -65,7 +65,7 @@ def thermo(
         return
     if input is None or analyse is not None:
         raise InputError("Give either an input file, or samples with --analyse FILE.")
-    options = normalize(load_input(input))
+    options = normalize_thermo(load_input(input))
     resolve_checkpoint(options["model"])
     _check_exists(options["structure"]["file"].partition("#")[0], "structure")
     if restart is not None:

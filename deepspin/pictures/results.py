@@ -15,7 +15,7 @@ from deepspin.pictures.deviations import draw_deviations
 from deepspin.pictures.lines import short_names, shortened
 from deepspin.pictures.motion import draw_dynamics, draw_relaxation
 from deepspin.pictures.plots import QUANTITIES, Parity, draw_parity
-from deepspin.pictures.tables import Table, read_table
+from deepspin.pictures.tables import ResultTable, read_table
 from deepspin.pictures.temperatures import draw_temperatures
 from deepspin.pictures.trajectory import SUFFIXES, Motion, draw_motion, read_motion
 from deepspin.utils.refused import InputError
@@ -88,10 +88,10 @@ def default_picture(path: Path) -> Path:
     return path.with_suffix(".png")
 
 
-def _kind(tables: Sequence[Table | Motion]) -> str:
+def _kind(tables: Sequence[ResultTable | Motion]) -> str:
     """Kind of all files; of detail files that of the first."""
 
-    def called(table: Table | Motion) -> str:
+    def called(table: ResultTable | Motion) -> str:
         known = table.kind not in QUANTITIES
         return CALLED.get(table.kind, table.kind) if known else "detail file"
 
@@ -104,7 +104,7 @@ def _kind(tables: Sequence[Table | Motion]) -> str:
     return tables[0].kind
 
 
-def _parities(tables: Sequence[Table], names: Sequence[str]) -> list[Parity]:
+def _parities(tables: Sequence[ResultTable], names: Sequence[str]) -> list[Parity]:
     """Panels of detail files, named where a quantity comes twice."""
     kinds = [table.kind for table in tables]
     panels = []

@@ -24,7 +24,8 @@ from deepspin.dynamics.thermo.averages import (
     autocorrelation_time,
     transition,
 )
-from deepspin.dynamics.thermo.sampling import HybridMonteCarlo, LangevinSampler, Phase
+from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo
+from deepspin.dynamics.thermo.sampling import LangevinSampler, Phase
 
 pytestmark = pytest.mark.any_version
 
