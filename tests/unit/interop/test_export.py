@@ -58,8 +58,8 @@ def test_other_numbers_of_types(told):
 
 
 def test_options(told):
-    metadata = {"min_nbor_dist": 0.3, "spin_range": {"Ni": [1.0, 1.2737]}}
+    metadata = {"min_nbor_dist": 0.3, "spin_range": {"Ni": [0.9, 1.0]}}
     _, text = told("m.pb", metadata=metadata, pad=True)
-    assert "cutoff announced to LAMMPS: 3.70 Å instead of 3.30" in text
+    assert "3.69 Å instead of 3.30, for spins up to Ni 1.25 μ_B\n" in text
     assert "`dp compress` would undo the options" in text
-    assert "-t" not in text.replace("convert-to", "")
+    assert "will need -t" not in text
