@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deepspin.verbs import build_parser
+from deepspin.main import build_parser
 from places import ROOT
 
 from deepspin.main import main
