@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deepspin.main import build_parser
 from places import ROOT
 
-from deepspin.main import main
+from deepspin.main import build_parser, main
 from deepspin.utils.inputs import normalize
 
 DOC = ROOT / "doc"

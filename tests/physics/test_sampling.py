@@ -24,8 +24,8 @@ from deepspin.dynamics.thermo.averages import (
     autocorrelation_time,
     transition,
 )
-from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo
-from deepspin.dynamics.thermo.sampling import LangevinSampler, Phase
+from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo, Phase
+from deepspin.dynamics.thermo.sampling import LangevinSampler
 
 pytestmark = pytest.mark.any_version
 

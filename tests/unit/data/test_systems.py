@@ -23,9 +23,9 @@ from layouts import (
     write_npy,
 )
 
-from deepspin.data.checks import MIN_DISTANCE
+from deepspin.data.checks import MIN_DISTANCE, _close_pairs
 from deepspin.data.files import DataError
-from deepspin.data.systems import _close_pairs, load_system, load_systems
+from deepspin.data.systems import load_system, load_systems
 from deepspin.spins.virtual import VirtualAtoms
 
 
