@@ -148,38 +148,42 @@ class Potential:
             Shapes that do not fit, neighbours that do not exist, positions that are
             not finite.
         """
-        counts = tf.stack([tf.cast(n, tf.int32) for n in natoms])
         if edges is None:
             edges = tf.zeros([0, 2], tf.float64)
-        numbers = tf.constant(self.cutoff, dtype=tf.float64)
+        fixed = {
+            "options": self._options(),
+            "numbers": tf.constant(self.cutoff, dtype=tf.float64),
+            "mask": mask,
+            "natoms": tf.stack([tf.cast(n, tf.int32) for n in natoms]),
+            "nlist": list(nlist),
+            "shift": list(shift),
+            "davg": statistics[0],
+            "dstd": statistics[1],
+            "edges": edges,
+        }
+        evaluate = self._differentiable(operations, fixed, training)
+        atom_ener, force, atom_virial, outside = evaluate(points, offset, box, *weights)
+        atom_ener = tf.ensure_shape(atom_ener, mask.shape)
+        force = tf.ensure_shape(force, points.shape)
+        atom_virial = tf.ensure_shape(atom_virial, [*mask.shape, 9])
+        return atom_ener, force, atom_virial, outside
 
-        def arguments(
-            points: tf.Tensor,
-            offset: tf.Tensor,
-            box: tf.Tensor,
-            weights: Sequence[tf.Tensor],
-        ) -> dict:
-            return {
-                "options": self._options(),
-                "numbers": numbers,
-                "points": points,
-                "offset": offset,
-                "box": box,
-                "mask": mask,
-                "natoms": counts,
-                "nlist": list(nlist),
-                "shift": list(shift),
-                "davg": statistics[0],
-                "dstd": statistics[1],
-                "edges": edges,
-                "weights": list(weights),
-            }
+    def _differentiable(
+        self, operations: ModuleType, fixed: dict, training: bool
+    ) -> Callable:
+        """The operation as a function of points, offsets, box and weights."""
 
         @tf.custom_gradient
         def evaluate(
             points: tf.Tensor, offset: tf.Tensor, box: tf.Tensor, *weights: tf.Tensor
         ) -> tuple[tuple[tf.Tensor, ...], Callable]:
-            given = arguments(points, offset, box, weights)
+            given = {
+                **fixed,
+                "points": points,
+                "offset": offset,
+                "box": box,
+                "weights": list(weights),
+            }
             out = operations.deepspin_potential(**given, training=training)
 
             def gradient(
@@ -212,8 +216,4 @@ class Potential:
                 out.extrapolated,
             ), gradient
 
-        atom_ener, force, atom_virial, outside = evaluate(points, offset, box, *weights)
-        atom_ener = tf.ensure_shape(atom_ener, mask.shape)
-        force = tf.ensure_shape(force, points.shape)
-        atom_virial = tf.ensure_shape(atom_virial, [*mask.shape, 9])
-        return atom_ener, force, atom_virial, outside
+        return evaluate
