@@ -177,11 +177,16 @@ struct Model {
 
 constexpr int MANY = 1 << 20;
 
-template <class T>
-Model read_model(Call& call) {
-  constexpr TF_DataType type = sizeof(T) == 4 ? TF_FLOAT : TF_DOUBLE;
-  Model m;
+// What `options` tells of the nets.
+struct Widths {
+  std::vector<int> layers[2];  // of the embedding net, of the fitting net
+  bool dt[2];
+  std::vector<int> leaves;
+};
+
+Widths read_options(Call& call, Model& m) {
   Problem& p = m.problem;
+  Widths w;
   Options o(call.input("options", TF_INT64, 1));
   p.ntypes = o.next("ntypes", 1, 1 << 12);
   p.nblocks = o.next("nblocks", 1, 1 << 12);
@@ -191,29 +196,30 @@ Model read_model(Call& call) {
   m.isa = o.next("instruction set", 0, 4);
   p.one_side = o.next("type_one_side", 0, 1);
   m.tabulated = o.next("tabulated", 0, 1);
-  const bool dt[2] = {bool(o.next("resnet_dt", 0, 1)), bool(o.next("resnet_dt", 0, 1))};
-  std::vector<int> widths[2];
-  for (auto& w : widths) {
-    int depth = o.next("number of layers", &w == widths ? 1 : 0, 1 << 10);
-    for (int l = 0; l < depth; ++l) w.push_back(o.next("width of a layer", 1, MANY));
+  for (bool& dt : w.dt) dt = o.next("resnet_dt", 0, 1);
+  for (auto& layers : w.layers) {
+    int depth = o.next("number of layers", &layers == w.layers ? 1 : 0, 1 << 10);
+    for (int l = 0; l < depth; ++l) layers.push_back(o.next("width of a layer", 1, MANY));
   }
-  p.channels = widths[0].back();
+  p.channels = w.layers[0].back();
   if (p.axis > p.channels) refuse("axis_neuron exceeds the embedding net's width");
   if (int64_t(p.axis) * p.channels > MANY) refuse("the descriptor has too many components");
   for (int e = 0; e < p.nblocks; ++e) p.sel.push_back(o.next("sel", 0, MANY));
   for (int k = 0; k < p.ntypes * p.nblocks; ++k) p.excluded.push_back(char(o.next("excluded", 0, 1)));
-  std::vector<int> leaves;
-  for (int k = 0; m.tabulated && k < p.nnets(); ++k) leaves.push_back(o.next("leaves", 1, MANY));
+  for (int k = 0; m.tabulated && k < p.nnets(); ++k) w.leaves.push_back(o.next("leaves", 1, MANY));
   if (!o.done()) refuse("`options` is too long");
   const double* numbers = call.finite("numbers", {3});
   p.rcut = numbers[0], p.rcut_smth = numbers[1], p.length = numbers[2];
+  return w;
+}
 
+void read_frames(Call& call, Problem& p) {
   Call::Array points = call.input("points", TF_DOUBLE, 3);
   p.nf = int(points.shape[0]);
   p.nloc = int(points.shape[1] / KINDS);
   if (points.shape[0] > MANY || points.shape[1] > (1 << 29) || points.shape[1] % KINDS ||
       points.shape[2] != 3)
-    refuse("`points` must have the shape (frames, 2 atoms, 3)");
+    refuse("`points` must have the shape (frames, %d atoms, 3)", KINDS);
   p.points = static_cast<const double*>(points.data);
   double zero = 0.0;
   for (int64_t i = 0; i < points.size(); ++i) zero += p.points[i] * 0.0;
@@ -232,6 +238,9 @@ Model read_model(Call& call) {
   }
   if (total != p.nloc)
     refuse("`natoms` must sum up to %d atoms. Received: %lld", p.nloc, (long long)total);
+}
+
+void read_lists(Call& call, Problem& p) {
   for (int e = 0; e < p.nblocks; ++e) {
     Call::Array list = call.input("nlist", TF_INT32, 3);
     if (list.shape[0] != p.nf || list.shape[1] != p.nloc || list.shape[2] > MANY)
@@ -249,49 +258,67 @@ Model read_model(Call& call) {
   }
   for (int e = 0; e < p.nblocks; ++e)
     p.shift.push_back(call.input<int32_t>("shift", TF_INT32, {p.nf, p.nloc, int64_t(p.width[e]), 3}));
-  p.davg = call.finite("davg", {p.ntypes, 4});
-  p.dstd = call.finite("dstd", {p.ntypes, 4});
+}
+
+template <class T>
+const void* read_weight(Call& call, Model& m, const std::vector<int64_t>& shape) {
+  m.weight_shapes.push_back(shape);
+  return call.input<T>("weights", sizeof(T) == 4 ? TF_FLOAT : TF_DOUBLE, shape);
+}
+
+template <class T>
+void read_tables(Call& call, Model& m, const std::vector<int>& leaves) {
+  Problem& p = m.problem;
   Call::Array edges = call.input("edges", TF_DOUBLE, 2);
   int64_t all_leaves = 0;
   for (int n : leaves) all_leaves += n;
   if (edges.shape[0] != all_leaves || edges.shape[1] != 2)
     refuse("`edges` must have the shape (%lld, 2)", (long long)all_leaves);
-
-  auto weight = [&](const std::vector<int64_t>& shape) -> const void* {
-    m.weight_shapes.push_back(shape);
-    return call.input<T>("weights", type, shape);
-  };
-  const int order = order_of(sizeof(T) == 4);
-  if (m.tabulated) {
-    const double* at = static_cast<const double*>(edges.data);
-    for (int n : leaves) {
-      for (int l = 0; l < n; ++l)
-        if (!(at[2 * l + 1] > 0.0) || (l && !(at[2 * l] > at[2 * l - 2])))
-          refuse("`edges` must ascend, with widths above 0");
-      p.tables.push_back({n, at, weight({n, order, p.channels})});
-      at += 2 * n;
-    }
+  if (!m.tabulated) return;
+  const double* at = static_cast<const double*>(edges.data);
+  for (int n : leaves) {
+    for (int l = 0; l < n; ++l)
+      if (!(at[2 * l + 1] > 0.0) || (l && !(at[2 * l] > at[2 * l - 2])))
+        refuse("`edges` must ascend, with widths above 0");
+    p.tables.push_back({n, at, read_weight<T>(call, m, {n, order_of(sizeof(T) == 4), p.channels})});
+    at += 2 * n;
   }
-  auto read = [&](std::vector<Net>& nets, int count, const std::vector<int>& hidden, int n_in,
-                  bool fitting) {
-    for (int k = 0; k < count; ++k) {
-      nets.emplace_back();
-      int from = n_in;
-      for (size_t l = 0; l < hidden.size() + (fitting ? 1 : 0); ++l) {
-        const bool last = l == hidden.size();
-        const int to = last ? 1 : hidden[l];
-        const bool residual = fitting ? (!last && l > 0 && to == from) : (to == from || to == 2 * from);
-        Layer layer{nullptr, nullptr, nullptr, from, to, residual};
-        layer.matrix = weight({from, to});
-        layer.bias = weight({to});
-        if (residual && dt[fitting]) layer.idt = weight({to});
-        nets.back().push_back(layer);
-        from = to;
-      }
+}
+
+template <class T>
+void read_nets(Call& call, Model& m, const Widths& w, bool fitting) {
+  Problem& p = m.problem;
+  const std::vector<int>& hidden = w.layers[fitting];
+  for (int k = 0; k < (fitting ? p.ntypes : p.nnets()); ++k) {
+    Net net;
+    int from = fitting ? p.channels * p.axis : 1;
+    for (size_t l = 0; l < hidden.size() + (fitting ? 1 : 0); ++l) {
+      const bool last = l == hidden.size();
+      const int to = last ? 1 : hidden[l];
+      const bool residual = fitting ? (!last && l > 0 && to == from) : (to == from || to == 2 * from);
+      Layer layer{nullptr, nullptr, nullptr, from, to, residual};
+      layer.matrix = read_weight<T>(call, m, {from, to});
+      layer.bias = read_weight<T>(call, m, {to});
+      if (residual && w.dt[fitting]) layer.idt = read_weight<T>(call, m, {to});
+      net.push_back(layer);
+      from = to;
     }
-  };
-  if (!m.tabulated) read(p.embedding, p.nnets(), widths[0], 1, false);
-  read(p.fitting, p.ntypes, widths[1], p.channels * p.axis, true);
+    (fitting ? p.fitting : p.embedding).push_back(net);
+  }
+}
+
+template <class T>
+Model read_model(Call& call) {
+  Model m;
+  Problem& p = m.problem;
+  const Widths w = read_options(call, m);
+  read_frames(call, p);
+  read_lists(call, p);
+  p.davg = call.finite("davg", {p.ntypes, 4});
+  p.dstd = call.finite("dstd", {p.ntypes, 4});
+  read_tables<T>(call, m, w.leaves);
+  if (!m.tabulated) read_nets<T>(call, m, w, false);
+  read_nets<T>(call, m, w, true);
   return m;
 }
 
