@@ -61,7 +61,7 @@ def convert_systems(
                 raise RuntimeError(
                     f"'{path}' was not written right; nothing is kept. Try again."
                 )
-            if system is not None:
+            if system is not None and data is not None:
                 more = layouts.difference(system, place, data.type_map, data.spin)
                 worst = max(worst, more)
     written = [place_of(target, name) for name in names.values()]
