@@ -43,7 +43,7 @@ class Shape:
 
 
 def merge_shapes(
-    shapes: Sequence[Shape], weights: Sequence[float], max_shapes: int
+    shapes: Sequence[Shape], weights: Sequence[float] | np.ndarray, max_shapes: int
 ) -> list[Shape]:
     """Replace shapes by few that hold them.
 
@@ -95,7 +95,7 @@ def neighbors_of_frame(
     spin: np.ndarray,
     atype: np.ndarray,
     box: np.ndarray,
-    pbc: bool | Sequence[bool],
+    pbc: bool | Sequence[bool] | np.ndarray,
     scheme: Scheme,
     rcut: float,
     sel: Sequence[int] | None,

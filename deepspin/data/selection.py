@@ -11,7 +11,9 @@ from deepspin.data.files import FIELDS
 from deepspin.data.layouts import Content, copy
 
 
-def extract(path: str, frames: Sequence[int], places: Sequence[tuple]) -> Content:
+def extract(
+    path: str, frames: Sequence[int] | np.ndarray, places: Sequence[tuple]
+) -> Content:
     """Take frames of a system bit for bit, in its own layout.
 
     Parameters

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from deepspin.dynamics.core.baths import Gilbert, Langevin
@@ -74,7 +76,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         damping: float | None = None,
         field: np.ndarray | None = None,
         seed: int = 0,
-        **options,
+        **options: Any,
     ):
         baths = _baths(temperature_K, friction, damping)
         self._check(atoms)
@@ -161,7 +163,7 @@ class SpinLatticeDynamics(MolecularDynamics):
 
 def _baths(
     temperature: float | None, friction: float | None, damping: float | None
-) -> dict[str, Langevin | Gilbert]:
+) -> dict[str, Any]:
     """Baths of the integrator."""
     if temperature is None:
         if friction is not None or damping is not None:

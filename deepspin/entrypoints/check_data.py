@@ -6,15 +6,16 @@ from __future__ import annotations
 import json as json_module
 import logging
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
-from deepspin.entrypoints.common import add_data, add_spin, add_verb
+from deepspin.entrypoints.common import Verbs, add_data, add_spin, add_verb
 
 log = logging.getLogger(__name__)
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,

@@ -6,15 +6,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from inspect import signature
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 Options = TypeVar("Options")
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_verb(
-    verbs: Any,
+    verbs: Verbs,
     common: argparse.ArgumentParser,
     name: str,
     call: Callable[..., Any],
@@ -136,14 +137,16 @@ def add_doc(parser: argparse.ArgumentParser, write: Callable[[], str]) -> None:
 class _PrintInput(argparse.Action):
     """Print what an input file may hold."""
 
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
+    def __call__(
+        self, parser: argparse.ArgumentParser, *_: object, **__: object
+    ) -> None:
         sys.stdout.write(self.const() + "\n")
         parser.exit()
 
 
-def take(kind: type[Options], options: dict[str, Any]) -> Options:
+def take(kind: Callable[..., Options], options: dict[str, Any]) -> Options:
     """Make a dataclass of the options that are its fields, and remove them."""
-    names = [each.name for each in fields(kind) if each.name in options]
+    names = [name for name in signature(kind).parameters if name in options]
     return kind(**{name: options.pop(name) for name in names})
 
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import math
+from argparse import ArgumentParser
 from pathlib import Path
 
 from deepspin import __version__
-from deepspin.entrypoints.common import add_force, add_verb, claim_frozen
+from deepspin.entrypoints.common import Verbs, add_force, add_verb, claim_frozen
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,
@@ -44,7 +45,7 @@ def add_parser(verbs, common) -> None:
     add_force(parser)
 
 
-def _add_tables(parser) -> None:
+def _add_tables(parser: ArgumentParser) -> None:
     """Declare how exact and how wide the tables are."""
     parser.add_argument(
         "--tol",

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepspin.entrypoints.common import add_data, add_force, add_spin, add_verb
+from deepspin.entrypoints.common import Verbs, add_data, add_force, add_spin, add_verb
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 from deepspin.entrypoints.common import (
+    Verbs,
     add_checkpoint,
     add_deepmd,
     add_force,
@@ -15,7 +17,7 @@ from deepspin.entrypoints.common import (
 from deepspin.interop.files import GRAPH
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,
@@ -97,7 +99,8 @@ def convert_to(
     from deepspin.interop.export import export
     from deepspin.modelfiles.archive import load_with_metadata
 
-    export(*load_with_metadata(source), source, output, **options)
+    model, metadata = load_with_metadata(source)
+    export(model, metadata, source, output, **options)
 
 
 def check_options(output: str, **options: bool) -> None:

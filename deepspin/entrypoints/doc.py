@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser
 
-from deepspin.entrypoints.common import add_verb
+from deepspin.entrypoints.common import Verbs, add_verb
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import logging
+from argparse import ArgumentParser
 from pathlib import Path
 
 from deepspin import __version__
 from deepspin.entrypoints.common import (
+    Verbs,
     add_checkpoint,
     add_deepmd,
     add_force,
@@ -21,7 +23,7 @@ from deepspin.interop.files import GRAPH
 log = logging.getLogger(__name__)
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,

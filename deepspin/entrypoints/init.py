@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import logging
 import math
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepspin.entrypoints.common import add_data, add_force, add_spin, add_verb
+from deepspin.entrypoints.common import Verbs, add_data, add_force, add_spin, add_verb
 
 log = logging.getLogger(__name__)
 
 FORMATS = (".json", ".yaml", ".yml")
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,

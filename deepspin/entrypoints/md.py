@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepspin.entrypoints.common import add_completed_input, add_doc, add_verb
+from deepspin.entrypoints.common import Verbs, add_completed_input, add_doc, add_verb
 
 if TYPE_CHECKING:
     from deepspin.dynamics.md.crew import Crew
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import logging
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepspin.entrypoints.common import add_force, add_verb, take
+from deepspin.entrypoints.common import Verbs, add_force, add_verb, take
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,
@@ -59,7 +60,7 @@ def add_parser(verbs, common) -> None:
     )
 
 
-def _add_measure(parser) -> None:
+def _add_measure(parser: ArgumentParser) -> None:
     """Declare what is measured, and what it is divided by."""
     parser.add_argument(
         "--real_error",
@@ -84,7 +85,7 @@ def _add_measure(parser) -> None:
         )
 
 
-def _add_selection(parser) -> None:
+def _add_selection(parser: ArgumentParser) -> None:
     """Declare which frames are candidates, and where these go."""
     for option, column in (("select", "max_devi_f"), ("select-fm", "max_devi_fm")):
         parser.add_argument(

@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deepspin.entrypoints.common import add_spin, add_verb
+from deepspin.entrypoints.common import Verbs, add_spin, add_verb
 
 if TYPE_CHECKING:
     from deepspin.survey.statistics import NeighborStat
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 DEFAULT_RCUT = 6.0
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,

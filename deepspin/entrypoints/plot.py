@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import logging
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepspin.entrypoints.common import add_verb
+from deepspin.entrypoints.common import Verbs, add_verb
 
 log = logging.getLogger(__name__)
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deepspin.entrypoints.common import add_force, add_verb, take
+from deepspin.entrypoints.common import Verbs, add_force, add_verb, take
 
 if TYPE_CHECKING:
     from deepspin.dynamics.relax.relaxation import Relaxation
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,
@@ -54,7 +55,7 @@ def add_parser(verbs, common) -> None:
     add_force(parser)
 
 
-def _add_plan(parser) -> None:
+def _add_plan(parser: ArgumentParser) -> None:
     """Declare how to go down, from where, and how far."""
     for option, default, what in (
         ("fmax", 1e-3, "longest force on atoms that may move, in eV/Å"),
@@ -98,7 +99,7 @@ def _add_plan(parser) -> None:
     )
 
 
-def _add_freedom(parser) -> None:
+def _add_freedom(parser: ArgumentParser) -> None:
     """Declare what may change."""
     parser.add_argument("--cell", action="store_true", help="relax the cell, too")
     parser.add_argument(

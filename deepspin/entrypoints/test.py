@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import logging
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from deepspin.entrypoints.common import add_verb
+from deepspin.entrypoints.common import Verbs, add_verb
 
 log = logging.getLogger(__name__)
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs,
@@ -32,7 +33,7 @@ def add_parser(verbs, common) -> None:
     _add_results(parser)
 
 
-def _add_data(parser) -> None:
+def _add_data(parser: ArgumentParser) -> None:
     """Declare what to compare with."""
     data = parser.add_mutually_exclusive_group()
     data.add_argument(
@@ -60,7 +61,7 @@ def _add_data(parser) -> None:
     parser.add_argument("-r", "--rand-seed", type=int, help="seed of that choice")
 
 
-def _add_results(parser) -> None:
+def _add_results(parser: ArgumentParser) -> None:
     """Declare what else to compare, and what to write."""
     parser.add_argument(
         "-d",

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from typing import Any
 
-from deepspin.entrypoints.common import add_completed_input, add_verb
+from deepspin.entrypoints.common import Verbs, add_completed_input, add_verb
 
 
-def add_parser(verbs, common) -> None:
+def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     """Declare the verb."""
     parser = add_verb(
         verbs, common, "train", train, "Train a model as an input file says."

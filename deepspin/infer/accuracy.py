@@ -182,7 +182,7 @@ def compare(
     turns = np.random.default_rng(what.rand_seed or 0)
     of_each, changes = [], []
     for data in systems:
-        chosen = np.arange(data.nframes)
+        chosen: np.ndarray = np.arange(data.nframes)
         if what.shuffle_test:
             chosen = random.permutation(chosen)
         chosen = chosen[: what.numb_test or None]

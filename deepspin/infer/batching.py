@@ -71,8 +71,7 @@ class Batching:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}")
         spin, scheme = self.begin(frames), self.model.spin.scheme
-        natoms = np.bincount(frames.atype, minlength=scheme.ntypes)
-        natoms = tuple(map(int, natoms))
+        natoms = tuple(np.bincount(frames.atype, minlength=scheme.ntypes).tolist())
         room = MEMORY / _bytes_per_slot(self.model, second=second, plain=plain)
         for batch in self._grouped(frames, spin, which, natoms, batch_size, room):
             index, neighbors = map(list, zip(*batch, strict=True))
@@ -106,7 +105,8 @@ class Batching:
     ) -> Iterator[list[tuple[int, Neighbors]]]:
         """Frames and their neighbours, in batches of so many slots together."""
         batch: list[tuple[int, Neighbors]] = []
-        last, widths = None, ()
+        last: int | None = None
+        widths: tuple[int, ...] = ()
         for frame in which:
             if frame != last:
                 neighbors = self.neighbors(frames, spin, frame)
@@ -139,7 +139,7 @@ class Batching:
         self._check_neighbors(frame, found)
         return found
 
-    def warn(self, text: str, *args) -> None:
+    def warn(self, text: str, *args: object) -> None:
         """Say something once."""
         if text not in self._warned:
             self._warned.add(text)

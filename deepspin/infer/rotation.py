@@ -41,7 +41,7 @@ def random_rotations(number: int, random: np.random.Generator) -> np.ndarray:
 def energy_changes(
     potential: DeepSpin,
     data: System,
-    chosen: Sequence[int],
+    chosen: Sequence[int] | np.ndarray,
     number: int,
     random: np.random.Generator,
 ) -> dict[str, np.ndarray]:

@@ -106,7 +106,7 @@ def atoms_of(data: System, frame: int) -> np.ndarray:
 def evaluate(
     potential: DeepSpin,
     data: System,
-    frames: Sequence[int],
+    frames: Sequence[int] | np.ndarray,
     spin: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Ask a model about frames of a system that have the same atoms.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -188,7 +189,9 @@ class Spin(keras.layers.Layer):
 
     # -- evaluation --------------------------------------------------------------------
 
-    def operations(self, descriptor: DescrptSeA, fitting: EnerFitting):
+    def operations(
+        self, descriptor: DescrptSeA, fitting: EnerFitting
+    ) -> ModuleType | None:
         """Compiled operations, where they can do what these layers ask for, or None."""
         able = descriptor.native and fitting.native
         same = descriptor.compute_dtype == fitting.compute_dtype
@@ -226,7 +229,7 @@ class Spin(keras.layers.Layer):
 
     def _native(
         self,
-        operations,
+        operations: ModuleType,
         inputs: dict,
         descriptor: DescrptSeA,
         fitting: EnerFitting,

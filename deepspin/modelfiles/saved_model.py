@@ -152,7 +152,16 @@ class FrozenModel(tf.Module):
         table = tf.constant([*self._spin.scheme.types.use_spin, False])
         return tf.gather(table, _row(atype, self._spin.scheme.ntypes))
 
-    def _evaluate(self, coord, box, atype, spin, nlist, shift, fparam):
+    def _evaluate(
+        self,
+        coord: tf.Tensor,
+        box: tf.Tensor,
+        atype: tf.Tensor,
+        spin: tf.Tensor,
+        nlist: tf.Tensor,
+        shift: tf.Tensor,
+        fparam: tf.Tensor | None,
+    ) -> dict[str, tf.Tensor]:
         slots, owner, masks = sort_by_type(atype, self._spin.scheme.ntypes)
         spin = tf.where(self._magnetic(atype)[..., None], spin, 0.0)
         inputs = {

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # files of which several are drawn into one picture, and what they are called
-DRAW = {
+DRAW: dict[str, Callable] = {
     "dynamics": draw_dynamics,
     "relaxation": draw_relaxation,
     "temperatures": draw_temperatures,
@@ -64,7 +64,7 @@ def draw_results(
     InputError
         Labels or axes that this kind does not have.
     """
-    tables = [
+    tables: list[Any] = [
         read_motion(path) if path.suffix in SUFFIXES else read_table(path)
         for path in paths
     ]

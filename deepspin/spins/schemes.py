@@ -54,7 +54,7 @@ class Scheme(Protocol):
     def extend_sel(self, sel: Sequence[int]) -> tuple[int, ...]:
         """`sel` of all blocks from that of the types of atoms."""
 
-    def largest_of_types(self, found: Sequence[int]) -> list[int]:
+    def largest_of_types(self, found: Sequence[int] | np.ndarray) -> list[int]:
         """Largest of the numbers of each type's blocks."""
 
     def neighbor_names(self, type_map: Sequence[str]) -> list[str]:

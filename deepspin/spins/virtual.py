@@ -117,7 +117,7 @@ class VirtualAtoms:
         """Append to the `sel` of the types of atoms that of the further types."""
         return (*sel, *(sel[t] for t in self.owners))
 
-    def largest_of_types(self, found: Sequence[int]) -> list[int]:
+    def largest_of_types(self, found: Sequence[int] | np.ndarray) -> list[int]:
         """Largest of the numbers of each type's neighbours, atoms or virtual atoms.
 
         Parameters

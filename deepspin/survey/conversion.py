@@ -62,7 +62,7 @@ def convert_systems(
                 raise RuntimeError(
                     f"'{path}' was not written right; nothing is kept. Try again."
                 )
-            if system is not None:
+            if system is not None and data is not None:
                 codec = data.spin.codec
                 more = layouts.difference(system, place, data.type_map, codec)
                 worst = max(worst, more)

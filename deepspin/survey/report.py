@@ -107,9 +107,16 @@ def _forces(facts: list[dict]) -> str:
 
 def _spins(facts: list[dict]) -> str:
     rows = [
-        [k, name, _span(*length["range"], 5), f"{length['mean']:.5g}", length["std"]]
+        [
+            k,
+            name,
+            _span(low, high, 5),
+            f"{length['mean']:.5g}",
+            length["std"],
+        ]
         for k, own in enumerate(facts)
         for name, length in own["spin"].items()
+        for low, high in [length["range"]]
     ]
     text = table("Spins: |S| in μ_B", ["#", "type", "range", "mean", "std"], rows)
     rows = [

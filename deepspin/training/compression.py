@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def compress_for_data(
     script: dict | None,
     *,
     tol: float | None,
-    **options: float | None,
+    **options: Any,
 ) -> tuple[SpinEnergyModel, dict]:
     """Replace the embedding nets of a model by tables that hold all of its data.
 
@@ -65,7 +66,7 @@ def compress_for_data(
         "step": how.step,
         "extrapolate": how.extrapolate,
         "nearest": name_pairs(nearest, *names),
-        "pieces": list(compressed.descriptor.leaves),
+        "pieces": list(compressed.descriptor.leaves or ()),
         "bytes": compressed.descriptor.table_bytes,
     }
 

@@ -52,7 +52,7 @@ def with_seed(options: dict, origin: Origin | None) -> dict:
         stored = read_metadata(origin[0]).get("input", {})
         training["seed"] = stored.get("training", {}).get("seed")
     if training["seed"] is None:
-        training["seed"] = int(np.random.SeedSequence().entropy % 2**31)
+        training["seed"] = int(np.random.default_rng().integers(2**31))
     return {**options, "training": training}
 
 
@@ -95,16 +95,16 @@ def load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
     }
     names = ("systems", "batch_size", "auto_prob", "sys_probs", "rglob_patterns")
     seed = training["seed"]
-    sections = [training["training_data"], training.get("validation_data")]
-    result = []
-    for k, section in enumerate(sections):
-        if not section:
-            result.append(None)
-            continue
+
+    def load(section: dict, seed: int) -> DataSystem:
         chosen = {name: section[name] for name in names if name in section}
-        result.append(DataSystem(**common, **chosen, seed=seed + k))
-    _check_labels(build_loss(options), result[0].labels)
-    return result[0], result[1]
+        return DataSystem(**common, **chosen, seed=seed)
+
+    train_data, valid_data = load(training["training_data"], seed), None
+    if training.get("validation_data"):
+        valid_data = load(training["validation_data"], seed + 1)
+    _check_labels(build_loss(options), train_data.labels)
+    return train_data, valid_data
 
 
 def _check_labels(loss: EnerSpinLoss, labels: list[str]) -> None:
@@ -165,7 +165,7 @@ def _copy_weights(source: SpinEnergyModel, target: SpinEnergyModel, name: str) -
         b.assign(a)
 
 
-def _comparable(part) -> dict:
+def _comparable(part: object) -> dict:
     """Options of a layer that decide the meaning of its weights."""
     if not isinstance(part, dict):
         return {"type_map": part}

@@ -112,7 +112,7 @@ def train(
         if done >= total:
             log.info("nothing to do: %d of %d steps are done", done, total)
             return run.model
-        set_aside_earlier(prefix, others, origin[0] if restarted else None, done)
+        set_aside_earlier(prefix, others, restarted and restarted[0], done)
         if output is not None:
             with replacing(output) as partial:
                 text = json.dumps(run.options, indent=2)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dargs import Argument
 from dargs.dargs import ArgumentError
 
-from deepspin.spins.schemes import build_scheme
+from deepspin.spins.schemes import Scheme, build_scheme
 from deepspin.utils.argcheck import DEFAULT_STOP_LR, PREFACTORS, train_args
 from deepspin.utils.refused import InputError, bad, explain, refuse, show
 
@@ -251,7 +251,7 @@ def _check_model(model: dict) -> None:
     _check_fitting_net(model["fitting_net"], scheme)
 
 
-def _check_ener_spin(spin, type_map):
+def _check_ener_spin(spin: dict, type_map: list[str]) -> None:
     """Make lists with one number per spin type of what goes with `use_spin`."""
     path, use_spin = "model/spin", spin["use_spin"]
     has_len = "virtual_len" in spin
@@ -279,7 +279,7 @@ def _check_ener_spin(spin, type_map):
 SPIN_CHECKS = {"ener_spin": _check_ener_spin}
 
 
-def _use_spin(given, type_map):
+def _use_spin(given: list, type_map: list[str]) -> list[bool]:
     """One boolean per type, from booleans, type indices or names."""
     path, ntypes = "model/spin/use_spin", len(type_map)
     kinds = {type(item) for item in given}
@@ -323,7 +323,7 @@ def _per_spin_type(
     return values
 
 
-def _check_descriptor(descriptor, scheme):
+def _check_descriptor(descriptor: dict, scheme: Scheme) -> None:
     path, ntypes = "model/descriptor", scheme.ntypes
     sel = descriptor["sel"]
     if isinstance(sel, list):
@@ -356,7 +356,7 @@ def _check_descriptor(descriptor, scheme):
     _lower_activation(descriptor)
 
 
-def _check_fitting_net(fitting_net, scheme):
+def _check_fitting_net(fitting_net: dict, scheme: Scheme) -> None:
     path = "model/fitting_net"
     trainable, nlayers = fitting_net["trainable"], len(fitting_net["neuron"]) + 1
     if isinstance(trainable, list) and len(trainable) != nlayers:

@@ -67,11 +67,11 @@ class ModelFields:
     def __init__(
         self,
         potential: DeepSpin,
-        atype: Sequence[int],
+        atype: Sequence[int] | np.ndarray,
         box: np.ndarray | None,
         *,
-        pbc: bool | Sequence[bool] | None = None,
-        fparam: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] | np.ndarray | None = None,
+        fparam: Sequence[float] | np.ndarray | None = None,
     ):
         self.potential = potential
         self.atype = np.asarray(atype)
@@ -127,7 +127,12 @@ class Zeeman:
         f in THz; 0 for a constant field.
     """
 
-    def __init__(self, fields: Fields, field: np.ndarray, frequency: float = 0.0):
+    def __init__(
+        self,
+        fields: Fields,
+        field: Sequence[float] | np.ndarray,
+        frequency: float = 0.0,
+    ):
         field = np.asarray(field, dtype=float)
         if field.ndim not in (1, 2) or field.shape[-1] != 3:
             raise ValueError(
@@ -145,7 +150,8 @@ class Zeeman:
 
     def in_box(self, box: np.ndarray) -> Zeeman:
         """The same in other lattice vectors."""
-        return Zeeman(self.fields.in_box(box), self.field, self.frequency)
+        inner = self.fields.in_box(box)  # type: ignore[attr-defined]  # relax asks for it
+        return Zeeman(inner, self.field, self.frequency)
 
     def __call__(
         self, coord: np.ndarray, spin: np.ndarray, time: float = 0.0

@@ -188,10 +188,14 @@ class Integrator:
         """
         guess, modulus = self._guess(state, coord, spin), modulus_of(spin)
         turned, middle = midpoint(spin, self._rotation(guess, spin, modulus))
-        best = (np.zeros_like(spin), guess, middle, turned, middle)
+        best: tuple[np.ndarray, ...] = (
+            np.zeros_like(spin),
+            *(guess, middle, turned, middle),
+        )
         rate = np.minimum(1.0, FORGET * state.rate)
         stiffness = state.stiffness
-        change = halfway = np.zeros(state.nrep)
+        change: np.ndarray = np.zeros(state.nrep)
+        halfway = change
         active = np.ones(state.nrep, dtype=bool)
         for iteration in range(MAX_ITERATIONS):
             before, middle = best[2], best[4]

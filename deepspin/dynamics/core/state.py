@@ -7,6 +7,7 @@ Letters of the shapes: ``nrep`` replicas of the same atoms, ``nloc`` atoms.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,7 @@ class State:
         """Take a copy of an array, checked."""
         if getattr(self, name) is None:
             return
-        array = np.array(getattr(self, name), dtype=dtype)
+        array: np.ndarray = np.array(getattr(self, name), dtype=dtype)
         if array.shape != shape:
             raise ValueError(
                 f"`{name}` must have the shape {shape}. Received: {array.shape}"
@@ -185,13 +186,17 @@ class State:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> State:
         """Build a state from what `arrays` returned, perhaps by way of a file."""
-        scalars = {"still": bool, "seed": int, "step": int, "time": float}
-        return cls(
-            **{
-                name: scalars[name](array) if name in scalars else array
-                for name, array in arrays.items()
-            }
-        )
+        scalars: dict[str, type] = {
+            "still": bool,
+            "seed": int,
+            "step": int,
+            "time": float,
+        }
+        given: dict[str, Any] = {
+            name: scalars[name](array) if name in scalars else array
+            for name, array in arrays.items()
+        }
+        return cls(**given)
 
     def normals(self, purpose: str) -> np.ndarray:
         """Random normal vectors, shape (nrep, nloc, 3), of the present step.

@@ -169,7 +169,7 @@ def build_integrator(
 ) -> Integrator | InertialIntegrator:
     """Build the integrator of the ensemble that the input asks for."""
     ensemble = setup.ensemble
-    lattice_bath, spin_bath = _lattice_bath(setup), _spin_bath(setup)
+    lattice_bath = _lattice_bath(setup)
     if ensemble.inertial:
         return InertialIntegrator(
             fields,
@@ -178,8 +178,9 @@ def build_integrator(
             spin_range=_spin_range(state, potential),
             refuse=ensemble.beyond_range == "refuse",
             lattice_bath=lattice_bath,
-            spin_bath=spin_bath,
+            spin_bath=_inertial_bath(setup),
         )
+    spin_bath = _damping_bath(setup)
     single = potential.precision == "float32" and not (lattice_bath or spin_bath)
     return Integrator(
         fields,
@@ -197,13 +198,14 @@ def _lattice_bath(setup: Setup) -> Langevin | None:
     return None if time is None else Langevin(_kelvin(setup.temperature), 1 / time)
 
 
-def _spin_bath(setup: Setup) -> Gilbert | Langevin | None:
-    ensemble, kelvin = setup.ensemble, _kelvin(setup.spin_temperature)
-    if ensemble.damping:
-        return Gilbert(kelvin, ensemble.damping)
-    if ensemble.spin_relaxation_time:
-        return Langevin(kelvin, 1 / ensemble.spin_relaxation_time)
-    return None
+def _damping_bath(setup: Setup) -> Gilbert | None:
+    damping = setup.ensemble.damping
+    return Gilbert(_kelvin(setup.spin_temperature), damping) if damping else None
+
+
+def _inertial_bath(setup: Setup) -> Langevin | None:
+    time = setup.ensemble.spin_relaxation_time
+    return Langevin(_kelvin(setup.spin_temperature), 1 / time) if time else None
 
 
 def _kelvin(temperature: float | Sequence[float]) -> np.ndarray:

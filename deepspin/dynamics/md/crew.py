@@ -20,7 +20,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -127,7 +127,7 @@ class Crew:
                 signal.signal(number, signal.SIG_IGN)
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self.first:
             self.comm.bcast(None)
         if self._lammps is not None:
@@ -142,7 +142,7 @@ class Crew:
         except BaseException as error:
             self._abort(repr(error))
 
-    def ask(self, task: str, *content):
+    def ask(self, task: str, *content: Any) -> Any:
         """Have all processes do the same; return this one's result.
 
         Parameters
@@ -165,7 +165,7 @@ class Crew:
         except BaseException as error:  # the others are still at work on it
             self._abort(repr(error))
 
-    def _do(self, task: str, content: tuple):
+    def _do(self, task: str, content: tuple) -> Any:
         result, failure = None, None
         try:
             if task == "open":
@@ -195,6 +195,7 @@ class Crew:
         """End all processes."""
         log.error("process %d of %d: %s", self.comm.rank, self.size, failure)
         self.comm.Abort(1)
+        raise SystemExit(1)  # not reached: mpi4py's types do not say so
 
 
 class _Lammps:

@@ -80,7 +80,7 @@ class LammpsFields:
                 [t for t, m in zip(types, magnetic, strict=True) if m == wanted]
                 for wanted in (True, False)
             ]
-            fparam = [] if self.model.fparam is None else self.model.fparam
+            fparam = () if self.model.fparam is None else self.model.fparam
             given = [f"{x:.17g}" for x in fparam]
             settings = _SETTINGS.format(
                 boundary=" ".join("p" * sum(self.pbc) + "f" * sum(~self.pbc)),

@@ -34,7 +34,7 @@ TRAJECTORIES = (".extxyz", ".xyz", ".traj", ".h5", ".hdf5")
 # --- Checks of single values: a test, and what the message expects --------------------
 
 
-def _is_trajectory(value) -> bool:
+def _is_trajectory(value: str) -> bool:
     return FILE[0](value) and Path(value).suffix in TRAJECTORIES
 
 

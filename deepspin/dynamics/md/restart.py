@@ -7,7 +7,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,7 +67,9 @@ class RestartFile:
             "evaluations": self.evaluations,
             "made_by": self.made_by,
         }
-        arrays = {f"state.{k}": v for k, v in self.state.arrays().items()}
+        arrays: dict[str, Any] = {
+            f"state.{k}": v for k, v in self.state.arrays().items()
+        }
         if self.signs is not None:
             arrays["signs"] = self.signs
         with replacing(path) as partial:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from dargs import Argument
 from dargs.dargs import ArgumentError
@@ -22,10 +23,12 @@ COMMENSURATE = 1e-6
 # --- Checks of single values: a test, and what the message expects --------------------
 
 
-def finite_numbers(test: Callable[[float], bool], length: int | None = None):
+def finite_numbers(
+    test: Callable[[float], bool], length: int | None = None
+) -> Callable[[object], bool]:
     """Check a number, or each of a list of so many."""
 
-    def check(value) -> bool:
+    def check(value: Any) -> bool:
         values = value if isinstance(value, list) else [value]
         return len(values) == (length or len(values)) > 0 and all(
             type(x) in (int, float) and math.isfinite(x) and test(x) for x in values
@@ -34,7 +37,7 @@ def finite_numbers(test: Callable[[float], bool], length: int | None = None):
     return check
 
 
-def _is_direction(value) -> bool:
+def _is_direction(value: Any) -> bool:
     if isinstance(value, str):
         return value == "random"
     return finite_numbers(lambda x: True, 3)(value) and any(value)

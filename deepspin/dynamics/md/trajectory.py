@@ -210,7 +210,7 @@ class HDF5Trajectory:
                 file[name][self._done] = values
         self._done += 1
 
-    def _create(self, rows: dict[str, tuple[np.ndarray, str]]) -> None:
+    def _create(self, rows: dict[str, tuple[object, str]]) -> None:
         structure = self.structure
         with replacing(self.files[0]) as partial, h5py.File(partial, "w") as file:
             file["type_map"] = [name.encode() for name in structure.names]
@@ -250,7 +250,9 @@ class HDF5Trajectory:
             new["step"][self._done :] = -1
 
 
-def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type) -> None:
+def _reserve(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype | type
+) -> None:
     """Reserve an array's place in the file."""
     create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     create.set_layout(h5py.h5d.CONTIGUOUS)

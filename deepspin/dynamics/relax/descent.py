@@ -183,7 +183,9 @@ class LineSearch:
     .. [1] W. W. Hager, H. Zhang, SIAM J. Optim. 16, 170 (2005).
     """
 
-    def __init__(self, nrows: int, method, noise: float):
+    def __init__(
+        self, nrows: int, method: LimitedMemory | ConjugateGradient, noise: float
+    ):
         self.curvature, self.strong = method.curvature, method.strong
         self.relative = noise
         self.length = np.ones(nrows)

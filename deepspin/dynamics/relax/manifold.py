@@ -215,7 +215,7 @@ def symmetric(matrix: np.ndarray) -> np.ndarray:
 # --- Arrays of some of the replicas, in bundles ---------------------------------------
 
 
-def take(bundle: Bundle, rows: np.ndarray) -> Bundle:
+def take(bundle: Bundle, rows: np.ndarray | Sequence[int]) -> Bundle:
     """Those of some replicas."""
     return _each(lambda mine: mine[rows], bundle)
 

@@ -327,7 +327,7 @@ class _Descent:
     def _respond(self, point: Point) -> Response:
         fields = self.fields
         if point.box is not None:
-            fields = fields.in_box(point.box)
+            fields = fields.in_box(point.box)  # type: ignore[attr-defined]  # of a cell
         return under(self.load, fields(point.coord, point.spin), point.box)
 
     def _try(self, point: Point) -> Response:

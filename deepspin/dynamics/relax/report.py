@@ -101,7 +101,7 @@ class Report:
 
     def _note(self, now: Relaxation) -> None:
         """Have lines for the log of replicas that have moved."""
-        moved = np.ones(now.nrep, dtype=bool)
+        moved: np.ndarray = np.ones(now.nrep, dtype=bool)
         if self.last is not None:
             moved = now.steps > self.last.steps
         for k in np.flatnonzero(moved):

@@ -205,4 +205,4 @@ def _starts(atoms: Structure, plan: Plan, collinear: bool, free: Freedom) -> np.
     found = starting_spins(
         atoms.coord, atoms.spin, atoms.box, plan.starts, plan.seed, axis
     )
-    return np.where(changes[:, None], found, atoms.spin)
+    return np.where(np.asarray(changes)[:, None], found, atoms.spin)

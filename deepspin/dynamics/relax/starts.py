@@ -139,7 +139,7 @@ def distinct(end: Relaxation, atype: np.ndarray) -> list[list[int]]:
     return states
 
 
-def orders(spin: np.ndarray, atype: Sequence[int]) -> np.ndarray:
+def orders(spin: np.ndarray, atype: Sequence[int] | np.ndarray) -> np.ndarray:
     """Numbers that rotations of all spins do not change, (nrep, n), in μ_B.
 
     Of each type with spins the modulus of the mean spin, and roots of the eigenvalues

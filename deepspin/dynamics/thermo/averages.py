@@ -83,8 +83,9 @@ class Samples:
         """
         square = self.order_square
         centred = self.energy - self.energy.mean(axis=0)
-        moments = [centred, centred**2, np.linalg.norm(self.magnetisation, axis=2)]
-        moments = np.stack([*moments, np.sqrt(square), square, square**2], axis=-1)
+        modulus = np.linalg.norm(self.magnetisation, axis=2)
+        orders = np.sqrt(square), square, square**2
+        moments = np.stack([centred, centred**2, modulus, *orders], axis=-1)
         number = min(BLOCKS, self.nsamples)
         size = self.nsamples // number
         moments = moments[self.nsamples - number * size :]

@@ -122,7 +122,7 @@ class HybridMonteCarlo:
     def __init__(
         self,
         fields: Fields,
-        temperature: Sequence[float],
+        temperature: Sequence[float] | np.ndarray,
         *,
         lattice: bool = True,
         leaps: int = 10,

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from dargs import Argument, Variant
 
@@ -28,12 +30,12 @@ from deepspin.utils.refused import bad
 __all__ = ["gen_doc", "input_args", "normalize_thermo", "thermo_args"]
 
 
-def _rises(value) -> bool:
+def _rises(value: Any) -> bool:
     good = finite_numbers(lambda x: x > 0)(value)
     return good and all(a < b for a, b in pairwise(value))
 
 
-def _list_of(check: tuple):
+def _list_of(check: tuple) -> Callable[[Any], bool]:
     return lambda value: bool(value) and all(check[0](row) for row in value)
 
 

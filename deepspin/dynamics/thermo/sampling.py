@@ -18,6 +18,7 @@ from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.state import (
     State,
 )
+from deepspin.dynamics.core.tspin import InertialIntegrator
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ class LangevinSampler:
     """
 
     def __init__(
-        self, integrator: Integrator, temperature: Sequence[float], steps: int
+        self,
+        integrator: Integrator | InertialIntegrator,
+        temperature: Sequence[float] | np.ndarray,
+        steps: int,
     ):
         self.integrator = integrator
         self.temperature = np.array(temperature, dtype=float)
