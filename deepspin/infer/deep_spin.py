@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -78,8 +80,9 @@ class DeepSpin:
         self._products = self._function(self._along, sizes and [*sizes, *pair])
 
     def _function(self, body: Callable, signature: list | None) -> Callable:
+        # a partial: TensorFlow counts tracings by code, and warns of many models
         return tf.function(
-            lambda *args: body(*args),
+            partial(_call, body),
             input_signature=signature,
             autograph=False,
             jit_compile=self._jit_compile,
@@ -407,6 +410,10 @@ class DeepSpin:
                 "among the data (-t) or with a larger -e, or use the model as it was",
                 outside,
             )
+
+
+def _call(body: Callable, *args: Any) -> Any:
+    return body(*args)
 
 
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -602,3 +602,13 @@ class TestMistakes:
         (tmp_path / "text.keras").write_text("no model")
         with pytest.raises(ValueError, match=r"no model file"):
             deepspin.DeepSpin(tmp_path / "text.keras")
+
+
+def test_many_models(make_model, make_nio, caplog):
+    """TensorFlow does not take the graph of each for a new tracing of one."""
+    frame = make_nio(make_model())
+    spin = frame.spin * frame.magnetic[:, None]
+    for seed in range(7):
+        potential = deepspin.DeepSpin(make_model(seed=seed))
+        potential.eval(**arguments(frame, spins=spin))
+    assert not caplog.records
