@@ -145,7 +145,7 @@ def load_alike(
     """
     specs = [potential.model.data_spec for potential in potentials]
     kinds = [
-        (spec["type_map"], list(spec["spin"].use_spin), spec["numb_fparam"])
+        (spec["type_map"], list(spec["spin"].types.use_spin), spec["numb_fparam"])
         for spec in specs
     ]
     for model, kind in zip(models, kinds, strict=True):
@@ -155,7 +155,7 @@ def load_alike(
                 f"them have spin, and frame parameters are {kinds[0]} and {kind}."
             )
     systems = load_for(potentials, paths)
-    scales = {spec["spin"].scale for spec in specs}
+    scales = {spec["spin"].codec.scale for spec in specs}
     for data in systems:
         if data.layout == "virtual-atom" and len(scales) > 1:
             raise ValueError(

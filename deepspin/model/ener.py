@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 import numpy as np
@@ -15,12 +15,23 @@ from deepspin.fit.ener import EnerFitting, energy_per_type
 from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
 from deepspin.op.adam import fuse
-from deepspin.spins.schemes import DEFAULT
+from deepspin.spins.schemes import DEFAULT, Scheme
 
 DESCRIPTORS = {"se_e2_a": DescrptSeA, "se_a": DescrptSeA}
 FITTINGS = {"ener": EnerFitting}
 # of `deepspin.spins.schemes.SCHEMES`
 SPIN_LAYERS = {"ener_spin": Spin}
+
+
+class DataSpec(TypedDict):
+    """What a model needs of its data: arguments of `deepspin.DataSystem`."""
+
+    type_map: list[str]
+    spin: Scheme
+    rcut: float
+    sel: Sequence[int]
+    allow_zero_spin: bool
+    numb_fparam: int
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -80,7 +91,7 @@ class SpinEnergyModel(keras.Model):
     # -- what the model needs of data ------------------------------------------------
 
     @property
-    def data_spec(self) -> dict:
+    def data_spec(self) -> DataSpec:
         """Arguments of `deepspin.DataSystem` that the model fixes."""
         return {
             "type_map": self.type_map,

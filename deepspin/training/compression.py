@@ -11,7 +11,7 @@ import numpy as np
 
 from deepspin.data.dataset import DataSystem
 from deepspin.model.compress import Options, compress
-from deepspin.model.ener import SpinEnergyModel
+from deepspin.model.ener import DataSpec, SpinEnergyModel
 from deepspin.training.runs import name_pairs, nearest_pairs, unname_pairs
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def compress_for_data(
     }
 
 
-def _load_data(training: dict, spec: dict) -> list[DataSystem]:
+def _load_data(training: dict, spec: DataSpec) -> list[DataSystem]:
     sections = [training["training_data"], training.get("validation_data")]
     return [
         DataSystem(

@@ -251,6 +251,7 @@ HOMES = {
     "data.layouts",
     "survey.scheme",
     "survey.conversion",
+    "infer.deviation",
     "interop.graph",
     "interop.script",
     "interop.dpmodel",
