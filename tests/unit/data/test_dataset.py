@@ -25,7 +25,7 @@ from batches import (
 from deepspin import (
     EnerSpinLoss,
 )
-from deepspin.data.collate import Shape, collate, merge_shapes, scatter, sort_by_type
+from deepspin.data.collate import Shape, collate, sort_by_type
 from deepspin.data.files import DataError
 
 # The example --------------------------------------------------------------------------
@@ -80,21 +80,6 @@ def test_example_loss_counts_virtual_atoms(example):
 # Shapes and padding -------------------------------------------------------------------
 
 
-def test_shape():
-    one, two = Shape(2, (3, 1), (5, 6, 7)), Shape(1, (2, 4), (9, 1, 8))
-    both = one.union(two)
-    assert both == two.union(one) == Shape(2, (3, 4), (9, 6, 8))
-    assert both.cost > max(one.cost, two.cost)
-
-
-def test_sort_by_type_and_scatter():
-    atype = np.array([[1, 0, 1, 0], [0, -1, 1, -1]])
-    slots = sort_by_type(atype, (2, 3))
-    np.testing.assert_array_equal(slots, [[2, 0, 3, 1], [0, -1, 2, -1]])
-    values = scatter(np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), slots, 5)
-    np.testing.assert_array_equal(values, [[2, 4, 1, 3, 0], [5, 0, 7, 0, 0]])
-
-
 @pytest.mark.parametrize("max_shapes", [1, 2, 3, 4, 8])
 def test_max_shapes(four, max_shapes):
     own = load(four, batch_size=2).shapes
@@ -106,26 +91,6 @@ def test_max_shapes(four, max_shapes):
         assert shape.union(least) == shape
     if max_shapes >= 4:
         assert shapes == own
-
-
-def test_merge_shapes():
-    """Those that cost little to merge, and the cheapest ones if there are too many."""
-    small, alike, large = (
-        Shape(1, (n, n), (w, w, w)) for n, w in ((4, 20), (4, 21), (16, 40))
-    )
-    merged = merge_shapes([small, large, alike], [1, 1, 1], 8)
-    assert merged == [alike, large, alike]
-    assert merge_shapes([small, large, alike], [1, 1, 1], 1) == [large] * 3
-    assert merge_shapes([small], [1], 1) == [small]
-
-
-def test_merge_many_shapes():
-    rng = np.random.default_rng(0)
-    rows = rng.integers(1, 60, size=(300, 6)).tolist()
-    shapes = [Shape(row[0], tuple(row[1:3]), tuple(row[3:])) for row in rows]
-    merged = merge_shapes(shapes, rng.random(300), 8)
-    assert len(merged) == 300 and len(set(merged)) <= 8
-    assert all(m.union(s) == m for m, s in zip(merged, shapes, strict=True))
 
 
 def test_shapes_of_batches(folders):
