@@ -291,14 +291,14 @@ def test_signals(number, run, given):
 @pytest.mark.parametrize("name", ["mpi4py", "lammps"])
 def test_what_to_install(name, run, given, capsys, monkeypatch):
     """Told before anything is written."""
-    from deepspin.dynamics.md import lammps
+    from deepspin.dynamics.md import crew
 
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda n: None if n == name else found(n)
     )
-    call = lammps._load_mpi if name == "mpi4py" else lammps._load_lammps
-    with pytest.raises(lammps.EngineError, match=rf"needs {name}.*: pip install .*mpi"):
+    call = crew._load_mpi if name == "mpi4py" else crew._load_lammps
+    with pytest.raises(crew.EngineError, match=rf"needs {name}.*: pip install .*mpi"):
         call()
 
 
