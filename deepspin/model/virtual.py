@@ -181,7 +181,7 @@ class Spin(keras.layers.Layer):
         return tf.gather(table, row) * tf.linalg.norm(spin, axis=-1)
 
     def nominal_spin(self, spin_type: int) -> float:
-        """|spin| in μ_B that the options expect of a type."""
+        """Length of a spin in μ_B that the options expect of a type."""
         k = self.scheme.types.spin_types.index(spin_type)
         lengths, scales = (self._options[n] for n in ("virtual_len", "virtual_scale"))
         nominal = lengths[k] if lengths else scales[k] * UNKNOWN_SPIN
