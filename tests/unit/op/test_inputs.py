@@ -46,7 +46,7 @@ class Recorder:
 def record(model, inputs) -> dict[str, dict]:
     """What each operation is given in a valid gradient."""
     recorder = Recorder()
-    model._operations = lambda: recorder
+    model.spin.operations = lambda descriptor, fitting: recorder
     with tf.GradientTape() as tape:
         tape.watch(inputs["coord"])
         total = sum(map(tf.reduce_sum, model(inputs, training=True).values()))
