@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepspin.data.files import LARGEST
-from deepspin.model.ener import SpinEnergyModel
 from deepspin.spins.schemes import Scheme
 from deepspin.spins.types import ZERO_SPIN
+
+if TYPE_CHECKING:
+    from deepspin.model.ener import SpinEnergyModel
 
 
 @dataclass(frozen=True)

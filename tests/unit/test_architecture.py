@@ -155,7 +155,12 @@ def test_imports_are_written_as_imports():
 
 LOADED = "sorted({'tensorflow', 'keras'} & set(sys.modules))"
 QUICK_ROOMS = {"data", "entrypoints", "infer", "pictures", "spins", "survey", "utils"}
-NEEDS_TENSORFLOW = {"network", "pipeline", "deep_spin"}  # of utils, data and infer
+NEEDS_TENSORFLOW = {
+    "network",
+    "pipeline",
+    "batching",
+    "deep_spin",
+}  # of utils, data and infer
 QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main"] + [
     module
     for module in MODULES
