@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from deepspin.entrypoints import plot
 from deepspin.main import main
 from deepspin.pictures import plots
 
@@ -15,13 +14,13 @@ from deepspin.pictures import plots
 @pytest.fixture
 def figure(monkeypatch):
     """Call `dp-spin plot` and return the figure that it saved."""
-    saved = []
+    saved, save = [], plots.save
 
     def keep(picture, path):
         saved.append((picture, Path(path)))
-        plots.save(picture, path)
+        save(picture, path)
 
-    monkeypatch.setattr(plot, "save", keep)
+    monkeypatch.setattr(plots, "save", keep)
 
     def call(*args):
         assert main(["plot", *map(str, args)]) == 0
