@@ -136,3 +136,9 @@ def test_picture_is_claimed_before_reading(folder, monkeypatch):
     monkeypatch.setattr(results, "read_table", fail)
     write("file", "")
     assert main(["plot", "lcurve.out", "-o", "file/p.png"]) == 1
+
+
+def test_unreadable_panel_does_not_replace_a_picture(files):
+    write("ok.png", "mine")
+    assert main(["plot", "ok.out", "word.out"]) == 1
+    assert Path("ok.png").read_text() == "mine"

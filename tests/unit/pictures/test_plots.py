@@ -12,11 +12,8 @@ from drawings import (
     MAGNETIC,
     boxes,
     detail,
-    write,
 )
 
-from deepspin.data.files import DataError
-from deepspin.entrypoints import plot
 from deepspin.pictures import lines, plots
 
 
@@ -115,10 +112,3 @@ def test_few_points(label, pred, title, folder):
     picture = plots.draw_parity([plots.Parity("fr", np.array(label), np.array(pred))])
     assert picture.axes[0].get_title() == title
     plots.save(picture, "p.png")
-
-
-def test_unreadable_panel_does_not_replace_a_picture(files):
-    write("ok.png", "mine")
-    with pytest.raises(DataError):
-        plot.plot(["ok.out", "word.out"])
-    assert Path("ok.png").read_text() == "mine"
