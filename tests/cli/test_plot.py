@@ -138,7 +138,8 @@ def test_picture_is_claimed_before_reading(folder, monkeypatch):
     assert main(["plot", "lcurve.out", "-o", "file/p.png"]) == 1
 
 
-def test_unreadable_panel_does_not_replace_a_picture(files):
+def test_unreadable_panel_does_not_replace_a_picture(files, capsys):
     write("ok.png", "mine")
     assert main(["plot", "ok.out", "word.out"]) == 1
+    assert "word.out" in capsys.readouterr().err
     assert Path("ok.png").read_text() == "mine"
