@@ -345,6 +345,16 @@ class DataSystem:
             for k in range(nbatches):
                 yield self.frames(system, self._frames(system, k))
 
+    def spread(self, nframes: int) -> Iterator[tuple[dict, dict]]:
+        """Batches of `nframes` frames in all, or of all, evenly from every system."""
+        total = sum(system.nframes for system in self.systems)
+        for s, system in enumerate(self.systems):
+            share = min(math.ceil(system.nframes * nframes / total), system.nframes)
+            chosen = np.unique(np.linspace(0, system.nframes - 1, share).astype(int))
+            size = self.shapes[s].nframes
+            for first in range(0, len(chosen), size):
+                yield self.frames(s, chosen[first : first + size])
+
     def dataset(self, start: int = 0, steps: int | None = None) -> Any:
         """Batches from step `start` on as a `tf.data.Dataset` of (inputs, labels).
 

@@ -6,6 +6,7 @@ Frames and atoms are counted from 0 in every message.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from deepspin.data.files import (
     read_system,
 )
 from deepspin.data.frames import Places, System, frame_of, order_hint
+from deepspin.data.words import SCHEME, read_scheme
 from deepspin.spins.codec import MAX_STRETCH, VirtualAtomCodec
 from deepspin.spins.schemes import Scheme
 
@@ -207,6 +209,8 @@ def _convert(
     codec = spin.codec
     types, frames, places, head = _read_frames(path, (type_map, codec), numb_fparam)
     natoms, layout = types.shape[1], _detect_layout(path, frames, types, codec)
+    if layout == "virtual-atom" and not spin.reads_virtual_atoms:
+        codec = _own_codec(path, type_map, spin)
     named = "type_map.raw" in head
     hint = "" if named else order_hint(type_map)
     real, virtual = _pair(types, layout == "virtual-atom", codec, places, hint)
@@ -247,6 +251,31 @@ def _convert(
         index=real,
         sets=places,
         named=named,
+    )
+
+
+def _own_codec(path: str, type_map: Sequence[str], spin: Scheme) -> VirtualAtomCodec:
+    """How the virtual atoms of a system stand for spins, as its own file says."""
+    scheme = read_scheme(path)
+    if scheme is None:
+        raise DataError(
+            f"'{path}' holds spins as virtual atoms, and the scheme `{spin.name}` has "
+            "no `virtual_len` to tell how far they stand for how long a spin. Put "
+            f'{{"type_map": {json.dumps(list(type_map))}, "use_spin": [...], '
+            f'"virtual_len": [...], "spin_norm": [...]}} into its {SCHEME}, or write '
+            "it with spins by `dp-spin convert-data`."
+        )
+    names = scheme.pop("type_map")
+    theirs = VirtualAtomCodec.from_options(**scheme)
+    known = dict(zip(names, theirs.scale, strict=True))
+    magnetic = [type_map[t] for t in spin.types.spin_types]
+    if missing := [name for name in magnetic if not known.get(name)]:
+        raise DataError(
+            f"{SCHEME} of '{path}' has no spins of {', '.join(missing)}, which "
+            "`use_spin` gives some. Correct one of the two."
+        )
+    return VirtualAtomCodec.from_options(
+        spin.types.use_spin, virtual_scale=[known[name] for name in magnetic]
     )
 
 

@@ -12,6 +12,9 @@ import tensorflow as tf
 
 from deepspin.utils.network import fitting_layers, run
 
+# of a component's size; what varies by less does not vary (double precision)
+MIN_SPREAD = 1e-10
+
 
 @keras.saving.register_keras_serializable(package="deepspin")
 class EnerFitting(keras.layers.Layer):
@@ -39,6 +42,12 @@ class EnerFitting(keras.layers.Layer):
     vacuum_types : sequence of int
         Types whose net is shifted to give exactly `bias_atom_e` for a descriptor of
         zeros, an atom on its own (option `atom_ener`), whatever the frame parameters.
+    standardize : bool
+        Give each type's net the descriptor less its mean over the data and divided by
+        its spread, begin with a last layer of zeros, and multiply what comes out by an
+        energy found from the data: the weights `descrpt_avg`, `descrpt_inv_std` (both
+        of shape (ntypes, dim_descrpt)) and `energy_scale` (ntypes), not trained. For
+        descriptors that do not change while training.
     numb_fparam : int
         Number of frame parameters. If there are some, the layer has the weights
         `fparam_avg` and `fparam_inv_std`, of that length and not trained.
@@ -62,6 +71,7 @@ class EnerFitting(keras.layers.Layer):
         trainable_layers: Sequence[bool] | None = None,
         vacuum_types: Sequence[int] = (),
         numb_fparam: int = 0,
+        standardize: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ):
@@ -89,6 +99,12 @@ class EnerFitting(keras.layers.Layer):
         if numb_fparam:
             self.fparam_avg = self._constant("fparam_avg", numb_fparam, "zeros")
             self.fparam_inv_std = self._constant("fparam_inv_std", numb_fparam, "ones")
+        self.standardize = bool(standardize)
+        if standardize:
+            shape = (ntypes, dim_descrpt)
+            self.descrpt_avg = self._constant("descrpt_avg", shape, "zeros")
+            self.descrpt_inv_std = self._constant("descrpt_inv_std", shape, "ones")
+            self.energy_scale = self._constant("energy_scale", ntypes, "ones")
         self.nets = []  # flat, see `net`
         for t in range(ntypes):
             self.nets += fitting_layers(
@@ -100,13 +116,19 @@ class EnerFitting(keras.layers.Layer):
                 None if seed is None else (seed, 1, t),
                 dtype=self.dtype_policy,
             )
+            if standardize:
+                last = self.nets[-1]
+                last.matrix.assign(tf.zeros_like(last.matrix))
+                last.bias.assign(tf.zeros_like(last.bias))
         self.built = True
 
-    def _constant(self, name: str, size: int, initializer: str) -> keras.Variable:
+    def _constant(
+        self, name: str, size: int | tuple[int, ...], initializer: str
+    ) -> keras.Variable:
         """A weight that is found from data, not trained."""
         return self.add_weight(
             name=name,
-            shape=(size,),
+            shape=(size,) if isinstance(size, int) else size,
             dtype="float64",
             initializer=initializer,
             trainable=False,
@@ -116,6 +138,30 @@ class EnerFitting(keras.layers.Layer):
         """Layers of the net of type `t`."""
         depth = len(self.neuron) + 1
         return self.nets[t * depth : (t + 1) * depth]
+
+    def set_standard(
+        self, mean: np.ndarray, std: np.ndarray, energy: np.ndarray
+    ) -> None:
+        """Set what `standardize` is about, from data.
+
+        Parameters
+        ----------
+        mean, std : np.ndarray, shape (ntypes, dim_descrpt)
+            Of the descriptor. A component that does not vary is not looked at.
+        energy : np.ndarray, shape (ntypes,)
+            Energies in eV of what the nets have to give.
+        """
+        varies = std > MIN_SPREAD * np.maximum(np.abs(mean), 1e-300)
+        self.descrpt_avg.assign(mean)
+        self.descrpt_inv_std.assign(np.where(varies, 1.0 / np.where(varies, std, 1), 0))
+        self.energy_scale.assign(energy)
+
+    def _net_energy(self, t: int, descriptor: tf.Tensor) -> tf.Tensor:
+        """Energies in eV, float64, of what the net of a type takes."""
+        energy = tf.cast(run(self.net(t), descriptor)[..., 0], tf.float64)
+        if self.standardize:
+            energy *= tf.convert_to_tensor(self.energy_scale)[t]
+        return energy
 
     def call(
         self,
@@ -134,11 +180,10 @@ class EnerFitting(keras.layers.Layer):
         fparam : tf.Tensor of float64, shape (nf, numb_fparam), optional
             Frame parameters, for a layer that takes some.
         """
-        descriptor = self._with_parameters(descriptor, fparam)
         begin, parts = 0, []
         for t, n in enumerate(natoms):
-            energy = run(self.net(t), descriptor[:, begin : begin + n])[..., 0]
-            parts.append(tf.cast(energy, tf.float64))
+            own = self._taken(t, descriptor[:, begin : begin + n], fparam)
+            parts.append(self._net_energy(t, own))
             begin = begin + n
         return tf.concat(parts, axis=1) + self.constants(natoms, fparam)
 
@@ -160,21 +205,24 @@ class EnerFitting(keras.layers.Layer):
         """
         bias = tf.convert_to_tensor(self.bias_atom_e)
         nrows = 1 if fparam is None else tf.shape(fparam)[0]
-        vacuum = tf.zeros([nrows, 1, self.dim_descrpt], self.compute_dtype)
-        vacuum = self._with_parameters(vacuum, fparam)
+        vacuum = tf.zeros([nrows, 1, self.dim_descrpt], tf.float64)
         parts = []
         for t, n in enumerate(natoms):
             constant = bias[t]
             if t in self.vacuum_types:
-                energy = run(self.net(t), vacuum)[..., 0]
-                constant = constant - tf.cast(energy, tf.float64)
+                lone = self._taken(t, vacuum, fparam)
+                constant = constant - self._net_energy(t, lone)
             parts.append(tf.broadcast_to(constant, [nrows, n]))
         return tf.concat(parts, axis=1)
 
-    def _with_parameters(
-        self, descriptor: tf.Tensor, fparam: tf.Tensor | None
+    def _taken(
+        self, t: int, descriptor: tf.Tensor, fparam: tf.Tensor | None
     ) -> tf.Tensor:
-        """Input of the nets: descriptors (nf, n, dim_descrpt), frame parameters."""
+        """Input of a type's net: descriptors (nf, n, dim_descrpt), frame parameters."""
+        if self.standardize:
+            mean = tf.convert_to_tensor(self.descrpt_avg)[t]
+            inverse = tf.convert_to_tensor(self.descrpt_inv_std)[t]
+            descriptor = (descriptor - mean) * inverse
         descriptor = tf.cast(descriptor, self.compute_dtype)
         if self.numb_fparam == 0:
             return descriptor
@@ -186,7 +234,8 @@ class EnerFitting(keras.layers.Layer):
     @property
     def native(self) -> bool:
         """Whether the compiled kernels know such a net."""
-        return self.activation_function.lower() == "tanh" and self.numb_fparam == 0
+        known = self.activation_function.lower() == "tanh" and not self.standardize
+        return known and self.numb_fparam == 0
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
@@ -200,6 +249,7 @@ class EnerFitting(keras.layers.Layer):
             "trainable_layers": list(self.trainable_layers),
             "vacuum_types": list(self.vacuum_types),
             "numb_fparam": self.numb_fparam,
+            "standardize": self.standardize,
             "seed": self.seed,
         }
 

@@ -11,16 +11,17 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.descriptor.se_e2_a import DescrptSeA
-from deepspin.fit.ener import EnerFitting, energy_per_type
+from deepspin.descriptor.spin_channels import SpinChannels
+from deepspin.fit.ener import EnerFitting
+from deepspin.model.invariant import InvariantSpin
 from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
 from deepspin.op.adam import fuse
 from deepspin.spins.schemes import DEFAULT, Scheme
 
-DESCRIPTORS = {"se_e2_a": DescrptSeA, "se_a": DescrptSeA}
 FITTINGS = {"ener": EnerFitting}
 # of `deepspin.spins.schemes.SCHEMES`
-SPIN_LAYERS = {"ener_spin": Spin}
+SPIN_LAYERS = {"ener_spin": Spin, "invariant": InvariantSpin}
 
 
 class DataSpec(TypedDict):
@@ -57,20 +58,20 @@ class SpinEnergyModel(keras.Model):
     ----------
     type_map : sequence of str
         Names of the types.
-    descriptor : DescrptSeA
-        Descriptor over the types and their virtual atoms.
+    descriptor : DescrptSeA or SpinChannels
+        What atoms see, as the spin scheme wants it: `spin.build_descriptor`.
     fitting : EnerFitting
         Fitting net.
-    spin : Spin
+    spin : Spin or InvariantSpin
         The layer of the spin scheme, which evaluates with the other two.
     """
 
     def __init__(
         self,
         type_map: Sequence[str],
-        descriptor: DescrptSeA,
+        descriptor: DescrptSeA | SpinChannels,
         fitting: EnerFitting,
-        spin: Spin,
+        spin: Spin | InvariantSpin,
         **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
@@ -167,7 +168,8 @@ class SpinEnergyModel(keras.Model):
     def descriptors(self, inputs: dict) -> tf.Tensor:
         """Descriptor of each atom, shape (nf, nloc, dim_out)."""
         natoms = lengths(inputs["mask"])
-        return self.descriptor(*self.spin.seen(inputs), natoms=natoms)
+        seen = self.spin.seen(inputs, self.descriptor)
+        return self.descriptor(*seen, natoms=natoms)
 
     # -- statistics --------------------------------------------------------------------
 
@@ -177,11 +179,9 @@ class SpinEnergyModel(keras.Model):
         atom_ener: Sequence[float | None] | None = None,
         rcond: float | None = None,
         protection: float = 1e-2,
+        **options: Any,
     ) -> None:
-        """Set `davg`, `dstd`, `bias_atom_e`, `fparam_avg` and `fparam_inv_std`.
-
-        The bias is fitted for the kinds of atoms that the spin scheme counts, and
-        folded onto the types.
+        """Set what the spin scheme finds from data, and the frame parameters' scale.
 
         Parameters
         ----------
@@ -194,43 +194,28 @@ class SpinEnergyModel(keras.Model):
             Cutoff of small singular values in the least squares for the bias.
         protection : float
             Smallest standard deviation that a frame parameter is divided by.
+        **options
+            More for the layer of the scheme: its `compute_stats`.
         """
-        energies, counts, fparam = [], [], []
-        scheme = self.spin.scheme
+        fparam = []
 
-        def environments() -> Iterator:
+        def checked() -> Iterator[tuple[dict, dict]]:
             for inputs, labels in batches:
                 inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-                masks = [np.asarray(m) for m in inputs["mask"]]
                 self._check_parameters(inputs)
                 if "fparam" in inputs:
-                    there = np.concatenate(masks, axis=1).any(axis=1)
+                    there = all_slots(inputs).numpy().any(axis=1)
                     fparam.append(np.asarray(inputs["fparam"])[there])
-                if "energy" in labels:
-                    real = np.stack([m.sum(axis=1) for m in masks], axis=1)
-                    found = np.asarray(labels["find_energy"]) > 0
-                    counts.append(real[found][:, scheme.energy_types])
-                    energies.append(np.asarray(labels["energy"])[found])
-                yield (*self.spin.seen(inputs), masks)
+                yield inputs, labels
 
-        self.descriptor.compute_stats(environments())
+        self.spin.compute_stats(
+            checked(), self.descriptor, self.fitting, atom_ener, rcond, **options
+        )
         if self.fitting.numb_fparam:
             rows = np.concatenate(fparam)
             self.fitting.fparam_avg.assign(rows.mean(axis=0))
             std = np.maximum(rows.std(axis=0), protection)
             self.fitting.fparam_inv_std.assign(1.0 / std)
-        if not energies or not sum(map(len, energies)):
-            return
-        given = list(atom_ener) if atom_ener is not None else None
-        if given is not None and len(given) == scheme.ntypes:
-            more = scheme.energy_types[scheme.ntypes :]
-            given += [None if given[t] is None else 0.0 for t in more]
-        bias = energy_per_type(
-            np.concatenate(energies), np.concatenate(counts).astype(float), given, rcond
-        )
-        folded = np.zeros(scheme.ntypes)
-        np.add.at(folded, list(scheme.energy_types), bias)
-        self.fitting.bias_atom_e.assign(folded)
 
     # -- Keras -------------------------------------------------------------------------
 
@@ -404,12 +389,9 @@ def build_model(model: dict) -> SpinEnergyModel:
     spin = SPIN_LAYERS[options.pop("type", DEFAULT)](**options)
     scheme = spin.scheme
     options = dict(model["descriptor"])
-    descriptor = DESCRIPTORS[options.pop("type")](
-        sel=scheme.extend_sel(options.pop("sel")),
-        ntypes=scheme.ntypes,
-        dtype=_dtype(options.pop("precision")),
-        **options,
-    )
+    del options["type"]  # there is one
+    precision = _dtype(options.pop("precision"))
+    descriptor = spin.build_descriptor(dtype=precision, **options)
     options = dict(model["fitting_net"])
     trainable = options.pop("trainable")
     if isinstance(trainable, bool):
@@ -424,6 +406,7 @@ def build_model(model: dict) -> SpinEnergyModel:
         trainable_layers=trainable,
         vacuum_types=vacuum,
         **options,
+        **spin.fitting_options,
     )
     return SpinEnergyModel(model["type_map"], descriptor, fitting, spin)
 

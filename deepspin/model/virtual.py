@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from deepspin.descriptor.se_e2_a import DescrptSeA
-from deepspin.fit.ener import EnerFitting
+from deepspin.fit.ener import EnerFitting, energy_per_type
 from deepspin.model.pairs import (
     all_slots,
     forces_on_points,
@@ -74,6 +74,13 @@ class Spin(keras.layers.Layer):
             **self._options, placeholders=placeholders
         )
         self.built = True
+
+    fitting_options: ClassVar[Mapping[str, Any]] = {}  # nothing beyond the input's
+
+    def build_descriptor(self, sel: Sequence[int], **options: Any) -> DescrptSeA:
+        """Make the descriptor over the types and their virtual atoms."""
+        extended, ntypes = self.scheme.extend_sel(sel), self.scheme.ntypes
+        return DescrptSeA(sel=extended, ntypes=ntypes, **options)
 
     def call(
         self, coord: tf.Tensor, spin: tf.Tensor, natoms: Sequence[tf.Tensor | int]
@@ -307,14 +314,70 @@ class Spin(keras.layers.Layer):
             outputs["extrapolated"] = outside
         return outputs
 
-    def seen(self, inputs: dict) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def seen(
+        self, inputs: dict, descriptor: DescrptSeA
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """What the descriptor takes: separations by type, and which slots are filled.
 
         See `deepspin.model.pairs.separations`.
         """
+        del descriptor
         natoms = lengths(inputs["mask"])
         points, _ = self(inputs["coord"], inputs["spin"], natoms=natoms)
         return separations(points, inputs)
+
+    # -- statistics --------------------------------------------------------------------
+
+    def compute_stats(
+        self,
+        batches: Iterable[tuple[dict, dict]],
+        descriptor: DescrptSeA,
+        fitting: EnerFitting,
+        atom_ener: Sequence[float | None] | None = None,
+        rcond: float | None = None,
+    ) -> None:
+        """Set `davg`, `dstd` and `bias_atom_e`.
+
+        The bias is fitted for the kinds of atoms that the scheme counts, virtual ones
+        too, and folded onto the types.
+
+        Parameters
+        ----------
+        batches : iterable of (inputs, labels)
+            The sample.
+        descriptor, fitting
+            The model's other layers.
+        atom_ener : sequence of float or None, optional
+            Given energies in eV of the types, or of the types and the spin types'
+            virtual atoms; None where they are to be found.
+        rcond : float, optional
+            Cutoff of small singular values in the least squares for the bias.
+        """
+        energies, counts, scheme = [], [], self.scheme
+
+        def environments() -> Iterator:
+            for inputs, labels in batches:
+                masks = [np.asarray(m) for m in inputs["mask"]]
+                if "energy" in labels:
+                    real = np.stack([m.sum(axis=1) for m in masks], axis=1)
+                    found = np.asarray(labels["find_energy"]) > 0
+                    counts.append(real[found][:, scheme.energy_types])
+                    energies.append(np.asarray(labels["energy"])[found])
+                yield (*self.seen(inputs, descriptor), masks)
+
+        descriptor.compute_stats(environments())
+        if not energies or not sum(map(len, energies)):
+            return
+        given = list(atom_ener) if atom_ener is not None else None
+        if given is not None and len(given) == scheme.ntypes:
+            more = scheme.energy_types[scheme.ntypes :]
+            given += [None if given[t] is None else 0.0 for t in more]
+        bias = energy_per_type(
+            np.concatenate(energies), np.concatenate(counts).astype(float), given, rcond
+        )
+        folded = np.zeros(scheme.ntypes)
+        np.add.at(folded, list(scheme.energy_types), bias)
+        fitting.bias_atom_e.assign(folded)
 
     # -- what it is --------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from deepspin.spins.codec import VirtualAtomCodec
+from deepspin.spins.invariant import Invariant
 from deepspin.spins.types import SpinTypes
 from deepspin.spins.virtual import VirtualAtoms
 
@@ -28,8 +29,12 @@ class Scheme(Protocol):
     layer: ClassVar[str]  # Keras' name of the layer that evaluates it
     point_names: ClassVar[tuple[str, ...]]  # of what an atom may be seen as
     zero_spin: ClassVar[str]  # why a spin type needs a spin, empty if it does not
+    reads_virtual_atoms: ClassVar[bool]  # whether its options tell where they are
     lacks: ClassVar[Mapping[str, str]]  # what cannot be done with it, and what to do
-    symmetries: ClassVar[frozenset[str]]  # of "time_reversal", "spin_rotation"
+
+    @property
+    def symmetries(self) -> frozenset[str]:
+        """Of "time_reversal" and "spin_rotation", those that are exact."""
 
     @property
     def types(self) -> SpinTypes:
@@ -69,7 +74,7 @@ class Scheme(Protocol):
         """How far (Å) from atoms of these types the points of such spins (μ_B) are."""
 
 
-SCHEMES = {"ener_spin": VirtualAtoms}
+SCHEMES = {"ener_spin": VirtualAtoms, "invariant": Invariant}
 DEFAULT = "ener_spin"  # what `model/spin` means without `type`
 
 

@@ -47,8 +47,8 @@ class VirtualAtoms:
     layer: ClassVar[str] = "deepspin>Spin"
     point_names: ClassVar[tuple[str, ...]] = ("atom", "the virtual atom of atom")
     zero_spin: ClassVar[str] = "its virtual atom would coincide with it"
+    reads_virtual_atoms: ClassVar[bool] = True
     lacks: ClassVar[Mapping[str, str]] = {}
-    symmetries: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def from_options(
@@ -79,6 +79,11 @@ class VirtualAtoms:
         names = ("virtual_len", "spin_norm", "virtual_scale", "placeholders")
         options = {name: config[name] for name in names if name in config}
         return cls.from_options(config["use_spin"], **options)
+
+    @property
+    def symmetries(self) -> frozenset[str]:
+        """What leaves the energy, besides what always does: nothing exactly."""
+        return frozenset()
 
     @property
     def types(self) -> SpinTypes:

@@ -23,8 +23,9 @@ from deepspin.data.files import (
     numbers,
     read_system,
 )
-from deepspin.data.layouts import SCHEME, read_scheme, read_words, split_names
+from deepspin.data.layouts import split_names
 from deepspin.data.systems import load_system
+from deepspin.data.words import SCHEME, read_scheme, read_words
 from deepspin.spins.codec import LENGTH_TOLERANCE
 from deepspin.spins.schemes import Scheme, build_scheme
 from deepspin.spins.types import ZERO_SPIN

@@ -9,10 +9,20 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.data.dataset import DataSystem
+from deepspin.model.closed_form import label_errors
 from deepspin.model.ener import SpinEnergyModel
 
 log = logging.getLogger(__name__)
 
+# frames that say what a baseline leaves
+VALIDATED_FRAMES = 100
+_BASELINE_ROWS = {
+    "energy": ("energy per atom", "eV"),
+    "force": ("force", "eV/Å"),
+    "along": ("force_mag along the spin", "eV/μ_B"),
+    "across": ("force_mag across the spin", "eV/μ_B"),
+    "virial": ("virial per atom", "eV"),
+}
 _COLUMNS = ("system", "atoms", "frames", "batch", "prob", "labels")
 
 
@@ -60,6 +70,48 @@ def report(
         threads,
         seconds,
     )
+
+
+def report_baseline(
+    model: SpinEnergyModel, train_data: DataSystem, valid_data: DataSystem | None
+) -> None:
+    """Tell what a closed form found before the training, if there was one."""
+    fit = getattr(model.spin, "report", None)
+    if fit is None:
+        return
+    found = fit.solution
+    log.info(
+        "baseline: %d numbers of %d frames, %.0f of them determined (ridge %.0e, "
+        "condition %.0e)",
+        len(found.numbers),
+        fit.nframes,
+        found.effective,
+        found.ridge,
+        found.condition,
+    )
+    rows = [("training", train_data), ("validation", valid_data)]
+    left = {
+        title: label_errors(model, data.spread(VALIDATED_FRAMES))
+        for title, data in rows
+        if data is not None
+    }
+    log.info("  %-28s %9s %s", "rmse", "spread", "".join(f"{t:>11s}" for t in left))
+    for name, (title, unit) in _BASELINE_ROWS.items():
+        if name in fit.spreads:
+            values = "".join(f"{left[t].get(name, np.nan):11.3e}" for t in left)
+            log.info("  %-28s %9.3e%s", f"{title}, {unit}", fit.spreads[name], values)
+    for t, modulus in fit.alike:
+        log.warning(
+            "baseline: all spins of %s are %.6g μ_B long: what depends on their length "
+            "is not determined, and as small as the ridge makes it",
+            model.type_map[t],
+            modulus,
+        )
+    if "along" not in fit.spreads:
+        log.warning(
+            "no training system has 'force_mag': the baseline knows of the spins what "
+            "energies and forces tell"
+        )
 
 
 def _report_data(title: str, data: DataSystem) -> None:

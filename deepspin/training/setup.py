@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from deepspin.data.dataset import DataSystem
 from deepspin.data.files import DataError
@@ -20,6 +22,10 @@ from deepspin.spins.schemes import build_scheme
 from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
+
+# terms of the loss that are balanced, and frames that say how
+BALANCED = ("e", "fr", "fm", "v")
+BALANCED_FRAMES = 50
 
 Origin = tuple[Path, SpinEnergyModel]  # what a training begins with
 
@@ -138,13 +144,73 @@ def initial_model(
         _copy_weights(origin[1], model, str(origin[0]))
     else:
         section = options["model"]
+        baseline = section["spin"].get("baseline")
+        sample = data.sample(section["data_stat_nbatch"])
+        if baseline:
+            sample = data.spread(baseline["nframes"])
         model.compute_stats(
-            data.sample(section["data_stat_nbatch"]),
+            sample,
             atom_ener=section["fitting_net"]["atom_ener"] or None,
             rcond=section["fitting_net"]["rcond"],
             protection=section["data_stat_protect"],
         )
     return model
+
+
+def with_prefactors(
+    options: dict, model: SpinEnergyModel, data: DataSystem, restarted: Origin | None
+) -> dict:
+    """Put numbers to the prefactors of a loss that are ``auto``.
+
+    Each term is 1 when the training begins; a restart goes on with the numbers that it
+    began with.
+    """
+    loss = options["loss"]
+    if loss["prefactors"] != "auto":
+        return options
+    if restarted is not None:
+        stored = read_metadata(restarted[0]).get("input", {}).get("loss", {})
+        loss = {**loss, **{k: v for k, v in stored.items() if "_pref_" in k}}
+        return {**options, "loss": loss}
+    found = balance(model, data.spread(BALANCED_FRAMES), build_loss(options))
+    for term, value in found.items():
+        loss = {**loss, f"start_pref_{term}": value, f"limit_pref_{term}": value}
+    log.info(
+        "loss: prefactors %s, so that each term is 1 now",
+        ", ".join(f"{term} {value:.4g}" for term, value in found.items() if value),
+    )
+    return {**options, "loss": loss}
+
+
+def balance(
+    model: SpinEnergyModel, batches: Iterable[tuple[dict, dict]], loss: EnerSpinLoss
+) -> dict[str, float]:
+    """Prefactors that make each term of a loss 1; 0 where there is no label.
+
+    Parameters
+    ----------
+    model : SpinEnergyModel
+        The model as it is.
+    batches : iterable of (inputs, labels)
+        A sample of the data.
+    loss : EnerSpinLoss
+        The loss; its own prefactors do not matter.
+    """
+    config = loss.get_config()
+    config |= {f"start_pref_{term}": 1.0 for term in BALANCED}
+    whole = EnerSpinLoss(**config)
+    evaluate = tf.function(
+        lambda inputs, labels: whole.terms(labels, model(inputs)), autograph=False
+    )
+    sums, counts = dict.fromkeys(BALANCED, 0.0), dict.fromkeys(BALANCED, 0.0)
+    for inputs, labels in batches:
+        for term, (value, _, found) in evaluate(inputs, labels).items():
+            if term in sums:
+                sums[term] += float(found) * float(value)
+                counts[term] += float(found)
+    return {
+        term: counts[term] / sums[term] if sums[term] > 0 else 0.0 for term in sums
+    } | {"ae": 0.0}
 
 
 def _copy_weights(source: SpinEnergyModel, target: SpinEnergyModel, name: str) -> None:
@@ -181,7 +247,7 @@ _MEANINGLESS = {"name", "seed", "trainable", "trainable_layers", "set_davg_zero"
 
 def build_loss(options: dict) -> EnerSpinLoss:
     """Loss of a normalised input."""
-    loss = dict(options["loss"])
+    loss = {k: v for k, v in options["loss"].items() if k != "prefactors"}
     start_lr = options["learning_rate"]["start_lr"]
     return LOSSES[loss.pop("type")](**loss, start_lr=start_lr)
 
@@ -195,7 +261,7 @@ def compile_model(model: SpinEnergyModel, options: dict) -> None:
         )
     rate = dict(options["learning_rate"])
     schedule = SCHEDULES[rate.pop("type")](
-        numb_steps=options["training"]["numb_steps"], **rate
+        numb_steps=max(options["training"]["numb_steps"], 1), **rate
     )
     model.compile(
         optimizer=adam(schedule),

@@ -21,7 +21,7 @@ from deepspin.training.callbacks import (
     StopTraining,
     step_of,
 )
-from deepspin.training.report import report, report_neighbors
+from deepspin.training.report import report, report_baseline, report_neighbors
 from deepspin.training.runs import describe, set_aside_earlier, warn_of_differences
 from deepspin.training.setup import (
     Origin,
@@ -31,6 +31,7 @@ from deepspin.training.setup import (
     load_data,
     load_origin,
     restore_optimizer,
+    with_prefactors,
     with_seed,
     with_sel,
 )
@@ -109,7 +110,7 @@ def train(
         run = _set_up(options, origin, restarted, skip_neighbor_stat)
         report(run.model, run.train_data, run.valid_data, time.perf_counter() - start)
         done, total = step_of(run.model), options["training"]["numb_steps"]
-        if done >= total:
+        if done >= total and total > 0:
             log.info("nothing to do: %d of %d steps are done", done, total)
             return run.model
         set_aside_earlier(prefix, others, restarted and restarted[0], done)
@@ -165,6 +166,8 @@ def _set_up(
     if not skip_neighbor_stat:
         report_neighbors(train_data)
     model = initial_model(options, origin, train_data)
+    report_baseline(model, train_data, valid_data)
+    options = with_prefactors(options, model, train_data, restarted)
     compile_model(model, options)
     metadata = describe(options, train_data)
     if restarted is not None:
@@ -195,10 +198,12 @@ def _fit(run: _Run, restart: bool) -> None:
         run.metadata,
         written=list(find_checkpoints(training["save_ckpt"]).values()),
     )
+    checkpoint.set_model(model)
+    if total == 0:
+        return _only_begin(run, checkpoint)
     guard, line = LossGuard(run.train_data), ProgressLine(total, done)
     curve = _curve(run, line, restart) if training["disp_training"] else []
     start = time.perf_counter()
-    checkpoint.set_model(model)
     model.steps_per_execution = _steps_at_once(model, training, done)
     try:
         with StopOnSignal() as stop, line, errors_in_one_line():
@@ -222,6 +227,15 @@ def _fit(run: _Run, restart: bool) -> None:
             f"-r {path}",
             stop.received,
         )
+
+
+def _only_begin(run: _Run, checkpoint: Checkpoint) -> None:
+    """Write the model as it is before the first step, and its line of the curve."""
+    for curve in _curve(run, ProgressLine(0, 0), restart=False):
+        if run.options["training"]["disp_training"]:
+            curve.set_model(run.model)
+            curve.on_train_begin()
+    log.info("no steps, model in %s", checkpoint.save())
 
 
 def _curve(run: _Run, line: ProgressLine, restart: bool) -> list[LearningCurve]:

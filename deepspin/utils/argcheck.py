@@ -7,14 +7,34 @@ Names, aliases, defaults and units are those of DeePMD-kit 3.2.0.
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
-from dargs import Argument, ArgumentEncoder, Variant
+from dargs import Argument, ArgumentEncoder
 from dargs.json_schema import generate_json_schema
+
+from deepspin.utils.arguments import (
+    ACTIVATION,
+    ACTIVATIONS,
+    AT_LEAST_ONE,
+    AUTO_PROB,
+    BATCH_SIZE,
+    COUNT,
+    FILE,
+    LOSS_FUNC,
+    LOSS_PREFACTORS,
+    NOT_NEGATIVE,
+    PATHS,
+    POSITIVE,
+    PRECISION,
+    RATIO,
+    SEED,
+    SEL,
+    SYS_PROBS,
+    WARMUP_RATIO,
+    WIDTHS,
+    optional,
+    required,
+    section,
+)
 
 __all__ = [
     "descriptor_args",
@@ -29,152 +49,17 @@ __all__ = [
     "model_args",
     "spin_args",
     "spin_ener_spin_args",
+    "spin_invariant_args",
     "train_args",
     "training_args",
     "training_data_args",
     "validation_data_args",
 ]
 
-ACTIVATIONS = (
-    *("tanh", "relu", "relu6", "softplus", "sigmoid", "gelu", "gelu_tf", "silu"),
-    *("silut", "linear", "none"),
-)
-PRECISIONS = ("default", "float64", "float32")
 DEFAULT_STOP_LR = 5e-8
 
 
-# --- Checks of single values: a test, and what the message expects --------------------
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _is_activation(x: str) -> bool:
-    name, colon, threshold = x.lower().partition(":")
-    if colon:
-        return name == "silut" and _is_number(threshold)
-    return name in ACTIVATIONS
-
-
-def _is_sel(x: list[int] | str) -> bool:
-    if isinstance(x, list):
-        return len(x) > 0 and min(x) >= 0 and max(x) > 0
-    name, colon, factor = x.partition(":")
-    return name == "auto" and (not colon or (_is_number(factor) and float(factor) >= 1))
-
-
-def _is_batch_size(x: list[int] | int | str) -> bool:
-    if isinstance(x, str):
-        return re.fullmatch(r"auto(:0*[1-9]\d*)?", x) is not None
-    return min(x, default=0) >= 1 if isinstance(x, list) else x >= 1
-
-
-def _is_auto_prob(x: str) -> bool:
-    name, *blocks = x.split(";")
-    return (name == "prob_uniform" and not blocks) or (
-        name == "prob_sys_size"
-        and all(re.fullmatch(r"\d+:\d+:[\d.]+(e-?\d+)?", block) for block in blocks)
-    )
-
-
-def _is_sys_probs(x: list[float]) -> bool:
-    assigned = sum(p for p in x if p >= 0)
-    if len(x) == 0 or assigned > 1 + 1e-8:
-        return False
-    return min(x) < 0 or math.isclose(assigned, 1, rel_tol=0, abs_tol=1e-6)
-
-
-Check = tuple[Callable[[Any], bool], str]
-
-POSITIVE = (lambda x: x > 0, "a number > 0")
-NOT_NEGATIVE = (lambda x: x >= 0, "a number >= 0")
-COUNT = (lambda x: x >= 0, "an integer >= 0")
-AT_LEAST_ONE = (lambda x: x >= 1, "an integer >= 1")
-RATIO = (lambda x: 0 < x <= 1, "a number in (0, 1]")
-WARMUP_RATIO = (lambda x: 0 <= x < 1, "a number in [0, 1)")
-WIDTHS = (lambda x: len(x) > 0 and min(x) >= 1, "a list of integers >= 1")
-SEED = (lambda x: 0 <= x < 2**32, "an integer from 0 to 2**32 - 1, or null")
-PATHS = (lambda x: len(x) > 0 and all(x), "at least one path")
-FILE = (
-    lambda x: Path(x).name not in ("", "..") and not x.endswith("/") and "\0" not in x,
-    "the path of a file",
-)
-LOSS_FUNC = (lambda x: x in ("mse", "mae"), '"mse" or "mae"')
-ACTIVATION = (_is_activation, f'one of {", ".join(ACTIVATIONS)}, or "silut:T"')
-PRECISION = (lambda x: x in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
-SEL = (_is_sel, 'numbers of neighbours, not all 0, or "auto" or "auto:F" with F >= 1')
-BATCH_SIZE = (
-    _is_batch_size,
-    'an integer >= 1, a list of such, "auto", or "auto:N" with N >= 1',
-)
-AUTO_PROB = (
-    _is_auto_prob,
-    '"prob_uniform", "prob_sys_size" or "prob_sys_size;A:B:W;..."',
-)
-SYS_PROBS = (
-    _is_sys_probs,
-    "probabilities that sum to 1, or to at most 1 when some are negative",
-)
-
-
 # --- Trees: one function per component ------------------------------------------------
-
-
-def optional(
-    name: str,
-    dtype: Any,
-    default: object,
-    check: Check | None = None,
-    alias: list[str] | None = None,
-) -> Callable[[str], Argument]:
-    """Take name, type, default, check; return what takes the doc and makes the rest.
-
-    A null, where the type or the default allows one, is not checked.
-    """
-    test, expected = check or (lambda x: True, "")
-
-    def with_doc(doc: str) -> Argument:
-        return Argument(
-            name,
-            dtype,
-            optional=True,
-            default=default,
-            alias=alias,
-            doc=doc,
-            extra_check=lambda x: x is None or test(x),
-            extra_check_errmsg=expected,
-        )
-
-    return with_doc
-
-
-def required(
-    name: str, dtype: Any, check: Check | None = None, alias: list[str] | None = None
-) -> Callable[[str], Argument]:
-    """Like `optional`, without a default."""
-    test, expected = check or (None, "")
-    return lambda doc: Argument(
-        name, dtype, alias=alias, doc=doc, extra_check=test, extra_check_errmsg=expected
-    )
-
-
-def section(
-    name: str,
-    doc: str,
-    fields: Sequence[Argument] = (),
-    choices: Sequence[Argument] = (),
-    default: str = "",
-    choice_doc: str = "",
-) -> Argument:
-    """Make an object with one choice of `type`, optional if it has a default."""
-    variant = Variant(
-        "type", choices, optional=bool(default), default_tag=default, doc=choice_doc
-    )
-    return Argument(name, dict, fields, [variant] if choices else [], doc=doc)
 
 
 def _network_args() -> list[Argument]:
@@ -270,6 +155,13 @@ def fitting_ener_args() -> list[Argument]:
     ]
 
 
+def _use_spin_arg() -> Argument:
+    return required("use_spin", [list[bool], list[int], list[str]])(
+        "Types that carry a spin: a boolean per type of ``type_map``, or a list of"
+        ' type indices, or of names such as ``["Ni"]``, in any order.'
+    )
+
+
 def spin_ener_spin_args() -> list[Argument]:
     """Make the arguments of the spin scheme `ener_spin`."""
     per_type = "One per spin type, one per type, or one for all."
@@ -281,10 +173,7 @@ def spin_ener_spin_args() -> list[Argument]:
         " Å/μ_B; it replaces ``virtual_len`` divided by ``spin_norm``.",
     }
     return [
-        required("use_spin", [list[bool], list[int], list[str]])(
-            "Types that carry a spin: a boolean per type of ``type_map``, or a list of"
-            ' type indices, or of names such as ``["Ni"]``, in any order.'
-        ),
+        _use_spin_arg(),
         *(
             Argument(name, [list[float], float], optional=True, doc=f"{doc} {per_type}")
             for name, doc in docs.items()
@@ -292,13 +181,79 @@ def spin_ener_spin_args() -> list[Argument]:
     ]
 
 
+def baseline_args() -> Argument:
+    """Make the section `model/spin[invariant]/baseline`."""
+    weights = {
+        "weight_e": ("energies per atom", 0.1),
+        "weight_fr": ("forces", 1.0),
+        "weight_fm_along": ("magnetic forces along the spins", 0.3),
+        "weight_fm_across": ("magnetic forces across the spins", 3.0),
+        "weight_v": ("virials per atom", 0.3),
+    }
+    return Argument(
+        "baseline",
+        [bool, dict],
+        [
+            optional("nradial", int, 10, AT_LEAST_ONE)(
+                "Number of radial functions, Chebyshev polynomials up to ``rcut``."
+            ),
+            optional("ncross", int, 6, COUNT)(
+                "How many of them enter products of sums over neighbours, the second"
+                " tier; 0 for none."
+            ),
+            optional("nframes", int, 500, AT_LEAST_ONE)(
+                "Number of frames that are fitted, spread evenly over the training"
+                " data."
+            ),
+            optional("ridge", float, None, POSITIVE)(
+                "Ridge, in units of the largest singular value squared; by default the"
+                " one that serves a fifth of the frames best, which are held out for"
+                " it and then fitted too."
+            ),
+            *(
+                optional(name, float, value, NOT_NEGATIVE)(
+                    f"Weight of the {what}, each divided by its spread in the data."
+                )
+                for name, (what, value) in weights.items()
+            ),
+            optional("trainable", bool, False)("Train the numbers on with the nets."),
+        ],
+        optional=True,
+        default=True,
+        doc="The linear part of the energy, fitted in closed form before the training:"
+        " pair energies, exchange, on-site terms. ``false`` leaves it out, ``true``"
+        " takes the defaults of its options.",
+    )
+
+
+def spin_invariant_args() -> list[Argument]:
+    """Make the arguments of the spin scheme `invariant`."""
+    return [
+        _use_spin_arg(),
+        optional("soc", bool, False)(
+            "Spin-orbit coupling: only the rotation of lattice and spins together"
+            " leaves the energy. Without it also that of the spins alone."
+        ),
+        baseline_args(),
+    ]
+
+
 def spin_args() -> Argument:
     """Make the section `model/spin`."""
-    doc = "Each spin is a virtual atom, at a distance proportional to the spin."
+    virtual = "Each spin is a virtual atom, at a distance proportional to the spin."
+    invariant = (
+        "Scalar products of spins; the energy is even in them and, without spin-orbit"
+        " coupling, does not change when all spins turn. A linear part is fitted in"
+        " closed form, nets learn what it leaves. An option of deepspin, unknown to"
+        " DeePMD-kit."
+    )
     return section(
         "spin",
         "Which atoms carry a spin, and how the model sees it.",
-        choices=[Argument("ener_spin", dict, spin_ener_spin_args(), doc=doc)],
+        choices=[
+            Argument("ener_spin", dict, spin_ener_spin_args(), doc=virtual),
+            Argument("invariant", dict, spin_invariant_args(), doc=invariant),
+        ],
         default="ener_spin",
         choice_doc="How spins enter the model.",
     )
@@ -425,6 +380,12 @@ def loss_ener_spin_args() -> list[Argument]:
         ]
     return [
         *args,
+        optional("prefactors", [str, None], None, LOSS_PREFACTORS)(
+            "``given``: those above; ``auto``: each term divided by the mean square"
+            " that it has before the first step, and constant. By default ``auto`` with"
+            " ``model/spin[invariant]`` if none is given above, else ``given``. An"
+            " option of deepspin, unknown to DeePMD-kit."
+        ),
         optional("enable_atom_ener_coeff", bool, False)(
             "Sum the energies of the atoms with the coefficients in"
             " ``atom_ener_coeff``, as for the energy of a reaction."
@@ -507,8 +468,9 @@ def training_args() -> Argument:
     fields = [
         training_data_args(),
         validation_data_args(),
-        required("numb_steps", int, AT_LEAST_ONE, alias=numb_steps_alias)(
-            "Number of training steps, of one batch each."
+        required("numb_steps", int, COUNT, alias=numb_steps_alias)(
+            "Number of training steps, of one batch each; 0 for the model as it is"
+            " before the first."
         ),
         optional("seed", [int, None], None, SEED)(
             "Random seed of the order of the frames; null draws one."

@@ -18,7 +18,12 @@ from dargs import Argument
 from dargs.dargs import ArgumentError
 
 from deepspin.spins.schemes import Scheme, build_scheme
-from deepspin.utils.argcheck import DEFAULT_STOP_LR, PREFACTORS, train_args
+from deepspin.utils.argcheck import (
+    DEFAULT_STOP_LR,
+    PREFACTORS,
+    baseline_args,
+    train_args,
+)
 from deepspin.utils.refused import InputError, bad, explain, refuse, show
 
 if TYPE_CHECKING:
@@ -189,6 +194,7 @@ def normalize(data: dict) -> dict:
         )
     base = Argument("input", dict, train_args())
     data = refuse(_without_comments(data))
+    weighed = _weighs(data)
     try:
         base.normalize_value(data, inplace=True)
         base.check_value(data, strict=True)
@@ -197,8 +203,14 @@ def normalize(data: dict) -> dict:
     base.traverse_value(data, value_hook=_check_numbers)
     _check_model(data["model"])
     _check_learning_rate(data["learning_rate"], data["training"]["numb_steps"])
-    _check_loss(data["loss"])
+    _check_loss(data["loss"], data["model"]["spin"]["type"], weighed)
     return data
+
+
+def _weighs(data: dict) -> bool:
+    """Whether an input gives prefactors of its loss."""
+    loss = data.get("loss")
+    return isinstance(loss, dict) and any("_pref_" in str(name) for name in loss)
 
 
 def _without_comments(data: Any, path: tuple[str, ...] = ()) -> Any:
@@ -275,8 +287,29 @@ def _check_ener_spin(spin: dict, type_map: list[str]) -> None:
             spin[key] = _per_spin_type(path_of_key, spin[key], use_spin, type_map)
 
 
+def _check_invariant(spin: dict, type_map: list[str]) -> None:
+    """Fill in the options of the baseline."""
+    del type_map
+    path, baseline = "model/spin/baseline", spin["baseline"]
+    if baseline is True:
+        spin["baseline"] = baseline = {
+            name: argument.default
+            for name, argument in baseline_args().sub_fields.items()
+        }
+    if baseline and baseline["ncross"] > baseline["nradial"]:
+        expected = f"at most `nradial` = {baseline['nradial']}"
+        raise bad(f"{path}/ncross", baseline["ncross"], expected)
+    weights = [name for name in baseline or () if name.startswith("weight_")]
+    if baseline and not any(baseline[name] for name in weights):
+        raise InputError(
+            f"`{path}` has all weights at 0, so there is nothing to fit; expected at "
+            f"least one of {', '.join(f'`{name}`' for name in weights)} > 0, or "
+            "`baseline`: false."
+        )
+
+
 # what else each of `SCHEMES` asks of its options
-SPIN_CHECKS = {"ener_spin": _check_ener_spin}
+SPIN_CHECKS = {"ener_spin": _check_ener_spin, "invariant": _check_invariant}
 
 
 def _use_spin(given: list, type_map: list[str]) -> list[bool]:
@@ -397,13 +430,16 @@ def _check_learning_rate(learning_rate: dict, numb_steps: int) -> None:
         raise InputError(
             f"`{path}` has `warmup_steps` and also `warmup_ratio`; give one of them."
         )
-    if warmup_steps >= numb_steps:
+    if warmup_steps >= max(numb_steps, 1):
         expected = f"less than `training/numb_steps` = {numb_steps}"
         raise bad(f"{path}/warmup_steps", warmup_steps, expected)
 
 
-def _check_loss(loss: dict) -> None:
-    if not any(
+def _check_loss(loss: dict, scheme: str, weighed: bool) -> None:
+    if loss["prefactors"] is None:
+        automatic = scheme == "invariant" and not weighed
+        loss["prefactors"] = "auto" if automatic else "given"
+    if loss["prefactors"] == "given" and not any(
         loss[f"{end}_pref_{term}"] for end in ("start", "limit") for term in PREFACTORS
     ):
         raise InputError(

@@ -23,7 +23,7 @@ from deepspin.dynamics.md.sections import (
     waves_of_rules,
     with_rules,
 )
-from deepspin.utils.argcheck import FILE, optional, required, section
+from deepspin.utils.arguments import FILE, optional, required, section
 from deepspin.utils.refused import InputError, bad
 
 __all__ = ["gen_doc", "input_args", "md_args", "normalize_md", "replicas"]

@@ -13,7 +13,7 @@ from typing import Any
 from dargs import Argument
 from dargs.dargs import ArgumentError
 
-from deepspin.utils.argcheck import FILE, optional, required
+from deepspin.utils.arguments import FILE, optional, required
 from deepspin.utils.refused import InputError, bad, explain
 
 # largest distance of a wave vector times the supercell from an integer

@@ -24,7 +24,7 @@ from deepspin.dynamics.md.sections import (
     waves_of_rules,
     with_rules,
 )
-from deepspin.utils.argcheck import FILE, optional, required
+from deepspin.utils.arguments import FILE, optional, required
 from deepspin.utils.refused import bad
 
 __all__ = ["gen_doc", "input_args", "normalize_thermo", "thermo_args"]

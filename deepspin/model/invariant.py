@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Keras layer of the scheme `invariant`: energies even in the spins and isotropic.
+
+Rows of the baseline's fit are made here too, since they need the model's lists; what
+becomes of them is in `deepspin.model.closed_form`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deepspin.descriptor.spin_channels import SpinChannels
+from deepspin.fit.baseline import Baseline
+from deepspin.fit.ener import EnerFitting
+from deepspin.model.closed_form import BaselineOptions, BaselineReport, Sample
+from deepspin.model.pairs import (
+    all_slots,
+    forces_on_points,
+    length,
+    lengths,
+    separations,
+    virials,
+)
+from deepspin.spins.invariant import Invariant
+
+# |spin| in μ_B that is reckoned with where nothing tells
+UNKNOWN_SPIN = 5.0
+
+
+@keras.saving.register_keras_serializable(package="deepspin")
+class InvariantSpin(keras.layers.Layer):
+    r"""Energies of atoms as functions of scalar products of spins.
+
+    .. math:: E = \sum_i b_{t_i} + E^\mathrm{base}_i + \mathcal N_{t_i}(D_i)
+
+    with the linear `deepspin.Baseline` and a net of the scalars of
+    `deepspin.SpinChannels`. Even in the spins, and, but with spin-orbit coupling, the
+    same when all spins turn; smooth where a spin vanishes.
+
+    Parameters
+    ----------
+    use_spin : sequence of bool, length ntypes
+        Which types carry a spin.
+    soc : bool
+        Whether spins and directions are contracted with each other, too.
+    baseline : bool or dict
+        Whether there is the linear part; fields of `BaselineOptions` instead of true.
+    """
+
+    def __init__(
+        self,
+        use_spin: Sequence[bool],
+        soc: bool = False,
+        baseline: bool | Mapping[str, Any] = True,
+        **kwargs: Any,
+    ):
+        super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
+        self.scheme = Invariant.from_options(use_spin, soc)
+        self.baseline: Baseline | None = None
+        self.baseline_options: BaselineOptions | None = None
+        if baseline is not False:
+            given = {} if baseline is True else dict(baseline)
+            self.baseline_options = options = BaselineOptions(**given)
+            self.baseline = Baseline(
+                self.scheme.ntypes,
+                self.scheme.types.use_spin,
+                soc=self.scheme.soc,
+                nradial=options.nradial,
+                ncross=options.ncross,
+                trainable=options.trainable,
+                dtype="float64",
+            )
+        self.report: BaselineReport | None = None  # of the fit, if one was made here
+        self.built = True
+
+    def build_descriptor(self, sel: Sequence[int], **given: Any) -> SpinChannels:
+        """Make the layer that sums over neighbours, of the options of `se_e2_a`."""
+        names = ("rcut", "rcut_smth", "neuron", "axis_neuron", "seed", "dtype")
+        options = {name: given[name] for name in names if name in given}
+        if self.baseline_options is not None:
+            options["nradial"] = self.baseline_options.nradial
+        types = self.scheme.types
+        return SpinChannels(
+            sel=sel,
+            ntypes=types.ntypes,
+            use_spin=types.use_spin,
+            soc=self.scheme.soc,
+            **options,
+        )
+
+    # what the fitting net is told: the baseline comes first, the net from zero
+    fitting_options: ClassVar[Mapping[str, Any]] = {"standardize": True}
+
+    # -- evaluation --------------------------------------------------------------------
+
+    def operations(self, descriptor: SpinChannels, fitting: EnerFitting) -> None:
+        """Compiled operations: there are none yet."""
+        del descriptor, fitting
+
+    def call(
+        self, coord: tf.Tensor, spin: tf.Tensor, natoms: Sequence[tf.Tensor | int]
+    ) -> tf.Tensor:
+        """Spins in μ_B of atoms sorted by type, 0 on types without.
+
+        Parameters
+        ----------
+        coord, spin : tf.Tensor, shape (nf, nloc, 3)
+            Positions (Å) and spins (μ_B).
+        natoms : sequence of int, length ntypes
+            Number of atoms of each type.
+        """
+        del coord
+        flags = [
+            tf.fill([n], tf.constant(flag))
+            for n, flag in zip(natoms, self.scheme.types.use_spin, strict=True)
+        ]
+        magnetic = tf.concat(flags, axis=0)[:, None]
+        return tf.where(magnetic, spin, tf.zeros_like(spin))
+
+    def seen(
+        self, inputs: dict, descriptor: SpinChannels
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """What the descriptor takes: sums over neighbours, and the spins."""
+        natoms = lengths(inputs["mask"])
+        spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        diff, filled = separations(inputs["coord"], inputs)
+        return descriptor.sums(diff, filled, self._spins(spin, inputs), natoms), spin
+
+    def _spins(self, spin: tf.Tensor, inputs: dict) -> list[tf.Tensor | None]:
+        """Spins of the neighbours by type, None for types without."""
+        return [
+            tf.gather(spin, tf.maximum(nlist, 0), batch_dims=1) if magnetic else None
+            for nlist, magnetic in zip(
+                inputs["nlist"], self.scheme.types.use_spin, strict=True
+            )
+        ]
+
+    def evaluate(
+        self,
+        inputs: dict,
+        descriptor: SpinChannels,
+        fitting: EnerFitting,
+        *,
+        training: bool = False,
+    ) -> dict:
+        """Energies and their derivatives.
+
+        Parameters
+        ----------
+        inputs : dict
+            Of `SpinEnergyModel`.
+        descriptor, fitting
+            The model's other layers.
+        training : bool
+            Of no use here.
+
+        Returns
+        -------
+        dict
+            ``energy``, ``atom_ener``, ``force``, ``force_mag``, ``virial``,
+            ``atom_virial``.
+        """
+        del training
+        natoms, mask = lengths(inputs["mask"]), all_slots(inputs)
+        spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        diff, filled = separations(inputs["coord"], inputs)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(diff)
+            tape.watch(spin)
+            atom_ener = mask * self._energies(
+                inputs, descriptor, fitting, diff, filled, spin
+            )
+            energy = tf.reduce_sum(atom_ener, axis=1)
+        pull, on_spin = tape.gradient(
+            energy, [diff, spin], unconnected_gradients="zero"
+        )
+        nloc = length(mask)
+        atom_virial, virial = virials(pull, diff, inputs["nlist"], nloc)
+        return {
+            "energy": energy,
+            "atom_ener": atom_ener,
+            "force": forces_on_points(pull, inputs["nlist"], nloc),
+            "force_mag": self(inputs["coord"], -on_spin, natoms=natoms),
+            "virial": virial,
+            "atom_virial": atom_virial,
+        }
+
+    def _energies(
+        self,
+        inputs: dict,
+        descriptor: SpinChannels,
+        fitting: EnerFitting,
+        diff: list[tf.Tensor],
+        filled: list[tf.Tensor],
+        spin: tf.Tensor,
+    ) -> tf.Tensor:
+        natoms = lengths(inputs["mask"])
+        sums = descriptor.sums(diff, filled, self._spins(spin, inputs), natoms)
+        scalars = descriptor(sums, spin, natoms=natoms)
+        total = fitting(scalars, natoms=natoms, fparam=inputs.get("fparam"))
+        if self.baseline is not None:
+            total += self.baseline(sums, spin, natoms=natoms)
+            total += self.baseline.walls(descriptor, diff, filled, spin, natoms)
+        return total
+
+    # -- lists of neighbours -----------------------------------------------------------
+
+    def neighbors(
+        self, nlist: tf.Tensor, shift: tf.Tensor, atype: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Neighbours of each atom and their types: atoms, as they are.
+
+        Parameters
+        ----------
+        nlist : tf.Tensor of int32, shape (nf, nloc, nnei)
+            Neighbouring atoms, -1 in empty slots.
+        shift : tf.Tensor of int32, shape (nf, nloc, nnei, 3)
+            Their lattice shifts.
+        atype : tf.Tensor of int32, shape (nf, nloc)
+            Types, -1 for no atom.
+        """
+        types = tf.gather(atype, tf.maximum(nlist, 0), batch_dims=1)
+        return nlist, tf.where(nlist >= 0, types, -1), shift
+
+    def offset(self, atype: tf.Tensor, spin: tf.Tensor) -> tf.Tensor:
+        """How far (Å) each atom's points lie from it: 0, (nf, nloc)."""
+        return tf.zeros_like(spin[..., 0]) * tf.cast(atype, spin.dtype)
+
+    def nominal_spin(self, spin_type: int) -> float:
+        """Length of a spin in μ_B that is reckoned with."""
+        del spin_type
+        return UNKNOWN_SPIN
+
+    # -- statistics --------------------------------------------------------------------
+
+    def compute_stats(
+        self,
+        batches: Iterable[tuple[dict, dict]],
+        descriptor: SpinChannels,
+        fitting: EnerFitting,
+        atom_ener: Sequence[float | None] | None = None,
+        rcond: float | None = None,
+        factor: float | None = 1.0,
+    ) -> None:
+        """Fit baseline and constants, and take mean and spread of the scalars.
+
+        Parameters
+        ----------
+        batches : iterable of (inputs, labels)
+            The sample.
+        descriptor, fitting
+            The model's other layers.
+        atom_ener : sequence of float or None, optional
+            Given energies in eV of the types; None where they are to be found.
+        rcond : float, optional
+            Of no use: constants and baseline are found together.
+        factor : float or None
+            What the labels of ``force_mag`` are taken times; None finds it.
+        """
+        del rcond
+        ntypes = self.scheme.ntypes
+        width = 0 if self.baseline is None else len(self.baseline.labels)
+        sample = Sample(ntypes, width, descriptor.dim_out)
+        for inputs, labels in batches:
+            natoms = lengths(inputs["mask"])
+            spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
+            diff, filled = separations(inputs["coord"], inputs)
+            scalars = descriptor(*self.seen(inputs, descriptor), natoms=natoms)
+            types, there = np.repeat(np.arange(ntypes), natoms), all_slots(inputs) > 0
+            sample.see(
+                types, there.numpy(), spin.numpy(), scalars.numpy(), diff, filled
+            )
+            sample.add(self._rows(inputs, descriptor, spin), labels)
+        options = self.baseline_options or BaselineOptions()
+        given = {t: e for t, e in enumerate(atom_ener or []) if e is not None}
+        self.report = report = sample.fit(options, given, factor)
+        fitting.bias_atom_e.assign(report.solution.numbers[:ntypes])
+        fitting.set_standard(sample.mean, sample.std, sample.energy_scale(report))
+        descriptor.nearest.assign(np.where(sample.nearest < np.inf, sample.nearest, 0))
+        if self.baseline is not None:
+            theta = report.solution.numbers[ntypes:]
+            self.baseline.set_numbers(theta, sample.longest)
+
+    def _rows(
+        self, inputs: dict, descriptor: SpinChannels, spin: tf.Tensor
+    ) -> dict[str, np.ndarray]:
+        """Rows of all labels, constants of the types first."""
+        counts = np.stack([np.asarray(m).sum(axis=1) for m in inputs["mask"]], axis=1)
+        nf, ntypes = counts.shape
+        nloc = spin.shape[1]
+        constant = {
+            "energy": counts.astype(float),
+            "force": np.zeros((nf, nloc, 3, ntypes)),
+            "force_mag": np.zeros((nf, nloc, 3, ntypes)),
+            "virial": np.zeros((nf, 9, ntypes)),
+        }
+        if self.baseline is None:
+            return constant
+        parts = [
+            self._baseline_rows(
+                {
+                    key: [v[f : f + 1] for v in value]
+                    if isinstance(value, (list, tuple))
+                    else value[f : f + 1]
+                    for key, value in inputs.items()
+                },
+                descriptor,
+                spin[f : f + 1],
+            )
+            for f in range(nf)
+        ]
+        return {
+            name: np.concatenate(
+                [value, np.concatenate([part[name] for part in parts])], axis=-1
+            )
+            for name, value in constant.items()
+        }
+
+    def _baseline_rows(
+        self, inputs: dict, descriptor: SpinChannels, spin: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        if not hasattr(self, "_compiled_rows"):
+
+            @tf.function(jit_compile=True, reduce_retracing=False)
+            def rows(inputs: dict, spin: tf.Tensor) -> dict[str, tf.Tensor]:
+                diff, filled = separations(inputs["coord"], inputs)
+                return self.baseline.rows(
+                    descriptor,
+                    diff,
+                    filled,
+                    inputs["nlist"],
+                    spin,
+                    all_slots(inputs),
+                    [int(n) for n in lengths(inputs["mask"])],
+                )
+
+            self._compiled_rows = rows
+        needed = ("coord", "box", "mask", "nlist", "shift")
+        return self._compiled_rows({key: inputs[key] for key in needed}, spin)
+
+    # -- what it is --------------------------------------------------------------------
+
+    @property
+    def meaning(self) -> dict:
+        """What decides about the meaning of a model's weights."""
+        options = self.baseline_options
+        return {
+            "soc": self.scheme.soc,
+            "baseline": options and (options.nradial, options.ncross),
+        }
+
+    @property
+    def hidden(self) -> dict:
+        """Options that a model may have and no input can say: none."""
+        return {}
+
+    @property
+    def options(self) -> dict:
+        """What the layer was told of spins: ``model/spin`` of an input."""
+        options = self.baseline_options
+        return {
+            "type": self.scheme.name,
+            "use_spin": list(self.scheme.types.use_spin),
+            "soc": self.scheme.soc,
+            "baseline": False if options is None else asdict(options),
+        }
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments."""
+        config = {**super().get_config(), **self.options}
+        del config["type"]
+        return config
