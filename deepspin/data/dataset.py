@@ -225,6 +225,14 @@ class DataSystem:
         need = self.spin.largest_of_types(self.found)
         return suggest_sel(need, ratio)
 
+    def scale_force_mag(self, factor: float) -> None:
+        """Multiply the labels of all magnetic forces."""
+        name = keys.FORCE_MAG.name
+        for k, system in enumerate(self.systems):
+            if name in system.labels and factor != 1.0:
+                labels = {**system.labels, name: factor * system.labels[name]}
+                self.systems[k] = replace(system, labels=labels)
+
     def overflow(self) -> list[tuple[int, int, int]]:
         """Types whose neighbours exceed `sel`: (extended type, found, sel)."""
         if self.sel is None:

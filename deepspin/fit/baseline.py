@@ -363,22 +363,34 @@ class Baseline(keras.layers.Layer):
             given = [d]
             if channels.use_spin[b]:
                 given.append(tf.gather(spin, tf.maximum(index, 0), batch_dims=1))
-
-            def values(*given: tf.Tensor, b: int = b, m: tf.Tensor = m) -> tf.Tensor:
-                s = given[1] if len(given) > 1 else None
-                radial, local = channels.pairs(b, given[0], m, s, nearest[:, b])
-                product = radial[..., :, None] * local[..., None, :]
-                shape = product.shape
-                return tf.reshape(product, [*shape[:3], shape[3] * shape[4]])
-
-            slopes = []
-            for primal in given:
-                for axis in np.eye(3):
-                    tangent = tf.zeros_like(primal) + tf.constant(axis)
-                    with tf.autodiff.ForwardAccumulator(primal, tangent) as forward:
-                        value = values(*given)
-                    slopes.append(forward.jvp(value))
-            result.append((tf.reduce_sum(value, axis=2), tf.stack(slopes, axis=3)))
+            # all directions at once: as many copies of the frames, each with its own
+            ncopies, shape = 3 * len(given), d.shape
+            tangents = np.eye(ncopies).reshape(ncopies, len(given), 1, 1, 1, 3)
+            copies = [tf.repeat(x[None], ncopies, axis=0) for x in given]
+            with tf.autodiff.ForwardAccumulator(
+                copies,
+                [
+                    tf.constant(tangents[:, k]) + tf.zeros_like(x)
+                    for k, x in enumerate(copies)
+                ],
+            ) as forward:
+                flat = [tf.reshape(x, [-1, *shape[1:]]) for x in copies]
+                there = tf.repeat(m[None], ncopies, axis=0)
+                radial, local = channels.pairs(
+                    b,
+                    flat[0],
+                    tf.reshape(there, [-1, *shape[1:3]]),
+                    flat[1] if len(flat) > 1 else None,
+                    nearest[:, b],
+                )
+                value = radial[..., :, None] * local[..., None, :]
+            width = value.shape[-2] * value.shape[-1]
+            value, slope = (
+                tf.reshape(x, [ncopies, *shape[:3], width])
+                for x in (value, forward.jvp(value))
+            )
+            slope = tf.transpose(slope, [1, 2, 3, 0, 4])
+            result.append((tf.reduce_sum(value[0], axis=2), slope))
         return result
 
     def _rows_of(

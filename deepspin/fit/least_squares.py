@@ -11,6 +11,9 @@ import numpy as np
 
 # of the largest singular value squared, of columns of unit length
 RIDGES = tuple(10.0**-n for n in range(4, 19))
+MIDDLE = 1e-12
+# factors of labels are looked for up to this one
+FARTHEST = 5.0
 # a larger ridge is taken if the held-out error grows by no more than this
 TOLERANCE = 0.02
 
@@ -148,12 +151,15 @@ class Rows:
         scaled : sequence of str
             Labels that are taken times a factor.
         factor : float or None
-            The factor; None finds it.
+            The factor; None finds the one with which all labels agree best, each
+            measured as the data has it: between 1/`FARTHEST` and `FARTHEST`.
         fixed : mapping, optional
             Constants that are given.
         ridge : float, optional
             Instead of the one that the held-out rows choose.
         """
+        if factor is None:
+            factor = self._best_factor(weights, scaled, fixed)
         if ridge is None and self.held and self.used:
             trials = self._solve(self.used, weights, scaled, factor, fixed, RIDGES)
             scores = [self._score(self.held, weights, scaled, x) for x in trials]
@@ -161,8 +167,35 @@ class Rows:
             ridge = next(
                 x.ridge for x, s in zip(trials, scores, strict=True) if s <= good
             )
-        chosen = [RIDGES[len(RIDGES) // 2] if ridge is None else ridge]
+        chosen = [MIDDLE if ridge is None else ridge]
         return self._solve(self.all, weights, scaled, factor, fixed, chosen)[0]
+
+    def _best_factor(
+        self,
+        weights: Mapping[str, float],
+        scaled: Sequence[str],
+        fixed: Mapping[int, float] | None,
+    ) -> float:
+        """Factor of least error, by golden section in its logarithm."""
+        rows, golden = self.all, (math.sqrt(5.0) - 1.0) / 2.0
+
+        def error(x: float) -> float:
+            factor = math.exp(x)
+            own = {n: w / (factor if n in scaled else 1.0) for n, w in weights.items()}
+            found = self._solve(rows, own, scaled, factor, fixed, [MIDDLE])[0]
+            return self._score(rows, own, scaled, found)
+
+        low, high = -math.log(FARTHEST), math.log(FARTHEST)
+        inner = [high - golden * (high - low), low + golden * (high - low)]
+        values = [error(x) for x in inner]
+        while high - low > 1e-4:
+            if values[0] < values[1]:
+                high, inner = inner[1], [inner[1] - golden * (inner[1] - low), inner[0]]
+                values = [error(inner[0]), values[0]]
+            else:
+                low, inner = inner[0], [inner[1], inner[0] + golden * (high - inner[0])]
+                values = [values[1], error(inner[1])]
+        return math.exp((low + high) / 2)
 
     @staticmethod
     def _score(
@@ -182,7 +215,7 @@ class Rows:
         rows: Mapping[str, Factor],
         weights: Mapping[str, float],
         scaled: Sequence[str],
-        factor: float | None,
+        factor: float,
         fixed: Mapping[int, float] | None,
         ridges: Sequence[float],
     ) -> list[Solution]:
@@ -196,16 +229,13 @@ class Rows:
             right = part[:, -1:]
             for k, value in fixed.items():
                 right = right - value * part[:, k : k + 1]
-            extra = np.zeros_like(right)
-            if name in scaled and factor is None:
-                right, extra = extra, -right
-            elif name in scaled:
+            if name in scaled:
                 right = right * factor
             columns = part[:, self.nconst : -1]
-            parts.append(np.hstack([part[:, free], extra, columns, right]))
+            parts.append(np.hstack([part[:, free], columns, right]))
         matrix = np.linalg.qr(np.concatenate(parts), mode="r")
-        # constants and the factor first: they are eliminated, nothing holds them down
-        nfree = len(free) + 1
+        # constants first: they are eliminated, nothing holds them down
+        nfree = len(free)
         bound, inner, right = matrix[:, :nfree], matrix[:, nfree:-1], matrix[:, -1]
         q, s, _ = np.linalg.svd(bound, full_matrices=False)
         q = q[:, s > 1e-12 * s.max(initial=1e-300)]
@@ -222,7 +252,7 @@ class Rows:
             numbers[self.nconst :] = (vt.T @ (damped * along)) * used / scale
             left = right - inner @ numbers[self.nconst :]
             constants = np.linalg.lstsq(bound, left, rcond=1e-12)[0]
-            numbers[free] = constants[:-1]
+            numbers[free] = constants
             for k, value in fixed.items():
                 numbers[k] = value
             result.append(
@@ -231,7 +261,7 @@ class Rows:
                     effective=float(np.sum(s * damped)) + np.linalg.matrix_rank(bound),
                     condition=float(largest / max(s.min(initial=largest), 1e-300)),
                     ridge=ridge,
-                    factor=factor if factor is not None else float(constants[-1]),
+                    factor=factor,
                 )
             )
         return result

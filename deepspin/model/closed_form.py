@@ -102,19 +102,19 @@ class Sample:
 
     def see(
         self,
-        types: np.ndarray,
+        natoms: Sequence[int],
         there: np.ndarray,
-        spin: np.ndarray,
-        scalars: np.ndarray,
-        diff: Sequence,
-        filled: Sequence,
+        spin: tf.Tensor,
+        scalars: tf.Tensor,
+        diff: Sequence[tf.Tensor],
+        filled: Sequence[tf.Tensor],
     ) -> None:
         """Look at a batch: its distances, moduli, and scalars.
 
         Parameters
         ----------
-        types : np.ndarray, shape (nloc,)
-            Types of the slots.
+        natoms : sequence of int, length ntypes
+            Number of slots of each type.
         there : np.ndarray of bool, shape (nf, nloc)
             Which hold an atom.
         spin : np.ndarray, shape (nf, nloc, 3)
@@ -124,6 +124,8 @@ class Sample:
         diff, filled : sequence
             Separations in Å by type of neighbour, and which slots are filled.
         """
+        types = np.repeat(np.arange(self.ntypes), natoms)
+        spin, scalars = np.asarray(spin), np.asarray(scalars)
         self._there, self._spin = there, spin
         for b, (d, m) in enumerate(zip(diff, filled, strict=True)):
             r = np.where(m, np.linalg.norm(d, axis=-1), np.inf)
@@ -148,8 +150,31 @@ class Sample:
         self._mean[t] += apart * len(rows) / total
         self._count[t] = total
 
-    def add(self, made: Mapping[str, np.ndarray], labels: Mapping[str, Any]) -> None:
-        """Take the rows of the batch that was seen, and its labels."""
+    def add(
+        self,
+        counts: np.ndarray,
+        rows: Mapping[str, tf.Tensor],
+        labels: Mapping[str, Any],
+    ) -> None:
+        """Take the rows of the batch that was seen, and its labels.
+
+        Parameters
+        ----------
+        counts : np.ndarray, shape (nf, ntypes)
+            Number of atoms of each type: what their constants count.
+        rows : mapping
+            See `Baseline.rows`; empty without a baseline.
+        labels : mapping
+            The batch's.
+        """
+        nf, nloc = self._there.shape
+        leading = {"energy": (nf,), "virial": (nf, 9)}
+        made = {}
+        for name in ("energy", "force", "force_mag", "virial"):
+            shape = (*leading.get(name, (nf, nloc, 3)), self.ntypes)
+            constant = counts if name == "energy" else np.zeros(shape)
+            parts = [constant, *([rows[name]] if rows else [])]
+            made[name] = np.concatenate(parts, axis=-1)
         for f in np.flatnonzero(self._there.any(axis=1)):
             held_out = self.nframes % HELD_OUT == HELD_OUT - 1
             for row in labelled(made, labels, f, self._there[f], self._spin[f]):
@@ -213,6 +238,25 @@ class Sample:
         return BaselineReport(found, spreads, errors, counts, self.nframes, alike)
 
 
+def frame_by_frame(
+    batches: Iterable[tuple[dict, dict]],
+) -> Iterator[tuple[dict, dict]]:
+    """Frames of batches one by one, those that hold no atoms left out."""
+    for inputs, labels in batches:
+        inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+        for f in np.flatnonzero(all_slots(inputs).numpy().any(axis=1)):
+            yield tf.nest.map_structure(lambda x, f=f: x[f : f + 1], (inputs, labels))
+
+
+def _evaluation(model: keras.Model) -> Any:
+    """The model as one function of the graph, made once."""
+    if getattr(model, "_evaluation", None) is None:
+        model._evaluation = tf.function(
+            lambda x: model(x), autograph=False, reduce_retracing=True
+        )
+    return model._evaluation
+
+
 def label_errors(
     model: keras.Model, batches: Iterable[tuple[dict, dict]], factor: float = 1.0
 ) -> dict[str, float]:
@@ -230,7 +274,7 @@ def label_errors(
         What the labels of ``force_mag`` are taken times.
     """
     sums: dict[str, np.ndarray] = {}
-    evaluate = tf.function(lambda x: model(x), autograph=False)
+    evaluate = _evaluation(model)
     for inputs, labels in batches:
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         made = evaluate(inputs)

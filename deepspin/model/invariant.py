@@ -18,7 +18,12 @@ import tensorflow as tf
 from deepspin.descriptor.spin_channels import SpinChannels
 from deepspin.fit.baseline import Baseline
 from deepspin.fit.ener import EnerFitting
-from deepspin.model.closed_form import BaselineOptions, BaselineReport, Sample
+from deepspin.model.closed_form import (
+    BaselineOptions,
+    BaselineReport,
+    Sample,
+    frame_by_frame,
+)
 from deepspin.model.pairs import (
     all_slots,
     forces_on_points,
@@ -105,30 +110,34 @@ class InvariantSpin(keras.layers.Layer):
 
     def call(
         self, coord: tf.Tensor, spin: tf.Tensor, natoms: Sequence[tf.Tensor | int]
-    ) -> tf.Tensor:
-        """Spins in μ_B of atoms sorted by type, 0 on types without.
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What atoms may see: the atoms, and their spins.
 
         Parameters
         ----------
         coord, spin : tf.Tensor, shape (nf, nloc, 3)
-            Positions (Å) and spins (μ_B).
+            Positions (Å) and spins (μ_B) of atoms sorted by type.
         natoms : sequence of int, length ntypes
             Number of atoms of each type.
+
+        Returns
+        -------
+        coord, spin : tf.Tensor, shape (nf, nloc, 3)
+            The same, spins 0 on types without.
         """
-        del coord
         flags = [
             tf.fill([n], tf.constant(flag))
             for n, flag in zip(natoms, self.scheme.types.use_spin, strict=True)
         ]
         magnetic = tf.concat(flags, axis=0)[:, None]
-        return tf.where(magnetic, spin, tf.zeros_like(spin))
+        return coord, tf.where(magnetic, spin, tf.zeros_like(spin))
 
     def seen(
         self, inputs: dict, descriptor: SpinChannels
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """What the descriptor takes: sums over neighbours, and the spins."""
         natoms = lengths(inputs["mask"])
-        spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        _, spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
         diff, filled = separations(inputs["coord"], inputs)
         return descriptor.sums(diff, filled, self._spins(spin, inputs), natoms), spin
 
@@ -168,17 +177,18 @@ class InvariantSpin(keras.layers.Layer):
         """
         del training
         natoms, mask = lengths(inputs["mask"]), all_slots(inputs)
-        spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        given = inputs["spin"]
         diff, filled = separations(inputs["coord"], inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(diff)
-            tape.watch(spin)
+            tape.watch(given)
+            _, spin = self(inputs["coord"], given, natoms=natoms)
             atom_ener = mask * self._energies(
                 inputs, descriptor, fitting, diff, filled, spin
             )
             energy = tf.reduce_sum(atom_ener, axis=1)
         pull, on_spin = tape.gradient(
-            energy, [diff, spin], unconnected_gradients="zero"
+            energy, [diff, given], unconnected_gradients="zero"
         )
         nloc = length(mask)
         atom_virial, virial = virials(pull, diff, inputs["nlist"], nloc)
@@ -186,7 +196,7 @@ class InvariantSpin(keras.layers.Layer):
             "energy": energy,
             "atom_ener": atom_ener,
             "force": forces_on_points(pull, inputs["nlist"], nloc),
-            "force_mag": self(inputs["coord"], -on_spin, natoms=natoms),
+            "force_mag": -on_spin,
             "virial": virial,
             "atom_virial": atom_virial,
         }
@@ -267,16 +277,15 @@ class InvariantSpin(keras.layers.Layer):
         ntypes = self.scheme.ntypes
         width = 0 if self.baseline is None else len(self.baseline.labels)
         sample = Sample(ntypes, width, descriptor.dim_out)
-        for inputs, labels in batches:
-            natoms = lengths(inputs["mask"])
-            spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
-            diff, filled = separations(inputs["coord"], inputs)
-            scalars = descriptor(*self.seen(inputs, descriptor), natoms=natoms)
-            types, there = np.repeat(np.arange(ntypes), natoms), all_slots(inputs) > 0
-            sample.see(
-                types, there.numpy(), spin.numpy(), scalars.numpy(), diff, filled
-            )
-            sample.add(self._rows(inputs, descriptor, spin), labels)
+        measure = tf.function(
+            lambda inputs: self._measured(inputs, descriptor), autograph=False
+        )
+        for inputs, labels in frame_by_frame(batches):
+            needed = ("coord", "box", "spin", "mask", "nlist", "shift")
+            seen, rows = measure({key: inputs[key] for key in needed})
+            counts = [np.count_nonzero(mask, axis=1) for mask in inputs["mask"]]
+            sample.see(lengths(inputs["mask"]), all_slots(inputs).numpy() > 0, **seen)
+            sample.add(np.stack(counts, axis=1), rows, labels)
         options = self.baseline_options or BaselineOptions()
         given = {t: e for t, e in enumerate(atom_ener or []) if e is not None}
         self.report = report = sample.fit(options, given, factor)
@@ -287,62 +296,20 @@ class InvariantSpin(keras.layers.Layer):
             theta = report.solution.numbers[ntypes:]
             self.baseline.set_numbers(theta, sample.longest)
 
-    def _rows(
-        self, inputs: dict, descriptor: SpinChannels, spin: tf.Tensor
-    ) -> dict[str, np.ndarray]:
-        """Rows of all labels, constants of the types first."""
-        counts = np.stack([np.asarray(m).sum(axis=1) for m in inputs["mask"]], axis=1)
-        nf, ntypes = counts.shape
-        nloc = spin.shape[1]
-        constant = {
-            "energy": counts.astype(float),
-            "force": np.zeros((nf, nloc, 3, ntypes)),
-            "force_mag": np.zeros((nf, nloc, 3, ntypes)),
-            "virial": np.zeros((nf, 9, ntypes)),
-        }
+    def _measured(
+        self, inputs: dict, descriptor: SpinChannels
+    ) -> tuple[dict[str, Any], dict[str, tf.Tensor]]:
+        """What `Sample.see` takes of a batch, and the rows of the baseline."""
+        natoms = [int(n) for n in lengths(inputs["mask"])]
+        _, spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        diff, filled = separations(inputs["coord"], inputs)
+        scalars = descriptor(*self.seen(inputs, descriptor), natoms=natoms)
+        seen = {"spin": spin, "scalars": scalars, "diff": diff, "filled": filled}
         if self.baseline is None:
-            return constant
-        parts = [
-            self._baseline_rows(
-                {
-                    key: [v[f : f + 1] for v in value]
-                    if isinstance(value, (list, tuple))
-                    else value[f : f + 1]
-                    for key, value in inputs.items()
-                },
-                descriptor,
-                spin[f : f + 1],
-            )
-            for f in range(nf)
-        ]
-        return {
-            name: np.concatenate(
-                [value, np.concatenate([part[name] for part in parts])], axis=-1
-            )
-            for name, value in constant.items()
-        }
-
-    def _baseline_rows(
-        self, inputs: dict, descriptor: SpinChannels, spin: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        if not hasattr(self, "_compiled_rows"):
-
-            @tf.function(jit_compile=True, reduce_retracing=False)
-            def rows(inputs: dict, spin: tf.Tensor) -> dict[str, tf.Tensor]:
-                diff, filled = separations(inputs["coord"], inputs)
-                return self.baseline.rows(
-                    descriptor,
-                    diff,
-                    filled,
-                    inputs["nlist"],
-                    spin,
-                    all_slots(inputs),
-                    [int(n) for n in lengths(inputs["mask"])],
-                )
-
-            self._compiled_rows = rows
-        needed = ("coord", "box", "mask", "nlist", "shift")
-        return self._compiled_rows({key: inputs[key] for key in needed}, spin)
+            return seen, {}
+        lists, mask = inputs["nlist"], all_slots(inputs)
+        rows = self.baseline.rows(descriptor, diff, filled, lists, spin, mask, natoms)
+        return seen, rows
 
     # -- what it is --------------------------------------------------------------------
 

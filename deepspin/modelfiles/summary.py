@@ -43,7 +43,7 @@ def summary(path: Path, model: dict, metadata: dict) -> Iterator[tuple[str, str]
     yield "sel", ", ".join(f"{name} {n}" for name, n in sel)
     if metadata.get("min_nbor_dist"):
         yield "nearest in training", f"{metadata['min_nbor_dist']:.4f} Å"
-    yield "descriptor", _net(descriptor) + f", axis_neuron {descriptor['axis_neuron']}"
+    yield "descriptor", _descriptor(descriptor)
     yield "fitting net", _net(fitting)
     if fitting.get("numb_fparam"):
         yield "frame parameters", f"{fitting['numb_fparam']} (`fparam`)"
@@ -76,13 +76,24 @@ def _tables(report: dict) -> str:
 def _spin_rows(
     type_map: list[str], spin: dict, metadata: dict
 ) -> Iterator[tuple[str, str]]:
+    if "soc" in spin:
+        yield "spin scheme", "invariant" + (", soc" if spin["soc"] else "")
     for k, name in enumerate(_magnetic(type_map, spin, "{}")):
-        given = [o for o in ("virtual_len", "spin_norm", "virtual_scale") if spin[o]]
-        text = ", ".join(f"{option} {spin[option][k]:g}" for option in given)
+        options = ("virtual_len", "spin_norm", "virtual_scale")
+        given = [f"{o} {spin[o][k]:g}" for o in options if spin.get(o)]
+        parts = [", ".join(given)] if given else []
         low, high = (metadata.get("spin_range") or {}).get(name, (None, None))
         if low is not None:
-            text += f"; |S| in training {low:.4f} to {high:.4f} μ_B"
-        yield f"spin of {name}", text
+            parts.append(f"|S| in training {low:.4f} to {high:.4f} μ_B")
+        yield f"spin of {name}", "; ".join(parts)
+
+
+def _descriptor(config: dict) -> str:
+    axis = f", axis_neuron {config['axis_neuron']}"
+    if "nradial" in config:
+        count = f"{config['nradial']} Chebyshev polynomials"
+        return f"{count} in {config['neuron'][-1]} mixtures{axis}"
+    return _net(config) + axis
 
 
 def _net(config: dict) -> str:
@@ -107,13 +118,12 @@ def _count(descriptor: dict, fitting: dict, nblocks: int) -> int:
         pairs = pairwise(widths)
         return sum(b for a, b in pairs if b == a or (doubling and b == 2 * a))
 
-    embedding = [1, *descriptor["neuron"]]
-    nets = nblocks * (1 if descriptor["type_one_side"] else descriptor["ntypes"])
-    if descriptor.get("leaves"):
-        nets = 0
-    total = nets * dense(embedding)
-    if descriptor["resnet_dt"]:
-        total += nets * steps(embedding, True)
+    total, embedding = 0, [1, *descriptor["neuron"]]
+    if not descriptor.get("leaves") and "nradial" not in descriptor:
+        nets = nblocks * (1 if descriptor["type_one_side"] else descriptor["ntypes"])
+        total = nets * dense(embedding)
+        if descriptor["resnet_dt"]:
+            total += nets * steps(embedding, True)
     inputs = fitting["dim_descrpt"] + fitting.get("numb_fparam", 0)
     widths = [inputs, *fitting["neuron"]]
     each = dense([*widths, 1])

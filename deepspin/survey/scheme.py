@@ -189,7 +189,7 @@ def _from_input(paths: list[str], file: str) -> Survey:
     known = ("use_spin", "virtual_len", "spin_norm", "virtual_scale")
     section = {key: model["spin"][key] for key in known if key in model["spin"]}
     reasons = dict.fromkeys(["type_map", *section], f"says '{file}'")
-    scheme = build_scheme(section)
+    scheme = build_scheme(model["spin"])
     _check_numbering(_written(paths), model["type_map"])
     return Survey(paths, model["type_map"], scheme, section, reasons, [])
 

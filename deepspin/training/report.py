@@ -11,11 +11,10 @@ import tensorflow as tf
 from deepspin.data.dataset import DataSystem
 from deepspin.model.closed_form import label_errors
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.training.setup import VALIDATED_FRAMES
 
 log = logging.getLogger(__name__)
 
-# frames that say what a baseline leaves
-VALIDATED_FRAMES = 100
 _BASELINE_ROWS = {
     "energy": ("energy per atom", "eV"),
     "force": ("force", "eV/Å"),

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import math
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from deepspin.data.dataset import DataSystem
 from deepspin.data.files import DataError
 from deepspin.interop.deepmd import load_frozen
 from deepspin.loss.ener_spin import LABELS, LOSSES, EnerSpinLoss
 from deepspin.loss.learning_rate import SCHEDULES, adam
+from deepspin.model.closed_form import label_errors
 from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.modelfiles.archive import load_model
 from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
@@ -23,9 +23,8 @@ from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
 
-# terms of the loss that are balanced, and frames that say how
-BALANCED = ("e", "fr", "fm", "v")
-BALANCED_FRAMES = 50
+# frames that say what a model leaves before the training
+VALIDATED_FRAMES = 100
 
 Origin = tuple[Path, SpinEnergyModel]  # what a training begins with
 
@@ -109,6 +108,10 @@ def load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
     train_data, valid_data = load(training["training_data"], seed), None
     if training.get("validation_data"):
         valid_data = load(training["validation_data"], seed + 1)
+    factor = training["training_data"]["force_mag_factor"]
+    for data in (train_data, valid_data):
+        if data is not None and factor != "fit":
+            data.scale_force_mag(factor)
     _check_labels(build_loss(options), train_data.labels)
     return train_data, valid_data
 
@@ -135,10 +138,35 @@ def _check_labels(loss: EnerSpinLoss, labels: list[str]) -> None:
         )
 
 
+def with_factor(options: dict, origin: Origin | None) -> dict:
+    """Settle what is to be fitted of the labels, if a checkpoint did that before."""
+    section = options["training"]["training_data"]
+    if section["force_mag_factor"] != "fit" or origin is None:
+        return options
+    stored = read_metadata(origin[0]).get("input", {}).get("training", {})
+    factor = stored.get("training_data", {}).get("force_mag_factor")
+    if factor is None:
+        raise InputError(
+            f"'{origin[0]}' does not say what its `force_mag` was taken times, and "
+            '"fit" finds it only when a training begins anew. Give '
+            "`training/training_data/force_mag_factor` as a number."
+        )
+    return _told_factor(options, factor)
+
+
+def _told_factor(options: dict, factor: float) -> dict:
+    training = options["training"]
+    section = {**training["training_data"], "force_mag_factor": factor}
+    return {**options, "training": {**training, "training_data": section}}
+
+
 def initial_model(
-    options: dict, origin: Origin | None, data: DataSystem
-) -> SpinEnergyModel:
-    """Model with its initial weights and statistics."""
+    options: dict, origin: Origin | None, data: DataSystem, others: DataSystem | None
+) -> tuple[SpinEnergyModel, dict]:
+    """Model with its initial weights and statistics, and the options as found.
+
+    With ``"force_mag_factor": "fit"`` the labels of both data sets are scaled.
+    """
     model = build_model(inherit(options, origin)["model"])
     if origin is not None:
         _copy_weights(origin[1], model, str(origin[0]))
@@ -146,15 +174,26 @@ def initial_model(
         section = options["model"]
         baseline = section["spin"].get("baseline")
         sample = data.sample(section["data_stat_nbatch"])
+        more: dict = {}
+        fits = options["training"]["training_data"]["force_mag_factor"] == "fit"
         if baseline:
             sample = data.spread(baseline["nframes"])
+            more = {"factor": None if fits else 1.0}
         model.compute_stats(
             sample,
             atom_ener=section["fitting_net"]["atom_ener"] or None,
             rcond=section["fitting_net"]["rcond"],
             protection=section["data_stat_protect"],
+            **more,
         )
-    return model
+        if fits:
+            factor = model.spin.report.solution.factor
+            log.info("force_mag_factor %.4f", factor)
+            options = _told_factor(options, factor)
+            for scaled in (data, others):
+                if scaled is not None:
+                    scaled.scale_force_mag(factor)
+    return model, options
 
 
 def with_prefactors(
@@ -162,8 +201,8 @@ def with_prefactors(
 ) -> dict:
     """Put numbers to the prefactors of a loss that are ``auto``.
 
-    Each term is 1 when the training begins; a restart goes on with the numbers that it
-    began with.
+    Each term is about 1 when the training begins; a restart goes on with the numbers
+    that it began with.
     """
     loss = options["loss"]
     if loss["prefactors"] != "auto":
@@ -172,7 +211,11 @@ def with_prefactors(
         stored = read_metadata(restarted[0]).get("input", {}).get("loss", {})
         loss = {**loss, **{k: v for k, v in stored.items() if "_pref_" in k}}
         return {**options, "loss": loss}
-    found = balance(model, data.spread(BALANCED_FRAMES), build_loss(options))
+    found = balanced(
+        label_errors(model, data.spread(VALIDATED_FRAMES)),
+        float(np.mean(np.concatenate([s.natoms_loss for s in data.systems]))),
+        loss,
+    )
     for term, value in found.items():
         loss = {**loss, f"start_pref_{term}": value, f"limit_pref_{term}": value}
     log.info(
@@ -182,34 +225,33 @@ def with_prefactors(
     return {**options, "loss": loss}
 
 
-def balance(
-    model: SpinEnergyModel, batches: Iterable[tuple[dict, dict]], loss: EnerSpinLoss
-) -> dict[str, float]:
+def balanced(errors: dict[str, float], natoms: float, loss: dict) -> dict[str, float]:
     """Prefactors that make each term of a loss 1; 0 where there is no label.
 
     Parameters
     ----------
-    model : SpinEnergyModel
-        The model as it is.
-    batches : iterable of (inputs, labels)
-        A sample of the data.
-    loss : EnerSpinLoss
-        The loss; its own prefactors do not matter.
+    errors : dict
+        What is left of each label, see `deepspin.model.closed_form.label_errors`.
+    natoms : float
+        Mean number of atoms of a frame, as the loss counts them.
+    loss : dict
+        ``loss_func`` and ``intensive_ener_virial`` of an input.
     """
-    config = loss.get_config()
-    config |= {f"start_pref_{term}": 1.0 for term in BALANCED}
-    whole = EnerSpinLoss(**config)
-    evaluate = tf.function(
-        lambda inputs, labels: whole.terms(labels, model(inputs)), autograph=False
-    )
-    sums, counts = dict.fromkeys(BALANCED, 0.0), dict.fromkeys(BALANCED, 0.0)
-    for inputs, labels in batches:
-        for term, (value, _, found) in evaluate(inputs, labels).items():
-            if term in sums:
-                sums[term] += float(found) * float(value)
-                counts[term] += float(found)
+    along, across = errors.get("along", 0.0), errors.get("across", 0.0)
+    left = {
+        "e": errors.get("energy", 0.0),
+        "fr": errors.get("force", 0.0),
+        "fm": math.sqrt(across**2 + along**2 / 3.0),
+        "v": errors.get("virial", 0.0),
+    }
+    power = 2 if loss["loss_func"] == "mse" else 1
+    # energies and virials of a frame are divided by fewer powers of the number of atoms
+    extensive = power == 2 and not loss["intensive_ener_virial"]
     return {
-        term: counts[term] / sums[term] if sums[term] > 0 else 0.0 for term in sums
+        term: 1.0 / (value**power * (natoms if extensive and term in "ev" else 1.0))
+        if value > 0
+        else 0.0
+        for term, value in left.items()
     } | {"ae": 0.0}
 
 

@@ -31,6 +31,7 @@ from deepspin.training.setup import (
     load_data,
     load_origin,
     restore_optimizer,
+    with_factor,
     with_prefactors,
     with_seed,
     with_sel,
@@ -158,6 +159,7 @@ def _set_up(
     """Read data, settle `sel` and seed, make model and optimizer."""
     options = with_seed(options, restarted)
     options = with_sel(options, None if origin is None else origin[1])
+    options = with_factor(options, origin)
     train_data, valid_data = load_data(inherit(options, origin))
     options = with_sel(options, train_data)
     for data in (train_data, valid_data):
@@ -165,7 +167,7 @@ def _set_up(
             data.truncate(data.spin.extend_sel(options["model"]["descriptor"]["sel"]))
     if not skip_neighbor_stat:
         report_neighbors(train_data)
-    model = initial_model(options, origin, train_data)
+    model, options = initial_model(options, origin, train_data, valid_data)
     report_baseline(model, train_data, valid_data)
     options = with_prefactors(options, model, train_data, restarted)
     compile_model(model, options)

@@ -18,6 +18,7 @@ from deepspin.utils.arguments import (
     AUTO_PROB,
     BATCH_SIZE,
     COUNT,
+    FACTOR,
     FILE,
     LOSS_FUNC,
     LOSS_PREFACTORS,
@@ -444,7 +445,13 @@ def _data_args(purpose: str) -> list[Argument]:
 def training_data_args() -> Argument:
     """Make the section `training/training_data`."""
     doc = "Data to train on."
-    return Argument("training_data", dict, _data_args("training"), doc=doc)
+    factor = optional("force_mag_factor", [float, str], 1.0, FACTOR)(
+        "What the magnetic forces of training and validation data are taken times, for"
+        " data whose energies change by so much more than they say. ``fit`` finds it"
+        " with the baseline of ``model/spin[invariant]``. An option of deepspin,"
+        " unknown to DeePMD-kit."
+    )
+    return Argument("training_data", dict, [*_data_args("training"), factor], doc=doc)
 
 
 def validation_data_args() -> Argument:

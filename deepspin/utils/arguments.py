@@ -82,6 +82,10 @@ FILE = (
     "the path of a file",
 )
 LOSS_PREFACTORS = (lambda x: x in ("auto", "given"), '"auto" or "given"')
+FACTOR = (
+    lambda x: x == "fit" if isinstance(x, str) else x > 0,
+    'a number > 0, or "fit"',
+)
 LOSS_FUNC = (lambda x: x in ("mse", "mae"), '"mse" or "mae"')
 ACTIVATION = (_is_activation, f'one of {", ".join(ACTIVATIONS)}, or "silut:T"')
 PRECISION = (lambda x: x in PRECISIONS, f"one of {', '.join(PRECISIONS)}")

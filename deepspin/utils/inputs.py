@@ -204,6 +204,13 @@ def normalize(data: dict) -> dict:
     _check_model(data["model"])
     _check_learning_rate(data["learning_rate"], data["training"]["numb_steps"])
     _check_loss(data["loss"], data["model"]["spin"]["type"], weighed)
+    factor = data["training"]["training_data"]["force_mag_factor"]
+    if factor == "fit" and not data["model"]["spin"].get("baseline"):
+        raise bad(
+            "training/training_data/force_mag_factor",
+            factor,
+            'a number: only the baseline of `"spin": {"type": "invariant"}` finds it',
+        )
     return data
 
 

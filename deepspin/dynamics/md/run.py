@@ -33,6 +33,7 @@ from deepspin.dynamics.md.settings import MdSettings
 from deepspin.dynamics.md.simulation import Simulation
 from deepspin.dynamics.md.trajectory import trajectory_of
 from deepspin.infer.deep_spin import DeepSpin
+from deepspin.spins.schemes import demand
 from deepspin.utils.outputs import claim, locked, replacing
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def run(
     settings = MdSettings.of(given)
     made_by = {**potential.describe(), "options": given}
     if crew is not None:
+        demand(potential.model.spin.scheme, "deepmd")
         made_by["engine"] = f"LAMMPS on {crew.size}"
     if known is None:
         start = _first(settings, potential, made_by)
