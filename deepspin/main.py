@@ -12,6 +12,7 @@ from typing import TextIO
 from deepspin import __version__
 from deepspin.entrypoints import (
     check_data,
+    check_symmetry,
     compress,
     convert_data,
     convert_from,
@@ -37,8 +38,19 @@ log = logging.getLogger("deepspin")
 MISTAKES = (ValueError, OSError, RuntimeError, MemoryError)
 # in the order of their help
 VERBS = (
-    *(init, check_data, neighbor_stat, convert_data, train, plot, test, model_devi),
-    *(relax, md, thermo, freeze, compress, show, convert_from, convert_to, doc),
+    *(init, check_data, check_symmetry, neighbor_stat, convert_data, train, plot, test),
+    *(
+        model_devi,
+        relax,
+        md,
+        thermo,
+        freeze,
+        compress,
+        show,
+        convert_from,
+        convert_to,
+        doc,
+    ),
 )
 
 

@@ -274,6 +274,29 @@ class InvariantSpin(keras.layers.Layer):
             What the labels of ``force_mag`` are taken times; None finds it.
         """
         del rcond
+        ntypes, sample = self.scheme.ntypes, self.gather(batches, descriptor)
+        options = self.baseline_options or BaselineOptions()
+        given = {t: e for t, e in enumerate(atom_ener or []) if e is not None}
+        self.report = report = sample.fit(options, given, factor)
+        fitting.bias_atom_e.assign(report.solution.numbers[:ntypes])
+        fitting.set_standard(sample.mean, sample.std, sample.energy_scale(report))
+        descriptor.nearest.assign(np.where(sample.nearest < np.inf, sample.nearest, 0))
+        if self.baseline is not None:
+            theta = report.solution.numbers[ntypes:]
+            self.baseline.set_numbers(theta, sample.longest)
+
+    def gather(
+        self, batches: Iterable[tuple[dict, dict]], descriptor: SpinChannels
+    ) -> Sample:
+        """Look at data, and take their rows for a fit.
+
+        Parameters
+        ----------
+        batches : iterable of (inputs, labels)
+            The data.
+        descriptor : SpinChannels
+            The model's descriptor.
+        """
         ntypes = self.scheme.ntypes
         width = 0 if self.baseline is None else len(self.baseline.labels)
         sample = Sample(ntypes, width, descriptor.dim_out)
@@ -286,15 +309,7 @@ class InvariantSpin(keras.layers.Layer):
             counts = [np.count_nonzero(mask, axis=1) for mask in inputs["mask"]]
             sample.see(lengths(inputs["mask"]), all_slots(inputs).numpy() > 0, **seen)
             sample.add(np.stack(counts, axis=1), rows, labels)
-        options = self.baseline_options or BaselineOptions()
-        given = {t: e for t, e in enumerate(atom_ener or []) if e is not None}
-        self.report = report = sample.fit(options, given, factor)
-        fitting.bias_atom_e.assign(report.solution.numbers[:ntypes])
-        fitting.set_standard(sample.mean, sample.std, sample.energy_scale(report))
-        descriptor.nearest.assign(np.where(sample.nearest < np.inf, sample.nearest, 0))
-        if self.baseline is not None:
-            theta = report.solution.numbers[ntypes:]
-            self.baseline.set_numbers(theta, sample.longest)
+        return sample
 
     def _measured(
         self, inputs: dict, descriptor: SpinChannels

@@ -21,8 +21,18 @@ from deepspin.main import build_parser, main
 from deepspin.pictures.results import draw_results
 
 VERBS = (
-    *("init", "check-data", "neighbor-stat", "convert-data", "train", "plot", "test"),
-    *("model-devi", "relax", "md", "thermo", "freeze", "compress", "show"),
+    *("init", "check-data", "check-symmetry", "neighbor-stat", "convert-data", "train"),
+    *(
+        "plot",
+        "test",
+        "model-devi",
+        "relax",
+        "md",
+        "thermo",
+        "freeze",
+        "compress",
+        "show",
+    ),
     *("convert-from", "convert-to", "doc-train-input"),
 )
 ANCHORS = [
