@@ -13,8 +13,8 @@ a(1 + \alpha(x_i - 1))` and :math:`g_i = e^{-\beta(x_i - 1)}`; w is the switch o
 `se_e2_a` from 3.2 to 4.4 Å. Through g the exchange of two atoms depends on what
 surrounds both, beyond one cutoff.
 
-The lattice is bcc with 16 atoms, strained by up to 6 %, atoms displaced by 0.15 Å, spins
-of 2.2 μ_B with directions between order and none, and moduli that spread by 0.2 μ_B.
+The lattice is bcc with 16 atoms, strained by up to 6 %, atoms displaced by 0.15 Å,
+spins of 2.2 μ_B with directions between order and none, moduli spread by 0.2 μ_B.
 Labels are exact: derivatives by automatic differentiation.
 
 ``python tests/many_body.py FOLDER`` writes 240 frames to train on and 60 to test on.

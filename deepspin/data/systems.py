@@ -263,7 +263,7 @@ def _own_codec(path: str, type_map: Sequence[str], spin: Scheme) -> VirtualAtomC
             "no `virtual_len` to tell how far they stand for how long a spin. Put "
             f'{{"type_map": {json.dumps(list(type_map))}, "use_spin": [...], '
             f'"virtual_len": [...], "spin_norm": [...]}} into its {SCHEME}, or write '
-            "it with spins by `dp-spin convert-data`."
+            "it with spins by `dp-spin convert-data --layout spin-files`."
         )
     names = scheme.pop("type_map")
     theirs = VirtualAtomCodec.from_options(**scheme)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 # of the largest singular value squared, of columns of unit length
-RIDGES = tuple(10.0**-n for n in range(4, 19))
+RIDGES = tuple(10.0**-n for n in range(19))
 MIDDLE = 1e-12
 # factors of labels are looked for up to this one
 FARTHEST = 5.0

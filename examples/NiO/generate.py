@@ -75,6 +75,12 @@ NICKEL, OXYGEN = 0, 1
 LATTICE = 4.17  # a_0, Å
 SPIN_NORM = 1.2737  # S_0, μ_B
 VIRTUAL_LEN = 0.4  # distance of a virtual atom at |S| = S_0, Å
+SCHEME = {  # what files with virtual atoms mean
+    "type_map": ["Ni", "O"],
+    "use_spin": [True, False],
+    "virtual_len": [VIRTUAL_LEN],
+    "spin_norm": [SPIN_NORM],
+}
 SHELLS = np.array([LATTICE / np.sqrt(2.0), LATTICE])  # r_1 and r_2, Å
 EXCHANGE = np.array([1.37e-3, -19.01e-3])  # J_1 and J_2, eV
 EXCHANGE_SLOPE, EXCHANGE_CURVATURE = 10.0, 50.0
@@ -559,6 +565,9 @@ def write_data(out: Path, seed: int = SEED, frames: int = FRAMES) -> None:
         (out / name / "type.raw").write_text(text, encoding="utf-8")
         if layout == "spin-files":
             (out / name / "type_map.raw").write_text("Ni\nO\n", encoding="utf-8")
+        else:
+            scheme = json.dumps(SCHEME)
+            (out / name / "spin_scheme.json").write_text(scheme, encoding="utf-8")
     record = json.dumps(exchange_record(), indent=2) + "\n"
     (out / "exchange.json").write_text(record, encoding="utf-8")
 

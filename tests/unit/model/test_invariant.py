@@ -126,3 +126,11 @@ def test_long_spins_are_held_back():
     spin[:, 0, 2] = moduli
     energy = evaluate(np.zeros((20, 1, 3)), None, [0], spin)["energy"]
     assert (np.diff(energy)[-10:] > 0).all()
+
+
+def test_trainable_baseline():
+    """Its numbers are trained on if the input says so."""
+    fixed, free = (build("NiO", baseline={"trainable": flag}) for flag in (False, True))
+    theta = free.spin.baseline.theta
+    assert any(v is theta for v in free.trainable_variables)
+    assert len(free.trainable_variables) == len(fixed.trainable_variables) + 1
