@@ -94,7 +94,7 @@ class SpinChannels(keras.layers.Layer):
         use_spin: Sequence[bool],
         *,
         soc: bool = False,
-        nradial: int = 10,
+        nradial: int = 14,
         neuron: Sequence[int] = (8,),
         axis_neuron: int = 4,
         seed: int | None = None,

@@ -21,7 +21,8 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
         "plot",
         plot,
         "Draw learning curves (lcurve.out), logs of md and relax, trajectories, tables "
-        "of thermo, deviations of models, or detail files of test.",
+        "of thermo, deviations of models, detail files of test, or what a model of the "
+        "scheme `invariant` says of exchange.",
     )
     parser.add_argument(
         "files",
@@ -29,7 +30,7 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
         metavar="FILE",
         help="one file, or several of a kind to compare runs: learning curves, logs of "
         "md or relax, trajectories of md, tables of thermo, files of model-devi, "
-        "detail files of test",
+        "detail files of test; or one model (.keras)",
     )
     parser.add_argument(
         "-o",
@@ -61,7 +62,8 @@ def plot(
         Learning curves (``lcurve.out``, of deepspin or DeePMD-kit), logs of ``dp-spin
         md`` or ``relax``, trajectories of ``md``, tables of ``thermo``, deviations of
         models (of ``model-devi``, DeePMD-kit's too, or LAMMPS), or detail files of
-        ``dp-spin test``; all of one kind.
+        ``dp-spin test``; all of one kind. Or one model, see
+        `deepspin.pictures.magnetism`.
     output : str, optional
         Picture; by default beside the first file, with its name and ``.png`` (after
         the ending of a trajectory, whose log has the same name).
@@ -88,10 +90,41 @@ def plot(
             f"--labels needs a label for each of the {len(paths)} files. Received: "
             f"{len(labels)}"
         )
+    if paths[0].suffix == ".keras":
+        _plot_model(paths, output, labels, any(axes.values()))
+        return
     for path in paths:
         _check_file(path)
     target = claim_picture(output or default_picture(paths[0]))
     save(draw_results(paths, labels, **axes), target)
+    log.info("drew %s", target)
+
+
+def _plot_model(
+    paths: Sequence[Path],
+    output: str | None,
+    labels: Sequence[str] | None,
+    axes: bool,
+) -> None:
+    """Draw what a model tells of its magnetism."""
+    from deepspin.data.files import DataError
+    from deepspin.modelfiles.find import read_metadata
+    from deepspin.pictures.magnetism import draw_magnetism
+    from deepspin.pictures.plots import claim_picture, save
+    from deepspin.utils.refused import InputError
+
+    if len(paths) > 1 or labels or axes:
+        raise InputError("plot draws one model at a time, without labels or axes.")
+    _check_file(paths[0])
+    found = read_metadata(paths[0]).get("magnetism")
+    if not found:
+        raise DataError(
+            f"'{paths[0]}' tells nothing to draw: only the last checkpoint of a "
+            "training with `model/spin[invariant]` and a baseline does. `dp-spin show` "
+            "tells what a model is."
+        )
+    target = claim_picture(output or paths[0].with_suffix(".png"))
+    save(draw_magnetism(found), target)
     log.info("drew %s", target)
 
 

@@ -19,6 +19,8 @@ from deepspin.descriptor.spin_channels import SpinChannels, components, symmetri
 
 # a wall in eV: of pairs nearer than in the data, and of spins longer
 WALL = 100.0
+# what a number of the second tier costs
+DEAR = 30.0
 Label = tuple  # (kind, types and radial functions it belongs to)
 
 
@@ -68,7 +70,7 @@ class Baseline(keras.layers.Layer):
         use_spin: Sequence[bool],
         *,
         soc: bool = False,
-        nradial: int = 10,
+        nradial: int = 14,
         ncross: int = 6,
         **kwargs: Any,
     ):
@@ -97,6 +99,17 @@ class Baseline(keras.layers.Layer):
             initializer=initializer,
             trainable=False,
         )
+
+    @property
+    def penalty(self) -> np.ndarray:
+        """How much dearer each number is in a fit than one of the first tier, (m,).
+
+        Products of sums couple spins farther apart than `rcut`, which small periodic
+        cells cannot tell from near ones: they come in where the first tier fails.
+        """
+        first = {"pair", "crystal", "exchange", "modulus", "square", "site"}
+        first |= {"dipole", "anisotropy"}
+        return np.array([1.0 if one[0] in first else DEAR for one in self.labels])
 
     def set_numbers(self, theta: np.ndarray, longest: np.ndarray) -> None:
         """Set the numbers, and where and how steeply walls of long spins begin.

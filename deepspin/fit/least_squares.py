@@ -110,10 +110,14 @@ class Rows:
         Number of unknowns.
     nconst : int
         The first so many are constants: no ridge holds them down.
+    penalty : np.ndarray, shape (width - nconst,), optional
+        How much dearer than 1 each of the others is: its ridge is so many times larger,
+        squared.
     """
 
     width: int
     nconst: int
+    penalty: np.ndarray | None = None
     used: dict[str, Factor] = field(default_factory=dict)
     held: dict[str, Factor] = field(default_factory=dict)
 
@@ -243,6 +247,8 @@ class Rows:
         size = np.linalg.norm(rest, axis=0)
         used = size > 1e-10 * np.linalg.norm(inner, axis=0)
         scale = np.where(used, size, 1.0)
+        if self.penalty is not None:
+            scale = scale * self.penalty
         u, s, vt = np.linalg.svd(rest * (used / scale), full_matrices=False)
         along, result = u.T @ target, []
         largest = s.max(initial=0.0) or 1.0

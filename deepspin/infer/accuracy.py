@@ -15,6 +15,7 @@ from deepspin.data.frames import System
 from deepspin.infer import rotation
 from deepspin.infer.systems import alike, atoms_of, evaluate, load_for
 from deepspin.pictures.plots import Parity
+from deepspin.spins.types import ZERO_SPIN
 from deepspin.utils.refused import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ LINES = {
     "v": ("virial", False, "Virial {}", "eV", "v"),
     "v_peratom": ("virial", True, "Virial {}/Natoms", "eV", "va"),
     "ae": ("atom_ener", False, "Atomic ener {}", "eV", "ae"),
+}
+# what is made of another line's arrays, and printed after it, without a detail file:
+# magnetic forces along the spin, one number, and across it, three components
+PARTS = {
+    "fm_along": ("F-spin along {}", "eV/uB", "fm_along"),
+    "fm_across": ("F-spin across {}", "eV/uB", "fm_across"),
 }
 DRAWN = ("e_peratom", "fr", "fm", "v_peratom", "ae")
 # frames evaluated in one call
@@ -107,7 +114,7 @@ class Accuracy:
     def errors(self) -> dict[str, float]:
         """Errors of all systems together, by name, and what is in `turned`."""
         return {
-            f"{kind}_{LINES[suffix][-1]}": value
+            f"{kind}_{(LINES.get(suffix) or PARTS[suffix])[-1]}": value
             for suffix, kinds in _errors(self.pairs).items()
             for kind, value in kinds.items()
         } | self.turned
@@ -222,6 +229,7 @@ def _evaluate(
     """Labels and predictions of some frames of a system."""
     names = [n for n in _arrays(atomic) if n in data.labels]
     found: dict[str, list] = {n: [None] * len(chosen) for n in names}
+    spins: list = [None] * len(chosen)
     for places in alike(data, chosen, BATCH):
         frames = chosen[places]
         here = atoms_of(data, frames[0])
@@ -233,6 +241,8 @@ def _evaluate(
                 label = label[:, here]
             if name == "force_mag":
                 label, pred = label[:, magnetic], pred[:, magnetic]
+                for place, spin in zip(places, data.spin[frames][:, here], strict=True):
+                    spins[place] = spin[magnetic]
             shape = -1, WIDTHS.get(name, 3)
             for place, *pair in zip(places, label, pred, strict=True):
                 rows[place] = [values.reshape(shape) for values in pair]
@@ -245,7 +255,24 @@ def _evaluate(
                 label, pred = label / natoms, pred / natoms
             if label.size:
                 pairs[suffix] = label, pred
+            if suffix == "fm" and label.size:
+                pairs |= _parts(np.concatenate(spins), label, pred)
     return pairs
+
+
+def _parts(spin: np.ndarray, label: np.ndarray, pred: np.ndarray) -> Pairs:
+    """Magnetic forces (n, 3) along the spin and across it; spins of 0 have neither."""
+    modulus = np.linalg.norm(spin, axis=1)
+    own = modulus > ZERO_SPIN
+    unit = spin[own] / modulus[own, None]
+    along = [(x[own] * unit).sum(axis=1, keepdims=True) for x in (label, pred)]
+    rows = zip((label, pred), along, strict=True)
+    across = [x[own] - part * unit for x, part in rows]
+    return {
+        name: (parts[0], parts[1])
+        for name, parts in (("fm_along", along), ("fm_across", across))
+        if len(unit)
+    }
 
 
 def _merge(total: Sequence[Pairs]) -> Pairs:
@@ -256,7 +283,7 @@ def _merge(total: Sequence[Pairs]) -> Pairs:
             np.concatenate([pairs[suffix][k] for pairs in total if suffix in pairs])
             for k in (0, 1)
         )
-        for suffix in LINES
+        for suffix in (*LINES, *PARTS)
         if suffix in found
     }
 
@@ -273,10 +300,11 @@ def _errors(pairs: Pairs) -> dict[str, dict[str, float]]:
 
 
 def _print(errors: dict[str, dict[str, float]]) -> None:
-    for suffix, kinds in errors.items():
-        _, _, text, unit, _ = LINES[suffix]
-        for kind, value in kinds.items():
-            log.info("%-20s: %e %s", text.format(kind.upper()), value, unit)
+    for suffix in LINES:
+        for own in (suffix, *(part for part in PARTS if part.startswith(f"{suffix}_"))):
+            text, unit, _ = PARTS[own] if own in PARTS else LINES[own][2:]
+            for kind, value in errors.get(own, {}).items():
+                log.info("%-20s: %e %s", text.format(kind.upper()), value, unit)
 
 
 def _print_total(errors: dict[str, dict[str, float]], nsystems: int) -> None:

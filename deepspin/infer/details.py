@@ -40,7 +40,7 @@ def write_details(accuracy: Accuracy, prefix: str) -> None:
 
     All of them or none; those of an earlier test that have no successor go.
     """
-    written = accuracy.pairs
+    written = [suffix for suffix in LINES if suffix in accuracy.pairs]
     with ExitStack() as stack:
         for suffix in written:
             partial = stack.enter_context(replacing(_detail(prefix, suffix)))

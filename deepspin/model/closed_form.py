@@ -37,7 +37,7 @@ STRIDE = 0.2
 class BaselineOptions:
     """What an input says of the baseline, see `deepspin.utils.argcheck`."""
 
-    nradial: int = 10
+    nradial: int = 14
     ncross: int = 6
     nframes: int = 500
     ridge: float | None = None
@@ -84,15 +84,15 @@ class Sample:
     ----------
     ntypes : int
         Number of types.
-    width : int
-        Number of numbers of the baseline.
+    penalty : np.ndarray
+        Of each number of the baseline, see `Rows`.
     dim : int
         Number of scalars of a centre.
     """
 
-    def __init__(self, ntypes: int, width: int, dim: int):
+    def __init__(self, ntypes: int, penalty: np.ndarray, dim: int):
         self.ntypes, self.nframes, self.natoms = ntypes, 0, 0
-        self.rows = Rows(ntypes + width, ntypes)
+        self.rows = Rows(ntypes + len(penalty), ntypes, penalty)
         self.nearest = np.full((ntypes, ntypes), np.inf)  # Å
         self.shortest = np.full(ntypes, np.inf)  # |spin| in μ_B
         self.longest = np.zeros(ntypes)

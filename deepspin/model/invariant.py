@@ -298,8 +298,8 @@ class InvariantSpin(keras.layers.Layer):
             The model's descriptor.
         """
         ntypes = self.scheme.ntypes
-        width = 0 if self.baseline is None else len(self.baseline.labels)
-        sample = Sample(ntypes, width, descriptor.dim_out)
+        penalty = np.zeros(0) if self.baseline is None else self.baseline.penalty
+        sample = Sample(ntypes, penalty, descriptor.dim_out)
         measure = tf.function(
             lambda inputs: self._measured(inputs, descriptor), autograph=False
         )

@@ -49,6 +49,7 @@ def summary(path: Path, model: dict, metadata: dict) -> Iterator[tuple[str, str]
         yield "frame parameters", f"{fitting['numb_fparam']} (`fparam`)"
     if "compressed" in metadata:
         yield "compressed", _tables(metadata["compressed"])
+    yield from _magnetism(metadata.get("magnetism") or {})
     yield "weights", f"{_count(descriptor, fitting, len(names)):,} to train"
 
 
@@ -94,6 +95,17 @@ def _descriptor(config: dict) -> str:
         count = f"{config['nradial']} Chebyshev polynomials"
         return f"{count} in {config['neuron'][-1]} mixtures{axis}"
     return _net(config) + axis
+
+
+def _magnetism(found: dict) -> Iterator[tuple[str, str]]:
+    for shell in found.get("exchange", []):
+        text = f"{shell['J']:.3f} meV at {shell['distance']:.3f} Å, {shell['number']}"
+        if shell["spread"] > 0.0005:
+            text += f" neighbours, spread {shell['spread']:.3f}"
+        yield f"J of {'-'.join(shell['pair'])}", text
+    for name, powers in found.get("site", {}).items():
+        text = ", ".join(f"|S|^{n} {value:.5g}" for n, value in powers.items())
+        yield f"on {name} (eV)", text
 
 
 def _net(config: dict) -> str:

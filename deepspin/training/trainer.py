@@ -10,8 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
+
 from deepspin.data.dataset import DataSystem
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.model.magnetism import magnetism
 from deepspin.modelfiles.find import find_checkpoints, read_metadata
 from deepspin.op.library import KernelError, errors_in_one_line
 from deepspin.training.callbacks import (
@@ -203,6 +206,7 @@ def _fit(run: _Run, restart: bool) -> None:
     checkpoint.set_model(model)
     if total == 0:
         return _only_begin(run, checkpoint)
+    told = _Magnetism(run)
     guard, line = LossGuard(run.train_data), ProgressLine(total, done)
     curve = _curve(run, line, restart) if training["disp_training"] else []
     start = time.perf_counter()
@@ -214,8 +218,9 @@ def _fit(run: _Run, restart: bool) -> None:
                 steps_per_epoch=total - done,
                 verbose=0,
                 shuffle=False,
-                callbacks=[guard, *curve, checkpoint, StopTraining(stop)],
+                callbacks=[guard, *curve, told, checkpoint, StopTraining(stop)],
             )
+            told.tell()  # of a training that was stopped
             path = checkpoint.save()
     except OutputError as error:
         raise OutputError(f"{error} {checkpoint.way_on}") from error
@@ -237,7 +242,27 @@ def _only_begin(run: _Run, checkpoint: Checkpoint) -> None:
         if run.options["training"]["disp_training"]:
             curve.set_model(run.model)
             curve.on_train_begin()
+    _Magnetism(run).tell()
     log.info("no steps, model in %s", checkpoint.save())
+
+
+class _Magnetism(keras.callbacks.Callback):
+    """Add what an invariant model says of magnetism to what its last file tells."""
+
+    def __init__(self, run: _Run):
+        super().__init__()
+        self.run = run
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Look at the model after its last step."""
+        if step_of(self.run.model) == self.run.options["training"]["numb_steps"]:
+            self.tell()
+
+    def tell(self) -> None:
+        """Look at the model, unless that is done."""
+        model, metadata = self.run.model, self.run.metadata
+        if model.spin.scheme.symmetries and "magnetism" not in metadata:
+            metadata["magnetism"] = magnetism(model, self.run.train_data)
 
 
 def _curve(run: _Run, line: ProgressLine, restart: bool) -> list[LearningCurve]:

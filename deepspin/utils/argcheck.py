@@ -195,7 +195,7 @@ def baseline_args() -> Argument:
         "baseline",
         [bool, dict],
         [
-            optional("nradial", int, 10, AT_LEAST_ONE)(
+            optional("nradial", int, 14, AT_LEAST_ONE)(
                 "Number of radial functions, Chebyshev polynomials up to ``rcut``."
             ),
             optional("ncross", int, 6, COUNT)(

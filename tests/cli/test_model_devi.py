@@ -422,6 +422,7 @@ def test_extraction_replaces_if_forced(run, deviations):
     assert sorted(p.name for p in Path("chosen").iterdir()) == [
         "set.000",
         "set.001",
+        "spin_scheme.json",
         "type.raw",
     ]
 
