@@ -119,11 +119,13 @@ def check_symmetry(
         )
         found = agreement(data.paths, data.type_map, data.spin, rcut)
         if found is not None:
-            result["factors"] = vars(found)
+            result["factors"] = {
+                k: None if math.isnan(v) else v for k, v in vars(found).items()
+            }
             sys.stdout.write(
                 "Energies change with the spins as their magnetic forces say, times\n"
                 f"  {found.across:.3f} for spins that turn at fixed modulus\n"
-                f"  {found.along:.3f} for moduli\n"
+                f"  {_told(found.along)} for moduli\n"
                 f"  energies of a linear model of both: {found.error_as_given:.2e} "
                 f"eV/atom left of {found.spread:.2e}; with the first factor "
                 f"{found.error_across:.2e}\n"
@@ -134,3 +136,7 @@ def check_symmetry(
             partial.write_text(text + "\n", encoding="utf-8")
         log.info("wrote '%s'", json)
     return result
+
+
+def _told(factor: float) -> str:
+    return "not determined" if math.isnan(factor) else f"{factor:.3f}"

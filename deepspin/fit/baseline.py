@@ -158,10 +158,10 @@ class Baseline(keras.layers.Layer):
         def either(b: int) -> tuple[int, int]:
             return min(a, b), max(a, b)
 
-        square = tf.reduce_sum(s * s, axis=-1, keepdims=True) if given else None
-        doubled = tf.constant([1, 1, 1, 2, 2, 2], tf.float64) if given else None
+        square: Any = tf.reduce_sum(s * s, axis=-1, keepdims=True) if given else None
+        doubled: Any = tf.constant([1, 1, 1, 2, 2, 2], tf.float64) if given else None
         for b in range(self.ntypes):
-            p = sums[b] if given else None
+            p: Any = sums[b] if given else None
             yield group("pair", *either(b)), given and p["1"][..., 0]
             if not magnetic:
                 continue

@@ -49,7 +49,8 @@ class Factor:
             self._reduce()
 
     def _reduce(self) -> None:
-        self._rows = [np.linalg.qr(np.concatenate(self._rows), mode="r")]
+        whole = np.concatenate(self._rows)
+        self._rows = [np.asarray(np.linalg.qr(whole, mode="r"))]
         self._waiting = len(self._rows[0])
 
     @property
@@ -237,7 +238,7 @@ class Rows:
                 right = right * factor
             columns = part[:, self.nconst : -1]
             parts.append(np.hstack([part[:, free], columns, right]))
-        matrix = np.linalg.qr(np.concatenate(parts), mode="r")
+        matrix = np.asarray(np.linalg.qr(np.concatenate(parts), mode="r"))
         # constants first: they are eliminated, nothing holds them down
         nfree = len(free)
         bound, inner, right = matrix[:, :nfree], matrix[:, nfree:-1], matrix[:, -1]

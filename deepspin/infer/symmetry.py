@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 ROTATIONS = 5
 # smoothing of the baseline that compares energies with magnetic forces begins here (Å)
 SMOOTH = 2.0
+# moduli of a type that differ by less, relatively, tell nothing of energies
+VARIED = 0.03
 
 _Frame = tuple[np.ndarray, np.ndarray | None, np.ndarray]  # coord, box, spin
 _Turn = Callable[[np.ndarray, _Frame], _Frame]
@@ -90,7 +92,7 @@ def violations(
                     names.append(name)
             energy = potential.eval(
                 np.stack([v[0] for v in variants]),
-                None if box is None else np.stack([v[1] for v in variants]),
+                None if box is None else np.array([v[1] for v in variants]),
                 data.atype[k, atoms],
                 np.stack([v[2] for v in variants]),
                 fparam=data.fparam[k] if data.fparam.size else None,
@@ -115,7 +117,8 @@ class Agreement:
     ----------
     across, along : float
         What magnetic forces have to be taken times, so that energies change as they
-        say: when spins turn at fixed modulus, and when moduli change.
+        say: when spins turn at fixed modulus, and when moduli change; NaN where these
+        hardly do.
     error_as_given, error_across : float
         What is left of the energies in eV/atom with the magnetic forces across the
         spins as they are, and taken times the first factor.
@@ -193,7 +196,12 @@ def agreement(
 
     given = fit(1.0, 0.0, 1.0)[1]
     factor, error = fit(None, 0.0, 1.0)
-    along = fit(None, 1.0, 0.0)[0]
+    ranges = [
+        1.0 - sample.shortest[t] / sample.longest[t]
+        for t in scheme.types.spin_types
+        if sample.longest[t] > 0
+    ]
+    along = fit(None, 1.0, 0.0)[0] if max(ranges, default=0) > VARIED else math.nan
     spread = sample.fit(options, {}, 1.0).spreads["energy"]
     return Agreement(factor, along, given, error, spread)
 

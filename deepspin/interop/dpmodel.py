@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -91,7 +92,7 @@ class _Writer:
 
     def __init__(self, model: SpinEnergyModel):
         self.source, self.descriptor = model, model.descriptor
-        scheme = model.spin.scheme
+        scheme: Any = model.spin.scheme  # `demand` has seen to it that it is known
         self.ntypes = scheme.ntypes
         # number there of each type of neighbours, and the reverse
         self.numbers = [*range(self.ntypes), *(self.ntypes + t for t in scheme.owners)]

@@ -196,7 +196,8 @@ class _Reader:
         }
         extended = {k: {**options[k], **more} for k, more in hidden.items()}
         model = build_model({**options, **extended})
-        owners = model.spin.scheme.owners
+        scheme: Any = model.spin.scheme
+        owners = scheme.owners
         self.numbers = [*range(self.ntypes), *(self.ntypes + t for t in owners)]
         self._copy_statistics(model)
         self._copy_embeddings(model)

@@ -67,6 +67,8 @@ class BaselineReport:
     alike : list of (int, float)
         Types whose spins are all of one length, and that length in μ_B: how energies
         change with it is not determined.
+    unseen : list of int
+        Types of which there is no atom.
     """
 
     solution: Solution
@@ -75,6 +77,7 @@ class BaselineReport:
     counts: dict[str, int]
     nframes: int
     alike: list[tuple[int, float]]
+    unseen: list[int]
 
 
 class Sample:
@@ -235,7 +238,10 @@ class Sample:
             if ZERO_SPIN < self.longest[t] <= self.shortest[t] + ZERO_SPIN
         ]
         counts = {name: one.count for name, one in whole.items()}
-        return BaselineReport(found, spreads, errors, counts, self.nframes, alike)
+        unseen = np.flatnonzero(self._count == 0).tolist()
+        return BaselineReport(
+            found, spreads, errors, counts, self.nframes, alike, unseen
+        )
 
 
 def frame_by_frame(

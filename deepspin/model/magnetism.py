@@ -56,7 +56,8 @@ def magnetism(model: SpinEnergyModel, data: DataSystem) -> dict[str, Any] | None
 
 
 def _curves(model: SpinEnergyModel) -> list[dict[str, Any]]:
-    baseline, channels = model.spin.baseline, model.descriptor
+    baseline: Any = model.spin.baseline
+    channels: Any = model.descriptor
     number = dict(zip(baseline.labels, baseline.theta.numpy(), strict=True))
     result = []
     for a, b in itertools.combinations_with_replacement(range(len(model.type_map)), 2):

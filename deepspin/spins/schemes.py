@@ -74,7 +74,10 @@ class Scheme(Protocol):
         """How far (Å) from atoms of these types the points of such spins (μ_B) are."""
 
 
-SCHEMES = {"ener_spin": VirtualAtoms, "invariant": Invariant}
+SCHEMES: dict[str, type[VirtualAtoms] | type[Invariant]] = {
+    "ener_spin": VirtualAtoms,
+    "invariant": Invariant,
+}
 DEFAULT = "ener_spin"  # what `model/spin` means without `type`
 
 

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 _BASELINE_ROWS = {
     "energy": ("energy per atom", "eV"),
     "force": ("force", "eV/Å"),
-    "along": ("force_mag along the spin", "eV/μ_B"),
-    "across": ("force_mag across the spin", "eV/μ_B"),
+    "along": ("force_mag along", "eV/μ_B"),
+    "across": ("force_mag across", "eV/μ_B"),
     "virial": ("virial per atom", "eV"),
 }
 _COLUMNS = ("system", "atoms", "frames", "batch", "prob", "labels")
@@ -94,17 +94,32 @@ def report_baseline(
         for title, data in rows
         if data is not None
     }
-    log.info("  %-28s %9s %s", "rmse", "spread", "".join(f"{t:>11s}" for t in left))
+    log.info("  %-28s%12s%s", "rmse", "spread", "".join(f"{t:>12s}" for t in left))
     for name, (title, unit) in _BASELINE_ROWS.items():
         if name in fit.spreads:
-            values = "".join(f"{left[t].get(name, np.nan):11.3e}" for t in left)
-            log.info("  %-28s %9.3e%s", f"{title}, {unit}", fit.spreads[name], values)
+            values = "".join(f"{left[t].get(name, np.nan):12.3e}" for t in left)
+            log.info("  %-28s%12.3e%s", f"{title}, {unit}", fit.spreads[name], values)
     for t, modulus in fit.alike:
         log.warning(
             "baseline: all spins of %s are %.6g μ_B long: what depends on their length "
             "is not determined, and as small as the ridge makes it",
             model.type_map[t],
             modulus,
+        )
+    rows = sum(fit.counts.values())
+    if rows < len(found.numbers):
+        log.warning(
+            "baseline: %d rows of labels for %d numbers: what they do not determine is "
+            "as small as the ridge makes it. Add frames, or lower "
+            "`model/spin/baseline/ncross`",
+            rows,
+            len(found.numbers),
+        )
+    unseen = [name for t, name in enumerate(model.type_map) if t in fit.unseen]
+    if unseen:
+        log.warning(
+            "baseline: no frame has an atom of %s: the model knows nothing of it",
+            ", ".join(unseen),
         )
     if "along" not in fit.spreads:
         log.warning(

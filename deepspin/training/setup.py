@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -187,7 +188,8 @@ def initial_model(
             **more,
         )
         if fits:
-            factor = model.spin.report.solution.factor
+            report: Any = model.spin.report
+            factor = report.solution.factor
             log.info("force_mag_factor %.4f", factor)
             options = _told_factor(options, factor)
             for scaled in (data, others):

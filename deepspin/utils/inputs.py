@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from dargs import Argument
 from dargs.dargs import ArgumentError
 
-from deepspin.spins.schemes import Scheme, build_scheme
+from deepspin.spins.schemes import DEFAULT, Scheme, build_scheme
 from deepspin.utils.argcheck import (
     DEFAULT_STOP_LR,
     PREFACTORS,
     baseline_args,
+    spin_args,
     train_args,
 )
 from deepspin.utils.refused import InputError, bad, explain, refuse, show
@@ -195,6 +196,7 @@ def normalize(data: dict) -> dict:
     base = Argument("input", dict, train_args())
     data = refuse(_without_comments(data))
     weighed = _weighs(data)
+    _refuse_other_scheme(data)
     try:
         base.normalize_value(data, inplace=True)
         base.check_value(data, strict=True)
@@ -212,6 +214,27 @@ def normalize(data: dict) -> dict:
             'a number: only the baseline of `"spin": {"type": "invariant"}` finds it',
         )
     return data
+
+
+def _refuse_other_scheme(data: dict) -> None:
+    """Refuse options that another spin scheme than the chosen one has."""
+    model = data.get("model")
+    spin = model.get("spin") if isinstance(model, dict) else None
+    if not isinstance(spin, dict):
+        return
+    choices = spin_args().sub_variants["type"].choice_dict
+    chosen = spin.get("type", DEFAULT)
+    if chosen not in choices:
+        return
+    for name, choice in choices.items():
+        for key in spin:
+            known = key in choice.sub_fields and key not in choices[chosen].sub_fields
+            if known:
+                raise InputError(
+                    f"`model/spin/{key}` is an option of the scheme `{name}`, and "
+                    f"`model/spin/type` is {show(chosen)}. Remove the option, or "
+                    "change `type`."
+                )
 
 
 def _weighs(data: dict) -> bool:
@@ -266,6 +289,8 @@ def _check_model(model: dict) -> None:
     spin["use_spin"] = _use_spin(spin["use_spin"], type_map)
     SPIN_CHECKS[spin["type"]](spin, type_map)
     scheme = build_scheme(spin)
+    if spin["type"] == "invariant":
+        _check_nothing_is_lost(model["descriptor"])
     _check_descriptor(model["descriptor"], scheme)
     _check_fitting_net(model["fitting_net"], scheme)
 
@@ -394,6 +419,22 @@ def _check_descriptor(descriptor: dict, scheme: Scheme) -> None:
             expected = f"pairs of type indices from 0 to {nall - 1}"
             raise bad(f"{path}/exclude_types", descriptor["exclude_types"], expected)
     _lower_activation(descriptor)
+
+
+def _check_nothing_is_lost(descriptor: dict) -> None:
+    """Refuse options of `se_e2_a` that an invariant model would not follow."""
+    for key, neutral, fix in (
+        ("exclude_types", [], "Every type sees every other there"),
+        ("env_protection", 0.0, "Spins of 0 have their place there without it"),
+        ("set_davg_zero", False, "There is no `davg`"),
+    ):
+        if descriptor[key] != neutral:
+            raise bad(
+                f"model/descriptor/{key}",
+                descriptor[key],
+                f"{show(neutral)} with the scheme `invariant`",
+                fix,
+            )
 
 
 def _check_fitting_net(fitting_net: dict, scheme: Scheme) -> None:

@@ -107,7 +107,8 @@ def test_lines_are_the_detail_files(run):
 def test_what_it_returns(model_file, potential):
     result = verb.test(model=model_file, system=str(SYSTEM), numb_test=3)
     data = np.load(SYSTEM / "set.000" / "energy.npy")[:3].ravel()
-    names = {f"{k}_{n}" for k in ("mae", "rmse") for n in "e ea fr fm v va".split()}
+    names = "e ea fr fm fm_along fm_across v va"
+    names = {f"{k}_{n}" for k in ("mae", "rmse") for n in names.split()}
     assert result.keys() == names
     (system,) = load_labelled(potential, [str(SYSTEM)], False)
     guess = potential.eval(

@@ -113,7 +113,8 @@ ROWS = {
     "missing key": given(
         "Leave out an option that has no default.",
         "`training/numb_steps` is missing, and has no default. Add it: "
-        "Number of training steps, of one batch each.",
+        "Number of training steps, of one batch each; 0 for the model as it is before "
+        "the first.",
         "training/numb_steps",
         MISSING,
     ),
@@ -239,6 +240,52 @@ ROWS = {
         "spin type. Name the magnetic types.",
         "model/spin/use_spin",
         [False, False],
+    ),
+    "virtual_len in the other scheme": given(
+        "Give `virtual_len` under the scheme `invariant`.",
+        "`model/spin/virtual_len` is an option of the scheme `ener_spin`, "
+        'and `model/spin/type` is "invariant". Remove the option, or change `type`.',
+        "model/spin",
+        {"type": "invariant", "use_spin": ["Ni"], "virtual_len": [0.4]},
+    ),
+    "more products than radial functions": given(
+        "Let more radial functions enter products than there are.",
+        "`model/spin/baseline/ncross` is 20; expected at most `nradial` = 14.",
+        "model/spin",
+        {"type": "invariant", "use_spin": ["Ni"], "baseline": {"ncross": 20}},
+    ),
+    "baseline of nothing": given(
+        "Give every label of the baseline the weight 0.",
+        "`model/spin/baseline` has all weights at 0, so there is nothing to "
+        "fit; expected at least one of `weight_e`, `weight_fr`, `weight_fm_along`, "
+        "`weight_fm_across`, `weight_v` > 0, or `baseline`: false.",
+        "model/spin",
+        {
+            "type": "invariant",
+            "use_spin": ["Ni"],
+            "baseline": {
+                "weight_e": 0.0,
+                "weight_fr": 0.0,
+                "weight_fm_along": 0.0,
+                "weight_fm_across": 0.0,
+                "weight_v": 0.0,
+            },
+        },
+    ),
+    "types excluded in the other scheme": given(
+        "Exclude pairs of types under the scheme `invariant`.",
+        "`model/descriptor/exclude_types` is [[0, 1]]; expected [] with the "
+        "scheme `invariant`. Every type sees every other there.",
+        "model/spin",
+        {"type": "invariant", "use_spin": ["Ni"]},
+        ("model/descriptor/exclude_types", [[0, 1]]),
+    ),
+    "factor to be fitted without a baseline": given(
+        "Have the factor of the magnetic forces fitted under `ener_spin`.",
+        '`training/training_data/force_mag_factor` is "fit"; expected a '
+        'number: only the baseline of `"spin": {"type": "invariant"}` finds it.',
+        "training/training_data/force_mag_factor",
+        "fit",
     ),
     "virtual_len of other length": given(
         "Give one `virtual_len` in a list, for two spin types of three.",

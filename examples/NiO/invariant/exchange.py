@@ -63,9 +63,12 @@ def main(model: str) -> None:
     distance = np.linalg.norm(apart, axis=1)
     for shell in known["shells"]:
         here = (atype == 0) & (np.abs(distance - shell["r"]) < 0.01)
+        place, found = (
+            f"J_{shell['shell']} at {shell['r']:.3f} Å",
+            exchange[here].mean(),
+        )
         sys.stdout.write(
-            f"J_{shell['shell']} at {shell['r']:.3f} Å: {exchange[here].mean():9.4f} meV,"
-            f" formula {1000 * shell['J']:9.4f} meV\n"
+            f"{place}: {found:9.4f} meV, formula {1000 * shell['J']:9.4f} meV\n"
         )
 
 

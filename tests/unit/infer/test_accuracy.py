@@ -67,7 +67,7 @@ class Model:
 def test_pairs_are_in_the_order_of_frames(data):
     """Whatever their atoms are, and however many are evaluated at once."""
     found = compare(Model(data), [data], Comparison()).pairs
-    assert found.keys() == {"e", "e_peratom", "fr", "fm"}
+    assert found.keys() == {"e", "e_peratom", "fr", "fm", "fm_along", "fm_across"}
     there = ATYPE >= 0
     for suffix, name, chosen in (
         ("fr", "force", there),
@@ -101,12 +101,17 @@ def test_errors(data):
     found = compare(Model(data), [data, other], Comparison(numb_test=1))
     assert found.paths == ["s", "t"]
     assert found.errors.keys() == {
-        f"{k}_{n}" for k in ("mae", "rmse") for n in ("e", "ea", "fr", "fm")
+        f"{k}_{n}"
+        for k in ("mae", "rmse")
+        for n in ("e", "ea", "fr", "fm", "fm_along", "fm_across")
     }
     added = OFFSET * data.coord[0, :, 0]
     assert found.errors["mae_e"] == pytest.approx(abs(added[0]))
     assert found.errors["rmse_fr"] == pytest.approx(np.sqrt((added**2).mean()))
     assert found.errors["mae_fm"] == pytest.approx(abs(added[0]))
+    parts = found.errors["rmse_fm_along"], found.errors["rmse_fm_across"]
+    square = parts[0] ** 2 / 3 + parts[1] ** 2  # three components, of one and of two
+    assert found.errors["rmse_fm"] == pytest.approx(np.sqrt(square))
     assert [panel.quantity for panel in found.panels] == ["e_peratom", "fr", "fm"]
 
 

@@ -92,6 +92,7 @@ DEFAULTS = {
         "batch_size": "auto",
         "auto_prob": "prob_sys_size",
         "sys_probs": None,
+        "force_mag_factor": 1.0,
     },
     "training": {
         "validation_data": None,
@@ -121,6 +122,7 @@ def test_validation_defaults():
     """Validation data have `numb_btch` on top."""
     data = changed({"training/validation_data": {"systems": "data"}}, minimal_input())
     expected = {**DEFAULTS["training/training_data"], "numb_btch": 1}
+    del expected["force_mag_factor"]  # one for both
     assert normalize(data)["training"]["validation_data"] == expected
 
 
