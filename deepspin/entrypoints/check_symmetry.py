@@ -96,8 +96,9 @@ def check_symmetry(
     start_tensorflow()
     from deepspin.data.systems import load_systems
     from deepspin.infer.deep_spin import DeepSpin
-    from deepspin.infer.symmetry import agreement, torque_share, violations
+    from deepspin.infer.symmetry import agreement, violations
     from deepspin.infer.systems import load_for
+    from deepspin.survey.quality import torque_share
 
     result: dict[str, Any] = {"model": None, "torque": None, "factors": None}
     if model is not None:

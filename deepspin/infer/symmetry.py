@@ -213,17 +213,3 @@ def _of_atoms(
     for inputs, labels in batches:
         own = {name: inputs[name][:ntypes] for name in ("nlist", "shift")}
         yield {**inputs, **own}, labels
-
-
-def torque_share(systems: Sequence[System]) -> float:
-    """Total torque of the spins of a frame over what independent spins would have.
-
-    Root mean square over all frames; 0 without spin-orbit coupling, NaN without labels.
-    """
-    whole = apart = 0.0
-    for data in systems:
-        if "force_mag" in data.labels:
-            each = np.cross(data.spin, data.labels["force_mag"])
-            whole += float((each.sum(axis=1) ** 2).sum())
-            apart += float((each**2).sum())
-    return math.sqrt(whole / apart) if apart else math.nan

@@ -13,6 +13,7 @@ import numpy as np
 
 from deepspin.data.systems import load_system
 from deepspin.spins.types import ZERO_SPIN
+from deepspin.survey.quality import torque_share
 from deepspin.survey.scheme import Survey
 from deepspin.survey.statistics import NeighborStat
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 # neighbours fade out over so many Å before the cutoff
 FADE = 0.5
 NUMB_STEPS = 1_000_000
+# a total torque below this share of independent spins' is that of no coupling
+FREE_OF_SOC = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,22 +35,25 @@ class _Seen:
     frames: list[int]
     types: list[frozenset[int]]
     zeros: int
+    torque: float
 
 
 def _look(data: Survey, rcut: float) -> _Seen:
     neighbors = NeighborStat(data.type_map, data.spin, rcut)
     labels: set[str] = set()
     frames, types, zeros = [], [], 0
+    systems = []
     for path in data.paths:
         system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
         neighbors.add(system)
+        systems.append(system)
         labels |= system.labels.keys()
         frames.append(system.nframes)
         types.append(frozenset(np.unique(system.atype[system.atype >= 0]).tolist()))
         length = np.linalg.norm(system.spin, axis=-1)
         magnetic = data.spin.types.is_magnetic(system.atype)
         zeros += int((length[magnetic] < ZERO_SPIN).sum())
-    return _Seen(labels, neighbors, frames, types, zeros)
+    return _Seen(labels, neighbors, frames, types, zeros, torque_share(systems))
 
 
 # --- Options --------------------------------------------------------------------------
@@ -71,6 +77,13 @@ def propose(data: Survey, rcut: float) -> dict[str, Any]:
     seen = _look(data, rcut)
     for doubt in data.doubts:
         log.warning("%s", doubt)
+    if seen.torque < FREE_OF_SOC:
+        log.info(
+            "torques add up to %.1f %% of what independent spins would have: the data "
+            "are free of spin-orbit coupling, and the scheme `invariant` knows that "
+            "exactly (doc/invariant.md)",
+            100 * seen.torque,
+        )
     if seen.zeros:
         log.warning(
             "%d spins of types with spin are 0, which training refuses: remove these "

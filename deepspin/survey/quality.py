@@ -7,6 +7,7 @@ named by their place on disk.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -197,6 +198,20 @@ def _force_mag(system: System, magnetic: np.ndarray) -> Facts | None:
         "rms_across": _rms(np.linalg.norm(own - along[:, None] * unit, axis=-1)),
         "largest": _largest(system, force_mag),
     }
+
+
+def torque_share(systems: Sequence[System]) -> float:
+    """Total torque of the spins of a frame over what independent spins would have.
+
+    Root mean square over all frames; 0 without spin-orbit coupling, NaN without labels.
+    """
+    whole = apart = 0.0
+    for data in systems:
+        if "force_mag" in data.labels:
+            each = np.cross(data.spin, data.labels["force_mag"])
+            whole += float((each.sum(axis=1) ** 2).sum())
+            apart += float((each**2).sum())
+    return math.sqrt(whole / apart) if apart else math.nan
 
 
 def _torque(system: System) -> Facts | None:

@@ -152,6 +152,7 @@ def with_factor(options: dict, origin: Origin | None) -> dict:
             '"fit" finds it only when a training begins anew. Give '
             "`training/training_data/force_mag_factor` as a number."
         )
+    log.info("force_mag_factor %.4f, as of '%s'", factor, origin[0])
     return _told_factor(options, factor)
 
 

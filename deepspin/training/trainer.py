@@ -114,7 +114,7 @@ def train(
         run = _set_up(options, origin, restarted, skip_neighbor_stat)
         report(run.model, run.train_data, run.valid_data, time.perf_counter() - start)
         done, total = step_of(run.model), options["training"]["numb_steps"]
-        if done >= total and total > 0:
+        if done >= total and done > 0:
             log.info("nothing to do: %d of %d steps are done", done, total)
             return run.model
         set_aside_earlier(prefix, others, restarted and restarted[0], done)
