@@ -157,7 +157,8 @@ def test_loss(path, batch, models):
         del labels["virial"]
     labels["natoms"] = np.full(nf, float(case[f"{batch}_natoms"][0]))
     start_lr = options["learning_rate"]["start_lr"]
-    loss_options = {k: v for k, v in options["loss"].items() if k != "type"}
+    ours = ("type", "prefactors")
+    loss_options = {k: v for k, v in options["loss"].items() if k not in ours}
     terms = ("e", "fr", "fm", "v")
 
     def make(only=None, **kwargs):
