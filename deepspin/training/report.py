@@ -78,6 +78,11 @@ def report_baseline(
     fit = getattr(model.spin, "report", None)
     if fit is None:
         return
+    if len(model.descriptor.neuron) > 1:
+        log.info(
+            "of `neuron` the last number counts, mixtures of radial functions: there "
+            "are no embedding nets, nor what belongs to them"
+        )
     found = fit.solution
     log.info(
         "baseline: %d numbers of %d frames, %.0f of them determined (ridge %.0e, "
