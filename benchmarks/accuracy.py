@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import re
 import subprocess
 import sys
 import time
@@ -32,8 +31,6 @@ COLUMNS = {
     "along": "rmse_fm_along",
     "across": "rmse_fm_across",
 }
-DONE = re.compile(r"(\d+) steps in ([\d.]+) s")
-WALL = re.compile(r"finished training|total wall time = ([\d.]+) s", re.IGNORECASE)
 
 
 def inputs(args: argparse.Namespace) -> dict[str, dict]:
@@ -101,8 +98,8 @@ def seeded(given: dict, seed: int, steps: int) -> dict:
     return made
 
 
-def run(command: Sequence[str], given: dict, folder: Path) -> tuple[float, float]:
-    """Train in a folder; seconds from start to end, and those of the steps."""
+def run(command: Sequence[str], given: dict, folder: Path) -> float:
+    """Train in a folder; seconds from start to end."""
     folder.mkdir(parents=True)
     (folder / "input.json").write_text(json.dumps(given, indent=2))
     start = time.perf_counter()
@@ -118,11 +115,7 @@ def run(command: Sequence[str], given: dict, folder: Path) -> tuple[float, float
     (folder / "log").write_text(done.stdout)
     if done.returncode:
         sys.exit(f"{folder}: {done.stdout[-2000:]}")
-    found = DONE.search(done.stdout)
-    steps = float(found[2]) if found else 0.0
-    if not found:  # DeePMD-kit tells the time of each report
-        steps = sum(float(m[1]) for m in WALL.finditer(done.stdout) if m[1])
-    return seconds, steps
+    return seconds
 
 
 def errors(name: str, given: dict, seed: int, args: argparse.Namespace) -> dict:
@@ -139,10 +132,10 @@ def errors(name: str, given: dict, seed: int, args: argparse.Namespace) -> dict:
         times = []
         for some in (SOME, 3 * SOME):  # their difference knows no start-up
             trial = Path(args.out) / f"{name}-{seed}-{some}-steps"
-            times.append(run(command, seeded(given, seed, some), trial)[0])
+            times.append(run(command, seeded(given, seed, some), trial))
         each = max((times[1] - times[0]) / (2 * SOME), 1e-4)
         steps = max(SOME, int((args.seconds - times[0]) / each) + SOME)
-    seconds, _ = run(command, seeded(given, seed, steps), folder)
+    seconds = run(command, seeded(given, seed, steps), folder)
     model = "model.ckpt"
     if name == "DeePMD-kit":
         freeze = [*command, "freeze", "-o", "frozen.pb"]

@@ -101,6 +101,16 @@ class SpinChannels(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
+        if not 0 <= rcut_smth < rcut:
+            raise ValueError(
+                "`rcut_smth` must be at least 0 and below `rcut`. "
+                f"Received: rcut_smth={rcut_smth}, rcut={rcut}"
+            )
+        if axis_neuron > neuron[-1]:
+            raise ValueError(
+                "`axis_neuron` must not exceed the last width of `neuron`. "
+                f"Received: axis_neuron={axis_neuron}, neuron={list(neuron)}"
+            )
         self.rcut, self.rcut_smth = float(rcut), float(rcut_smth)
         self.sel = tuple(int(n) for n in sel)
         self.ntypes, self.use_spin = ntypes, tuple(map(bool, use_spin))

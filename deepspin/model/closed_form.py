@@ -222,9 +222,9 @@ class Sample:
         whole = self.rows.all
         spreads = _spreads(whole, self.ntypes, given)
         weights = {
-            name: getattr(options, ROWS[name]) / spreads[name]
+            name: getattr(options, ROWS[name]) / unit
             for name in whole
-            if spreads[name] > 0
+            if (unit := _unit(name, spreads)) > 0
         }
         scaled = ("along", "across")
         found = self.rows.fit(weights, scaled, factor, given, options.ridge)
@@ -264,7 +264,7 @@ def _evaluation(model: keras.Model) -> Any:
 
 
 def label_errors(
-    model: keras.Model, batches: Iterable[tuple[dict, dict]], factor: float = 1.0
+    model: keras.Model, batches: Iterable[tuple[dict, dict]]
 ) -> dict[str, float]:
     """Root mean square errors of a model by the names of `ROWS`.
 
@@ -276,8 +276,6 @@ def label_errors(
         The model.
     batches : iterable of (inputs, labels)
         What it is compared with.
-    factor : float
-        What the labels of ``force_mag`` are taken times.
     """
     sums: dict[str, np.ndarray] = {}
     evaluate = _evaluation(model)
@@ -293,8 +291,7 @@ def label_errors(
         spin = np.asarray(made["mask_mag"][..., None] * inputs["spin"])
         for f in np.flatnonzero(there.any(axis=1)):
             for name, row, label in labelled(values, labels, f, there[f], spin[f]):
-                scale = factor if name in ("along", "across") else 1.0
-                rest = row[..., 0] - scale * label
+                rest = row[..., 0] - label
                 part = np.array([np.sum(rest * rest), rest.size])
                 sums[name] = sums.get(name, 0.0) + part
     return {name: float(np.sqrt(s / n)) for name, (s, n) in sums.items() if n}
@@ -337,6 +334,14 @@ def labelled(
         yield "virial", rows, np.asarray(labels["virial"])[f].ravel() / natoms
 
 
+def _unit(name: str, spreads: Mapping[str, float]) -> float:
+    """What rows of a label are divided by: magnetic forces alike, along and across.
+
+    Along the spin they are large and nearly constant; what turns spins is across.
+    """
+    return (name == "along" and spreads.get("across")) or spreads[name]
+
+
 def _spreads(
     rows: Mapping[str, Any], ntypes: int, given: Mapping[int, float]
 ) -> dict[str, float]:
@@ -353,8 +358,4 @@ def _spreads(
                 right -= value * matrix[:, t]
             numbers[free] = np.linalg.lstsq(matrix[:, free], right, rcond=1e-12)[0]
         result[name] = one.rmse(numbers)
-    mean = [result[name] for name in ("along", "across") if result.get(name)]
-    for name in ("along", "across"):
-        if name in result:
-            result[name] = result["across"] or mean[0] if mean else result[name]
     return result

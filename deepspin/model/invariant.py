@@ -33,9 +33,7 @@ from deepspin.model.pairs import (
     virials,
 )
 from deepspin.spins.invariant import Invariant
-
-# |spin| in μ_B that is reckoned with where nothing tells
-UNKNOWN_SPIN = 5.0
+from deepspin.spins.types import UNKNOWN_SPIN
 
 
 @keras.saving.register_keras_serializable(package="deepspin")

@@ -23,11 +23,9 @@ from deepspin.model.pairs import (
 )
 from deepspin.op import library
 from deepspin.op.potential import Potential
+from deepspin.spins.types import UNKNOWN_SPIN
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.network import layer_weights
-
-# |spin| in μ_B that is reckoned with where nothing tells
-UNKNOWN_SPIN = 5.0
 
 
 @keras.saving.register_keras_serializable(package="deepspin")

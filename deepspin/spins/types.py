@@ -10,6 +10,8 @@ import numpy as np
 
 # spins shorter than this (μ_B) are zero
 ZERO_SPIN = 1e-8
+# |spin| in μ_B that is reckoned with where nothing tells
+UNKNOWN_SPIN = 5.0
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,6 @@ class TestInvariants:
         invariants.check_batch(evaluate, *(make_nio(model, k) for k in range(3)))
 
     def test_non_spin(self, evaluate, frame):
-        if frame.magnetic.all():
-            pytest.skip("all types carry spins")
         invariants.check_non_spin(evaluate, frame)
 
     def test_spin_symmetries(self, evaluate, frame, model):
@@ -126,6 +124,11 @@ def test_long_spins_are_held_back():
     spin[:, 0, 2] = moduli
     energy = evaluate(np.zeros((20, 1, 3)), None, [0], spin)["energy"]
     assert (np.diff(energy)[-10:] > 0).all()
+
+
+def test_more_axes_than_mixtures():
+    with pytest.raises(ValueError, match=r"axis_neuron=4, neuron=.3.$"):
+        deepspin.SpinChannels(5.0, 2.0, [9], 1, [True], neuron=[3], axis_neuron=4)
 
 
 def test_trainable_baseline():
