@@ -12,6 +12,7 @@ import numpy as np
 from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.fit.ener import EnerFitting
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.utils.argcheck import without_own
 
 # of a model whose training nobody knows; DeePMD-kit wants an input to be whole
 _REST: dict[str, dict[str, Any]] = {
@@ -19,8 +20,6 @@ _REST: dict[str, dict[str, Any]] = {
     "loss": {"type": "ener_spin"},
     "training": {"training_data": {"systems": ["unknown"]}, "numb_steps": 1},
 }
-# options of ours that DeePMD-kit would refuse, by section
-_OURS = {"training": ("jit_compile",)}
 
 
 class SpinTypesFirst:
@@ -78,10 +77,7 @@ def training_script(
         Order of types to write.
     """
     given = metadata.get("input", {})
-    script = {name: copy.deepcopy(given.get(name) or _REST[name]) for name in _REST}
-    for section, names in _OURS.items():
-        for name in names:
-            script[section].pop(name, None)
+    script = {name: given.get(name) or _REST[name] for name in _REST}
     descriptor, fitting = model.descriptor, model.fitting
     return {
         "model": {
@@ -90,7 +86,7 @@ def training_script(
             "fitting_net": _fitting(fitting, order),
             "spin": _spin(model, order),
         },
-        **script,
+        **copy.deepcopy(without_own(script)),
     }
 
 

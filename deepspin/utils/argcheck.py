@@ -32,6 +32,7 @@ from deepspin.utils.arguments import (
     SYS_PROBS,
     WARMUP_RATIO,
     WIDTHS,
+    is_own,
     optional,
     required,
     section,
@@ -55,6 +56,7 @@ __all__ = [
     "training_args",
     "training_data_args",
     "validation_data_args",
+    "without_own",
 ]
 
 DEFAULT_STOP_LR = 5e-8
@@ -381,11 +383,10 @@ def loss_ener_spin_args() -> list[Argument]:
         ]
     return [
         *args,
-        optional("prefactors", [str, None], None, LOSS_PREFACTORS)(
+        optional("prefactors", [str, None], None, LOSS_PREFACTORS, own=True)(
             "``given``: those above; ``auto``: each term divided by the mean square"
             " that it has before the first step, and constant. By default ``auto`` with"
-            " ``model/spin[invariant]`` if none is given above, else ``given``. An"
-            " option of deepspin, unknown to DeePMD-kit."
+            " ``model/spin[invariant]`` if none is given above, else ``given``."
         ),
         optional("enable_atom_ener_coeff", bool, False)(
             "Sum the energies of the atoms with the coefficients in"
@@ -445,11 +446,10 @@ def _data_args(purpose: str) -> list[Argument]:
 def training_data_args() -> Argument:
     """Make the section `training/training_data`."""
     doc = "Data to train on."
-    factor = optional("force_mag_factor", [float, str], 1.0, FACTOR)(
+    factor = optional("force_mag_factor", [float, str], 1.0, FACTOR, own=True)(
         "What the magnetic forces of training and validation data are taken times, for"
         " data whose energies change by so much more than they say. ``fit`` finds it"
-        " with the baseline of ``model/spin[invariant]``. An option of deepspin,"
-        " unknown to DeePMD-kit."
+        " with the baseline of ``model/spin[invariant]``."
     )
     return Argument("training_data", dict, [*_data_args("training"), factor], doc=doc)
 
@@ -497,10 +497,9 @@ def training_args() -> Argument:
         ),
         optional("disp_training", bool, True)("Show errors during the training."),
         optional("time_training", bool, True)("Show the time that steps take."),
-        optional("jit_compile", bool, True)(
+        optional("jit_compile", bool, True, own=True)(
             "Compile the training step with XLA where the compiled kernels are not used"
-            " (see kernels in the documentation). An option of deepspin, unknown to"
-            " DeePMD-kit."
+            " (see kernels in the documentation)."
         ),
     ]
     doc = "Data, length and output of the training."
@@ -510,6 +509,24 @@ def training_args() -> Argument:
 def train_args() -> list[Argument]:
     """Make the sections `model`, `learning_rate`, `loss` and `training`."""
     return [model_args(), learning_rate_args(), loss_args(), training_args()]
+
+
+def without_own(data: dict) -> dict:
+    """Copy sections of an input without the options that DeePMD-kit has not."""
+    return _without_own({arg.name: arg for arg in train_args()}, data)
+
+
+def _without_own(fields: dict[str, Argument], data: dict) -> dict:
+    kept = {}
+    for name, value in data.items():
+        field = fields.get(name)
+        if field is not None and is_own(field):
+            continue
+        if field is not None and isinstance(value, dict):
+            chosen = field.flatten_sub(value)
+            value = _without_own(chosen, value)
+        kept[name] = value
+    return kept
 
 
 # --- Documentation --------------------------------------------------------------------

@@ -106,6 +106,8 @@ SYS_PROBS = (
 
 # --- Arguments ------------------------------------------------------------------------
 
+_OWN = " An option of deepspin, unknown to DeePMD-kit."
+
 
 def optional(
     name: str,
@@ -113,10 +115,12 @@ def optional(
     default: object,
     check: Check | None = None,
     alias: list[str] | None = None,
+    own: bool = False,
 ) -> Callable[[str], Argument]:
     """Take name, type, default, check; return what takes the doc and makes the rest.
 
-    A null, where the type or the default allows one, is not checked.
+    A null, where the type or the default allows one, is not checked. `own` marks what
+    DeePMD-kit has not, see `is_own`.
     """
     test, expected = check or (lambda x: True, "")
 
@@ -127,12 +131,17 @@ def optional(
             optional=True,
             default=default,
             alias=alias,
-            doc=doc,
+            doc=doc + _OWN * own,
             extra_check=lambda x: x is None or test(x),
             extra_check_errmsg=expected,
         )
 
     return with_doc
+
+
+def is_own(argument: Argument) -> bool:
+    """Whether DeePMD-kit has no such option, which its documentation says."""
+    return argument.doc.endswith(_OWN)
 
 
 def required(
