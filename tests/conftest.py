@@ -54,6 +54,7 @@ def build(
     numb_fparam=0,
     trainable_layers=None,
     fit_dt=True,
+    time_reversal=False,
     **descriptor,
 ):
     """Small random model with statistics and energies that are not trivial."""
@@ -64,6 +65,7 @@ def build(
         [name in spins for name in type_map],
         [spins[name][0] for name in type_map if name in spins],
         [spins[name][1] for name in type_map if name in spins],
+        time_reversal=time_reversal,
     )
     options = {"rcut": RCUT, "rcut_smth": RCUT_SMTH, "axis_neuron": 4, **descriptor}
     sel = options.pop("sel", [SEL] * len(type_map))

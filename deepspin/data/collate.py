@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
 
@@ -26,7 +26,7 @@ class Shape:
 
     nframes: int
     natoms: tuple[int, ...]  # slots for each type of atom
-    widths: tuple[int, ...]  # slots for each type of neighbour
+    widths: tuple[int, ...]  # slots of each list of neighbours
 
     def union(self, other: Shape) -> Shape:
         """Smallest shape that holds both."""
@@ -101,20 +101,27 @@ def neighbors_of_frame(
     sel: Sequence[int] | None,
     search: nlist.Search | None = None,
 ) -> nlist.Neighbors:
-    """Neighbours of the atoms of one frame among all that the scheme lets them see."""
-    points, blocks = scheme.points(coord, spin, atype)
-    return nlist.build(
+    """Neighbours of the atoms of one frame among all that the scheme lets them see.
+
+    In the scheme's lists; `sel` and the answer's `found` are of its blocks.
+    """
+    points, lists = scheme.points(coord, spin, atype)
+    blocks = list(scheme.list_blocks)
+    result = nlist.build(
         points,
-        blocks,
+        lists,
         len(coord),
         box,
         pbc,
         rcut,
-        scheme.nblocks,
-        sel,
+        len(blocks),
+        None if sel is None else [sel[block] for block in blocks],
         owners=np.arange(len(points)) % len(coord),
         search=search,
     )
+    found = np.zeros(scheme.nblocks, dtype=result.found.dtype)
+    np.maximum.at(found, blocks, result.found)
+    return replace(result, found=found)
 
 
 def sort_by_type(atype: np.ndarray, natoms: Sequence[int]) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from deepspin import keys
 from deepspin.data import nlist
+from deepspin.data.augmentation import AUGMENTATIONS, random_turns, turned
 from deepspin.data.collate import (
     Shape,
     collate,
@@ -57,7 +58,11 @@ def _join(parts: Sequence[dict]) -> dict:
 
 
 def _check_arguments(
-    spin: Scheme, rcut: float, sel: Sequence[int] | None, seed: int | None
+    spin: Scheme,
+    rcut: float,
+    sel: Sequence[int] | None,
+    seed: int | None,
+    augmentation: Sequence[str],
 ) -> None:
     """Check what the constructor of `DataSystem` was given for the model's sake."""
     if not isinstance(spin, tuple(SCHEMES.values())):
@@ -75,6 +80,10 @@ def _check_arguments(
         )
     if seed is not None and seed < 0:
         raise ValueError(f"`seed` must be 0 or more. Received: {seed}")
+    if not set(augmentation) <= set(AUGMENTATIONS):
+        raise ValueError(
+            f"`augmentation` can be of {AUGMENTATIONS}. Received: {augmentation!r}"
+        )
 
 
 def suggest_sel(need: Sequence[int], ratio: float = 1.0) -> list[int]:
@@ -125,6 +134,10 @@ class DataSystem:
         Accept a spin of modulus 0 (needs `env_protection`).
     numb_fparam : int
         Number of frame parameters, which each set then needs in ``fparam``.
+    augmentation : sequence of str
+        What is done to the frames of each batch at random, see
+        `deepspin.data.augmentation.AUGMENTATIONS`; that, too, is a pure function of the
+        seed and the step. `frames`, `sample` and `spread` give them as they are.
 
     Raises
     ------
@@ -150,11 +163,13 @@ class DataSystem:
         max_shapes: int = MAX_SHAPES,
         allow_zero_spin: bool = False,
         numb_fparam: int = 0,
+        augmentation: Sequence[str] = (),
     ):
-        _check_arguments(spin, rcut, sel, seed)
+        _check_arguments(spin, rcut, sel, seed, augmentation)
         self.type_map, self.spin = list(type_map), spin
         self.rcut, self.sel = rcut, None if sel is None else tuple(sel)
         self.seed = 0 if seed is None else int(seed)
+        self.augmentation = tuple(augmentation)
         paths = find_systems(systems, rglob_patterns)
         self.systems = load_systems(
             paths, self.type_map, spin, allow_zero_spin, numb_fparam
@@ -176,6 +191,7 @@ class DataSystem:
             auto_prob, sys_probs, self.systems, self.nbatches
         )
         self.max_shapes = max_shapes
+        self._left_out = False  # a neighbour of turned spins
         self.shapes = self._merge_shapes()
         self._lock = threading.Lock()  # several threads may draw batches
         self._draws: list[np.ndarray] = []  # systems of each chunk of steps
@@ -250,7 +266,11 @@ class DataSystem:
 
     # -- construction ----------------------------------------------------------------
 
-    def _build_lists(self, system: System) -> list[nlist.Neighbors]:
+    def _build_lists(
+        self, system: System, rcut: float | None = None, *, keep: bool = False
+    ) -> list[nlist.Neighbors]:
+        """Neighbours of all frames, within `rcut`; `keep` those beyond `sel` too."""
+
         def of_frame(f: int) -> nlist.Neighbors:
             try:
                 return neighbors_of_frame(
@@ -260,8 +280,8 @@ class DataSystem:
                     system.box[f],
                     system.pbc,
                     self.spin,
-                    self.rcut,
-                    self.sel,
+                    self.rcut if rcut is None else rcut,
+                    None if keep else self.sel,
                 )
             except ValueError as error:
                 raise DataError(f"{system.where(f)}: {error}") from error
@@ -278,8 +298,24 @@ class DataSystem:
                 (system.atype == t).sum(axis=1).max() for t in range(self.spin.ntypes)
             ]
             widths = np.max([n.count.max(axis=0, initial=1) for n in lists], axis=0)
+            if self.augmentation:
+                widths = np.maximum(widths, self._widest(system))
             own.append(Shape(nf, tuple(map(int, natoms)), tuple(map(int, widths))))
         return merge_shapes(own, self.probabilities, self.max_shapes)
+
+    def _widest(self, system: System) -> np.ndarray:
+        """Slots for each list of neighbours however all spins turn."""
+        modulus = np.linalg.norm(system.spin, axis=2)
+        reach = float(self.spin.reach(system.atype, modulus).max(initial=0.0))
+        if not reach:
+            return np.ones(len(self.spin.list_blocks), dtype=int)
+        still = np.zeros_like(system.spin)
+        wider = replace(system, spin=still)
+        lists = self._build_lists(wider, self.rcut + reach, keep=True)
+        most = np.max([n.count.max(axis=0, initial=1) for n in lists], axis=0)
+        if self.sel is not None:
+            most = np.minimum(most, [self.sel[b] for b in self.spin.list_blocks])
+        return np.maximum(most, 1)
 
     # -- batches -----------------------------------------------------------------------
 
@@ -309,18 +345,29 @@ class DataSystem:
 
     def frames(self, system: int, frames: np.ndarray) -> tuple[dict, dict]:
         """Inputs and labels of given frames of a system, as numpy arrays."""
-        return self._arrays(system, frames, self.shapes[system].nframes)
+        return self._stored(system, frames, self.shapes[system].nframes)
 
-    def _arrays(self, system: int, frames: np.ndarray, size: int) -> tuple[dict, dict]:
+    def _stored(self, system: int, frames: np.ndarray, size: int) -> tuple[dict, dict]:
         """The same, with empty frames to make up `size`."""
-        data, shape = self.systems[system], replace(self.shapes[system], nframes=size)
+        lists = [self._neighbors[system][f] for f in frames]
+        shape = replace(self.shapes[system], nframes=size)
+        return self._arrays(self.systems[system], frames, lists, shape)
+
+    def _arrays(
+        self,
+        data: System,
+        frames: np.ndarray,
+        lists: Sequence[nlist.Neighbors],
+        shape: Shape,
+    ) -> tuple[dict, dict]:
+        """Frames of a system and their neighbours, with empty ones to fill `shape`."""
         fparam = data.fparam[frames] if data.fparam.size else None
         inputs, slots = collate(
             data.coord[frames],
             data.spin[frames],
             data.box[frames],
             data.atype[frames],
-            [self._neighbors[system][f] for f in frames],
+            lists,
             shape,
             fparam,
         )
@@ -341,11 +388,28 @@ class DataSystem:
                 value += 1.0
             labels[key.name] = value
             labels[f"find_{key.name}"] = np.full(nf, float(found))
-        return inputs, pad_frames(labels, size - nf)
+        return inputs, pad_frames(labels, shape.nframes - nf)
 
     def batch(self, step: int) -> tuple[dict, dict]:
         """Inputs and labels of the batch of a step, as numpy arrays."""
-        return self.frames(*self.plan(step))
+        system, frames = self.plan(step)
+        if not self.augmentation:
+            return self.frames(system, frames)
+        random = np.random.default_rng([self.seed, 3, step])
+        turns = random_turns(self.augmentation, len(frames), random)
+        data = turned(self.systems[system], frames, turns)
+        lists = self._build_lists(data)
+        dropped = sum(own.dropped for own in lists)
+        if dropped and not self._left_out:
+            self._left_out = True
+            log.warning(
+                "turned spins have more neighbours than `sel` holds: %d are left out "
+                "at step %d, and maybe later. Raise `sel` by a few",
+                dropped,
+                step,
+            )
+        everything = np.arange(len(frames))
+        return self._arrays(data, everything, lists, self.shapes[system])
 
     def sample(self, nbatches: int) -> Iterator[tuple[dict, dict]]:
         """First `nbatches` batches of every system, for statistics."""
@@ -379,7 +443,7 @@ class DataSystem:
 
         end = ENDLESS if steps is None else start + steps
         shapes = list(dict.fromkeys(self.shapes))
-        if self._table_bytes() <= MAX_TABLES:
+        if not self.augmentation and self._table_bytes() <= MAX_TABLES:
             tables = [self._table(shape) for shape in shapes]
             plan = partial(self._rows, start, end)
             data = pipeline.looked_up(plan, tables, [s.nframes for s in shapes])
@@ -405,7 +469,7 @@ class DataSystem:
         for s, system in enumerate(self.systems):
             if self.shapes[s] == shape:
                 everything = np.arange(system.nframes)
-                parts.append(self._arrays(s, everything, system.nframes + 1))
+                parts.append(self._stored(s, everything, system.nframes + 1))
         return _join([p[0] for p in parts]), _join([p[1] for p in parts])
 
     def _rows(self, start: int, end: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -427,13 +427,13 @@ def _any_size(model: SpinEnergyModel) -> dict:
         return tf.TensorSpec([None, *shape], dtype)
 
     scheme, number = model.spin.scheme, model.fitting.numb_fparam
-    blocks = range(scheme.nblocks)
+    lists = scheme.list_blocks
     return {
         "coord": spec(tf.float64, None, 3),
         "spin": spec(tf.float64, None, 3),
         "box": spec(tf.float64, 3, 3),
         "mask": tuple(spec(tf.bool, None) for _ in range(scheme.ntypes)),
-        "nlist": tuple(spec(tf.int32, None, None) for _ in blocks),
-        "shift": tuple(spec(tf.int32, None, None, 3) for _ in blocks),
+        "nlist": tuple(spec(tf.int32, None, None) for _ in lists),
+        "shift": tuple(spec(tf.int32, None, None, 3) for _ in lists),
         **({"fparam": spec(tf.float64, number)} if number else {}),
     }

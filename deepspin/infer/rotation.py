@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepspin.data.augmentation import random_rotations
 from deepspin.data.frames import System
 from deepspin.infer.systems import atoms_of, evaluate
 
@@ -24,18 +25,6 @@ log = logging.getLogger(__name__)
 
 # how they are printed
 LINES = {"rotation": "Spin rotation", "flip": "Spin flip"}
-
-
-def random_rotations(number: int, random: np.random.Generator) -> np.ndarray:
-    """Rotations (number, 3, 3) of determinant 1, uniformly distributed."""
-    q = random.normal(size=(number, 4))
-    w, x, y, z = (q / np.linalg.norm(q, axis=1, keepdims=True)).T
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows), 2, 0)
 
 
 def energy_changes(

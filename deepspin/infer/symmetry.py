@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepspin.data.augmentation import random_rotations
 from deepspin.data.dataset import DataSystem
 from deepspin.data.frames import System
-from deepspin.infer.rotation import random_rotations
 from deepspin.infer.systems import atoms_of
 from deepspin.model.closed_form import BaselineOptions
 from deepspin.model.ener import build_model

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# what of a magnetic force can count, and in how many components
+COMPONENTS = {"full": 3, "transverse": 3, "longitudinal": 1}
 # the label that each term compares with
 LABELS = {
     "e": "energy",
@@ -36,7 +38,14 @@ class EnerSpinLoss(keras.losses.Loss):
 
     A label that is missing gives no term: its ``find_NAME`` is 0 for the frame, or the
     key is not there at all. The learning rate is the entry ``learning_rate`` of the
-    labels, which `SpinEnergyModel` adds at every step.
+    labels, and the spins the entry ``spin``, which `SpinEnergyModel` adds at every
+    step.
+
+    With a `fm_component` of the magnetic forces only what is across or along the spins
+    counts: :math:`L_{fm}` is the mean over the three components of the one, or of the
+    other, one number, as ``dp-spin test`` tells them apart. Spins fixed in direction
+    alone, as some codes fix them, have no more to say than ``transverse``. A spin of 0
+    has no direction, and does not count then.
 
     Parameters
     ----------
@@ -58,6 +67,8 @@ class EnerSpinLoss(keras.losses.Loss):
     intensive_ener_virial : bool
         Energy and virial terms times :math:`1/N^2` instead of :math:`1/N` (``mse``;
         ``mae`` has 1/N always).
+    fm_component : {"full", "transverse", "longitudinal"}
+        What of the magnetic forces counts.
     start_lr : float
         The learning rate lr(0) that the prefactors refer to.
 
@@ -82,6 +93,7 @@ class EnerSpinLoss(keras.losses.Loss):
         enable_atom_ener_coeff: bool = False,
         loss_func: str = "mse",
         intensive_ener_virial: bool = False,
+        fm_component: str = "full",
         start_lr: float = 1e-3,
         name: str = "ener_spin",
         dtype: str = "float64",
@@ -91,6 +103,11 @@ class EnerSpinLoss(keras.losses.Loss):
         if loss_func not in ("mse", "mae"):
             raise ValueError(
                 f"`loss_func` must be 'mse' or 'mae'. Received: {loss_func!r}"
+            )
+        if fm_component not in COMPONENTS:
+            raise ValueError(
+                f"`fm_component` must be one of {list(COMPONENTS)}. Received: "
+                f"{fm_component!r}"
             )
         self.prefactors = {
             "e": (start_pref_e, limit_pref_e),
@@ -102,6 +119,7 @@ class EnerSpinLoss(keras.losses.Loss):
         self.enable_atom_ener_coeff = enable_atom_ener_coeff
         self.loss_func = loss_func
         self.intensive_ener_virial = intensive_ener_virial
+        self.fm_component = fm_component
         self.start_lr = float(start_lr)
 
     @property
@@ -134,7 +152,7 @@ class EnerSpinLoss(keras.losses.Loss):
         rows: dict[str, Callable] = {
             "e": lambda: self._energy(y_true, y_pred),
             "fr": lambda: self._atomic("force", "mask", y_true, y_pred),
-            "fm": lambda: self._atomic("force_mag", "mask_mag", y_true, y_pred),
+            "fm": lambda: self._magnetic(y_true, y_pred),
             "v": lambda: self._frame("virial", y_pred["virial"], y_true, y_pred),
             "ae": lambda: self._atomic("atom_ener", "mask", y_true, y_pred),
         }
@@ -201,6 +219,35 @@ class EnerSpinLoss(keras.losses.Loss):
         error = tf.sqrt(loss) if self.loss_func == "mse" else loss
         return loss, error, tf.reduce_max(find)
 
+    def _magnetic(self, y_true: dict, y_pred: dict) -> tuple:
+        """Term of the magnetic forces, or of what is across or along the spins."""
+        if self.fm_component == "full":
+            return self._atomic("force_mag", "mask_mag", y_true, y_pred)
+        pred = y_pred["force_mag"]
+        label, find = self._label("force_mag", pred, y_true)
+        if "spin" not in y_true:
+            raise ValueError(
+                f"`fm_component` {self.fm_component!r} needs the spins among the "
+                "labels, as `spin` (nf, nloc, 3), which `SpinEnergyModel` adds."
+            )
+        spin = tf.cast(y_true["spin"], pred.dtype)
+        direction = tf.math.divide_no_nan(
+            spin, tf.linalg.norm(spin, axis=-1, keepdims=True)
+        )
+        known = tf.reduce_sum(tf.square(direction), axis=-1)  # 0 where the spin is 0
+        difference = pred - label
+        along = tf.reduce_sum(difference * direction, axis=-1, keepdims=True)
+        if self.fm_component == "longitudinal":
+            wrong = along
+        else:
+            wrong = difference - along * direction
+        weight = tf.cast(y_pred["mask_mag"], pred.dtype) * find[:, None] * known
+        number = float(COMPONENTS[self.fm_component])
+        count = tf.maximum(number * tf.reduce_sum(weight), 1.0)
+        loss = tf.reduce_sum(self._power(wrong) * weight[..., None]) / count
+        error = tf.sqrt(loss) if self.loss_func == "mse" else loss
+        return loss, error, tf.reduce_max(find)
+
     def _power(self, difference: tf.Tensor) -> tf.Tensor:
         return tf.square(difference) if self.loss_func == "mse" else tf.abs(difference)
 
@@ -223,6 +270,7 @@ class EnerSpinLoss(keras.losses.Loss):
             "enable_atom_ener_coeff": self.enable_atom_ener_coeff,
             "loss_func": self.loss_func,
             "intensive_ener_virial": self.intensive_ener_virial,
+            "fm_component": self.fm_component,
             "start_lr": self.start_lr,
         }
         return config

@@ -29,6 +29,14 @@ ROWS = {
     "across": "weight_fm_across",
     "virial": "weight_v",
 }
+# how errors of them are named, and their units
+WORDS = {
+    "energy": ("energy per atom", "eV"),
+    "force": ("force", "eV/Å"),
+    "along": ("force_mag along", "eV/μ_B"),
+    "across": ("force_mag across", "eV/μ_B"),
+    "virial": ("virial per atom", "eV"),
+}
 # a length in Å, by which the forces left say what energies the net has to give
 STRIDE = 0.2
 

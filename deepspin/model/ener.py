@@ -279,27 +279,29 @@ class SpinEnergyModel(keras.Model):
         training: bool = True,
     ) -> tf.Tensor:
         """Loss of a batch at the optimizer's present learning rate."""
-        del x, training
+        del training
         if self.loss_function is None:
             raise ValueError(
                 "No loss: pass `loss=deepspin.EnerSpinLoss(...)` to compile."
             )
         if sample_weight is not None:
             raise ValueError("`sample_weight` is not supported by SpinEnergyModel.")
-        return self.loss_function(self._with_rate(y), y_pred)
+        return self.loss_function(self._completed(x, y), y_pred)
 
     def errors(self, inputs: dict, labels: dict) -> dict[str, tf.Tensor]:
         """Errors of one batch at the present learning rate, see `EnerSpinLoss.rmse`."""
-        return self.loss_function.rmse(self._with_rate(labels), self(inputs))
+        return self.loss_function.rmse(self._completed(inputs, labels), self(inputs))
 
-    def _with_rate(self, labels: dict) -> dict:
+    def _completed(self, inputs: dict, labels: dict) -> dict:
+        """Labels, and what else the loss looks at: spins and learning rate."""
+        labels = {"spin": inputs["spin"], **labels}
         if not self.compiled or "learning_rate" in labels:
             return labels
         rate = tf.cast(self.optimizer.learning_rate, tf.float64)
         return {**labels, "learning_rate": rate}
 
     def _report(self, labels: dict, pred: dict, loss: tf.Tensor) -> dict:
-        rmse = self.loss_function.rmse(self._with_rate(labels), pred)
+        rmse = self.loss_function.rmse(labels, pred)
         values = {"loss": loss, **rmse}
         for name, mean in self._means.items():
             # a batch without the label does not count; a loss of NaN does
@@ -316,7 +318,7 @@ class SpinEnergyModel(keras.Model):
     def train_step(self, data: tuple[dict, dict]) -> dict:
         """Update the weights on one batch."""
         inputs, labels = data
-        labels = self._with_rate(labels)  # of this step, before it counts as done
+        labels = self._completed(inputs, labels)  # with the rate of this step
         with tf.GradientTape() as tape:
             pred = self(inputs, training=True)
             loss = self.compute_loss(inputs, labels, pred)
@@ -332,6 +334,7 @@ class SpinEnergyModel(keras.Model):
     def test_step(self, data: tuple[dict, dict]) -> dict:
         """Evaluate one batch."""
         inputs, labels = data
+        labels = self._completed(inputs, labels)
         pred = self(inputs, training=False)
         return self._report(labels, pred, self.compute_loss(inputs, labels, pred))
 

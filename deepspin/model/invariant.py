@@ -219,6 +219,13 @@ class InvariantSpin(keras.layers.Layer):
 
     # -- lists of neighbours -----------------------------------------------------------
 
+    def points(
+        self, coord: tf.Tensor, spin: tf.Tensor, natoms: Sequence[tf.Tensor | int]
+    ) -> tf.Tensor:
+        """Positions (Å) of all points that lists name: the atoms."""
+        del spin, natoms
+        return coord
+
     def neighbors(
         self, nlist: tf.Tensor, shift: tf.Tensor, atype: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -42,6 +42,9 @@ class Spin(keras.layers.Layer):
         Distance in Å of the virtual atom of a spin of modulus `spin_norm` (μ_B).
     virtual_scale : sequence of float, one per spin type, optional
         Their ratio in Å/μ_B, instead of the two.
+    time_reversal : bool
+        Whether the energy is (E(S) + E(-S)) / 2, exactly even in the spins, from one
+        evaluation of twice as many frames.
     placeholders : bool
         Whether types without spin have types of neighbours that never come, see
         `VirtualAtoms`.
@@ -58,6 +61,7 @@ class Spin(keras.layers.Layer):
         virtual_len: Sequence[float] | None = None,
         spin_norm: Sequence[float] | None = None,
         virtual_scale: Sequence[float] | None = None,
+        time_reversal: bool = False,
         placeholders: bool = False,
         **kwargs: Any,
     ):
@@ -67,9 +71,10 @@ class Spin(keras.layers.Layer):
             "virtual_len": virtual_len and [float(x) for x in virtual_len],
             "spin_norm": spin_norm and [float(x) for x in spin_norm],
             "virtual_scale": virtual_scale and [float(x) for x in virtual_scale],
+            "time_reversal": bool(time_reversal) or None,
         }
         self.scheme = VirtualAtoms.from_options(
-            **self._options, placeholders=placeholders
+            **self.options, placeholders=placeholders
         )
         self.built = True
 
@@ -104,6 +109,16 @@ class Spin(keras.layers.Layer):
         apart = self.scale(natoms)[:, None] * spin
         offset = tf.concat([tf.zeros_like(apart), apart], axis=1)
         return tf.concat([coord, coord], axis=1) + offset, offset
+
+    def points(
+        self, coord: tf.Tensor, spin: tf.Tensor, natoms: Sequence[tf.Tensor | int]
+    ) -> tf.Tensor:
+        """Positions (Å) of all points that lists name, see `VirtualAtoms.points`."""
+        points, _ = self(coord, spin, natoms=natoms)
+        if not self.scheme.time_reversal:
+            return points
+        reversed_, _ = self(coord, -spin, natoms=natoms)
+        return tf.concat([points, reversed_[:, length(coord) :]], axis=1)
 
     def scale(self, natoms: Sequence[tf.Tensor | int]) -> tf.Tensor:
         """``virtual_len / spin_norm`` in Å/μ_B of sorted atoms, 0 without spin."""
@@ -154,8 +169,9 @@ class Spin(keras.layers.Layer):
         Returns
         -------
         index, kind : tf.Tensor of int32, shape (nf, nloc, 2 nnei + 1)
-            Numbers of the points, as `call` orders them, and their types: atoms, the
-            virtual atoms of these and the centre's own. `kind` is -1 for none.
+            Numbers of the points, as `points` orders them, and the lists that they
+            belong to: atoms, the virtual atoms of these and the centre's own, and
+            with `time_reversal` as many of the spins reversed. `kind` is -1 for none.
         shift : tf.Tensor of int32, shape (nf, nloc, 2 nnei + 1, 3)
             Their lattice shifts.
         """
@@ -167,9 +183,15 @@ class Spin(keras.layers.Layer):
         table = [*self.scheme.codec.virtual_type(np.arange(self.scheme.ntypes)), -1]
         row = tf.where(types >= 0, types, self.scheme.ntypes)
         virtual = tf.gather(tf.constant(table, dtype=tf.int32), row)
-        index = tf.concat([nlist, owner + nloc], axis=2)
-        kind = tf.concat([types[:, :, :-1], virtual], axis=2)
-        return index, kind, tf.concat([shift, shift, tf.zeros_like(shift[:, :, :1])], 2)
+        shift_own = tf.concat([shift, tf.zeros_like(shift[:, :, :1])], axis=2)
+        index, kind = [nlist, owner + nloc], [types[:, :, :-1], virtual]
+        shifts = [shift, shift_own]
+        if self.scheme.time_reversal:
+            index.append(owner + 2 * nloc)
+            further = len(self.scheme.owners)
+            kind.append(tf.where(virtual >= 0, virtual + further, -1))
+            shifts.append(shift_own)
+        return tf.concat(index, 2), tf.concat(kind, 2), tf.concat(shifts, 2)
 
     def offset(self, atype: tf.Tensor, spin: tf.Tensor) -> tf.Tensor:
         """How far (Å) each atom's points lie from it, (nf, nloc).
@@ -228,9 +250,38 @@ class Spin(keras.layers.Layer):
             ``atom_virial``, and of a compressed descriptor ``extrapolated``.
         """
         operations = self.operations(descriptor, fitting)
+        both = self.scheme.time_reversal
+        given = self._with_reversed(inputs) if both else inputs
         if operations is None:
-            return self._plain(inputs, descriptor, fitting)
-        return self._native(operations, inputs, descriptor, fitting, training)
+            outputs = self._plain(given, descriptor, fitting)
+        else:
+            outputs = self._native(operations, given, descriptor, fitting, training)
+        return _even(outputs) if both else outputs
+
+    def _forward(self, inputs: dict) -> dict:
+        """Inputs with the lists of the spins as they are."""
+        number = self.scheme.nblocks
+        own = {name: tuple(inputs[name][:number]) for name in ("nlist", "shift")}
+        return {**inputs, **own}
+
+    def _with_reversed(self, inputs: dict) -> dict:
+        """Inputs of twice as many frames: as they are, then with spins reversed."""
+        scheme, nloc = self.scheme, length(inputs["coord"])
+        own: dict[str, tuple] = {"nlist": (), "shift": ()}
+        for name in own:
+            for block in range(scheme.nblocks):
+                one = two = inputs[name][block]
+                if block >= scheme.ntypes:
+                    two = inputs[name][block + len(scheme.owners)]
+                    if name == "nlist":
+                        two = tf.where(two < 0, -1, two - nloc)
+                own[name] += (_joined(one, two, fill=-1 if name == "nlist" else 0),)
+        twice = tf.nest.map_structure(
+            lambda x: tf.concat([x, x], axis=0),
+            {k: v for k, v in inputs.items() if k not in ("nlist", "shift", "spin")},
+        )
+        spin = tf.concat([inputs["spin"], -inputs["spin"]], axis=0)
+        return {**twice, **own, "spin": spin}
 
     def _native(
         self,
@@ -322,7 +373,7 @@ class Spin(keras.layers.Layer):
         del descriptor
         natoms = lengths(inputs["mask"])
         points, _ = self(inputs["coord"], inputs["spin"], natoms=natoms)
-        return separations(points, inputs)
+        return separations(points, self._forward(inputs))
 
     # -- statistics --------------------------------------------------------------------
 
@@ -382,7 +433,9 @@ class Spin(keras.layers.Layer):
     @property
     def meaning(self) -> dict:
         """What decides about the meaning of a model's weights."""
-        return {"virtual_scale": self.scheme.codec.scale}
+        scheme = self.scheme
+        reversal = {"time_reversal": True} if scheme.time_reversal else {}
+        return {"virtual_scale": scheme.codec.scale, **reversal}
 
     @property
     def hidden(self) -> dict:
@@ -398,3 +451,31 @@ class Spin(keras.layers.Layer):
         """Return the constructor's arguments."""
         config = {**super().get_config(), **self._options}
         return config | self.hidden
+
+
+def _joined(one: tf.Tensor, two: tf.Tensor, fill: int) -> tf.Tensor:
+    """Lists (nf, nloc, width, ...) of frames and of others, widened by `fill`."""
+    wide = [
+        x.shape[2] if x.shape[2] is not None else tf.shape(x)[2] for x in (one, two)
+    ]
+    known = all(isinstance(w, int) for w in wide)
+    most = max(wide) if known else tf.maximum(*wide)
+
+    def widened(x: tf.Tensor, width: tf.Tensor | int) -> tf.Tensor:
+        more = [[0, 0], [0, 0], [0, most - width], *([[0, 0]] * (len(x.shape) - 3))]
+        return tf.pad(x, more, constant_values=fill)
+
+    return tf.concat([widened(x, w) for x, w in zip((one, two), wide, strict=True)], 0)
+
+
+def _even(outputs: dict) -> dict:
+    """Mean of frames and of the same with spins reversed."""
+    result = {}
+    for name, value in outputs.items():
+        if name == "extrapolated":  # a number of no frame
+            result[name] = value
+            continue
+        forward, backward = tf.split(value, 2, axis=0)
+        odd = name == "force_mag"
+        result[name] = 0.5 * (forward - backward if odd else forward + backward)
+    return result

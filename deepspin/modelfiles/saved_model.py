@@ -200,7 +200,7 @@ class FrozenModel(tf.Module):
         """
         index, kind, image = self._spin.neighbors(nlist, shift, atype)
         natoms = [tf.shape(mask)[1] for mask in inputs["mask"]]
-        points, _ = self._spin(inputs["coord"], inputs["spin"], natoms=natoms)
+        points = self._spin.points(inputs["coord"], inputs["spin"], natoms)
         apart = tf.gather(points, tf.maximum(index, 0), batch_dims=1)
         apart += tf.einsum("fsjk,fkx->fsjx", tf.cast(image, tf.float64), inputs["box"])
         distance = tf.linalg.norm(apart - inputs["coord"][:, :, None], axis=-1)
@@ -211,9 +211,9 @@ class FrozenModel(tf.Module):
             with tf.control_dependencies([_demand(~together, message)]):
                 distance = tf.identity(distance)
         lists, shifts, dropped = [], [], 0
-        for block, sel in enumerate(self._descriptor.sel):
-            mine = tf.where(inside & (kind == block), distance, np.inf)
-            order, left = _nearest(mine, sel)
+        for number, block in enumerate(self._spin.scheme.list_blocks):
+            mine = tf.where(inside & (kind == number), distance, np.inf)
+            order, left = _nearest(mine, self._descriptor.sel[block])
             at = tf.maximum(order, 0)
             point = tf.gather(index, at, batch_dims=2)
             lists.append(tf.where(order >= 0, point, -1))

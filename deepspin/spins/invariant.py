@@ -43,13 +43,6 @@ class Invariant:
     point_names: ClassVar[tuple[str, ...]] = ("atom",)
     zero_spin: ClassVar[str] = ""
     reads_virtual_atoms: ClassVar[bool] = False
-    lacks: ClassVar[Mapping[str, str]] = {
-        "compress": "A model of the scheme `invariant` has nothing to compress: its "
-        "radial functions are polynomials, no nets. Use it as it is.",
-        "deepmd": "DeePMD-kit has no scheme `invariant`. Freeze the model for "
-        "TensorFlow (`dp-spin freeze -o NAME`), or train with `ener_spin` for "
-        "DeePMD-kit and LAMMPS.",
-    }
 
     @classmethod
     def from_options(
@@ -69,6 +62,17 @@ class Invariant:
         return frozenset(["time_reversal", *(() if self.soc else ("spin_rotation",))])
 
     @property
+    def lacks(self) -> Mapping[str, str]:
+        """What cannot be done with it, and what to do instead."""
+        return {
+            "compress": "A model of the scheme `invariant` has nothing to compress: "
+            "its radial functions are polynomials, no nets. Use it as it is.",
+            "deepmd": "DeePMD-kit has no scheme `invariant`. Freeze the model for "
+            "TensorFlow (`dp-spin freeze -o NAME`), or train with `ener_spin` for "
+            "DeePMD-kit and LAMMPS.",
+        }
+
+    @property
     def codec(self) -> VirtualAtomCodec:
         """Of spins that are written as they are: a virtual atom at 1 Å per μ_B."""
         scale = tuple(float(flag) for flag in self.types.use_spin)
@@ -83,6 +87,11 @@ class Invariant:
     def nblocks(self) -> int:
         """Number of types of neighbours: those of atoms."""
         return self.ntypes
+
+    @property
+    def list_blocks(self) -> tuple[int, ...]:
+        """Block of each list of neighbours: one for each."""
+        return tuple(range(self.nblocks))
 
     @property
     def energy_types(self) -> tuple[int, ...]:

@@ -19,8 +19,9 @@ class Scheme(Protocol):
 
     An atom sees *points*: itself and others as ``point_names[0]``, and as many more
     kinds of points as there are names, one of each kind for every atom, in this order.
-    The neighbours of an atom come in *blocks*, one for each type of neighbours; the
-    first `ntypes` of them are the types of atoms.
+    The neighbours of an atom are of *blocks*, one for each type of neighbours; the
+    first `ntypes` of them are the types of atoms. They come in *lists*, one for each
+    block and, where a block is seen in more than one way, more.
 
     What evaluates it is a Keras layer, `deepspin.model.ener.SPIN_LAYERS`.
     """
@@ -30,7 +31,10 @@ class Scheme(Protocol):
     point_names: ClassVar[tuple[str, ...]]  # of what an atom may be seen as
     zero_spin: ClassVar[str]  # why a spin type needs a spin, empty if it does not
     reads_virtual_atoms: ClassVar[bool]  # whether its options tell where they are
-    lacks: ClassVar[Mapping[str, str]]  # what cannot be done with it, and what to do
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """What cannot be done with it, and what to do instead."""
 
     @property
     def symmetries(self) -> frozenset[str]:
@@ -53,6 +57,10 @@ class Scheme(Protocol):
         """Number of types of neighbours."""
 
     @property
+    def list_blocks(self) -> tuple[int, ...]:
+        """Block of each list of neighbours; the first `nblocks` are 0, 1, 2, ..."""
+
+    @property
     def energy_types(self) -> tuple[int, ...]:
         """Type of each kind of atom whose count enters the fit of the energy bias."""
 
@@ -68,7 +76,7 @@ class Scheme(Protocol):
     def points(
         self, coord: np.ndarray, spin: np.ndarray, atype: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Positions (Å) of all points, and the block of each, -1 for none."""
+        """Positions (Å) of all points, and the list of each, -1 for none."""
 
     def reach(self, atype: np.ndarray, modulus: np.ndarray) -> np.ndarray:
         """How far (Å) from atoms of these types the points of such spins (μ_B) are."""

@@ -25,6 +25,10 @@ class VirtualAtoms:
     never such a neighbour, but empty slots count. Models of DeePMD-kit's PyTorch
     backend are of that kind.
 
+    With `time_reversal` the energy is the mean of that of the spins as they are and of
+    all spins reversed, (E(S) + E(-S)) / 2. Then an atom also sees the virtual atoms of
+    the reversed spins, in lists of their own; they are types of neighbours as before.
+
     See `deepspin.spins.schemes.Scheme` for what all schemes answer.
 
     Parameters
@@ -33,6 +37,8 @@ class VirtualAtoms:
         Where the virtual atoms are; files may hold them as they are.
     placeholders : bool
         Whether types without spin have types of neighbours that never come.
+    time_reversal : bool
+        Whether the energy is exactly even in the spins.
 
     References
     ----------
@@ -42,13 +48,17 @@ class VirtualAtoms:
 
     codec: VirtualAtomCodec
     placeholders: bool = False
+    time_reversal: bool = False
 
     name: ClassVar[str] = "ener_spin"
     layer: ClassVar[str] = "deepspin>Spin"
-    point_names: ClassVar[tuple[str, ...]] = ("atom", "the virtual atom of atom")
+    point_names: ClassVar[tuple[str, ...]] = (
+        "atom",
+        "the virtual atom of atom",
+        "the virtual atom, spins reversed, of atom",
+    )
     zero_spin: ClassVar[str] = "its virtual atom would coincide with it"
     reads_virtual_atoms: ClassVar[bool] = True
-    lacks: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def from_options(
@@ -57,6 +67,7 @@ class VirtualAtoms:
         virtual_len: Sequence[float] | None = None,
         spin_norm: Sequence[float] | None = None,
         virtual_scale: Sequence[float] | None = None,
+        time_reversal: bool = False,
         placeholders: bool = False,
     ) -> VirtualAtoms:
         """Build the scheme from the options of ``model/spin``.
@@ -65,25 +76,41 @@ class VirtualAtoms:
         ----------
         use_spin, virtual_len, spin_norm, virtual_scale
             See `VirtualAtomCodec.from_options`.
+        time_reversal : bool
+            See the class.
         placeholders : bool
             See the class; no option of an input.
         """
         codec = VirtualAtomCodec.from_options(
             use_spin, virtual_len, spin_norm, virtual_scale
         )
-        return cls(codec, bool(placeholders))
+        return cls(codec, bool(placeholders), bool(time_reversal))
 
     @classmethod
     def from_layer(cls, config: Mapping[str, Any]) -> VirtualAtoms:
         """Build the scheme from the configuration of its Keras layer."""
-        names = ("virtual_len", "spin_norm", "virtual_scale", "placeholders")
+        names = (
+            *("virtual_len", "spin_norm", "virtual_scale"),
+            *("time_reversal", "placeholders"),
+        )
         options = {name: config[name] for name in names if name in config}
         return cls.from_options(config["use_spin"], **options)
 
     @property
     def symmetries(self) -> frozenset[str]:
-        """What leaves the energy, besides what always does: nothing exactly."""
-        return frozenset()
+        """What leaves the energy, besides what always does."""
+        return frozenset(["time_reversal"] if self.time_reversal else [])
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """What cannot be done with it, and what to do instead."""
+        if not self.time_reversal:
+            return {}
+        return {
+            "deepmd": "DeePMD-kit and LAMMPS have no `time_reversal`. Freeze the model "
+            "for TensorFlow (`dp-spin freeze -o NAME`), or train without "
+            "`model/spin/time_reversal`, and with `training/augmentation` instead."
+        }
 
     @property
     def types(self) -> SpinTypes:
@@ -109,6 +136,12 @@ class VirtualAtoms:
     def nblocks(self) -> int:
         """Number of types of neighbours: those of atoms, then `owners`."""
         return self.ntypes + len(self.owners)
+
+    @property
+    def list_blocks(self) -> tuple[int, ...]:
+        """Type of neighbours in each list of an atom: all, then those reversed."""
+        further = range(self.ntypes, self.nblocks)
+        return (*range(self.nblocks), *(further if self.time_reversal else ()))
 
     @property
     def energy_types(self) -> tuple[int, ...]:
@@ -144,6 +177,8 @@ class VirtualAtoms:
     ) -> tuple[np.ndarray, np.ndarray]:
         """All that an atom may see: the atoms, then the virtual atom of each.
 
+        With `time_reversal` then the virtual atom of each as its spin is reversed.
+
         Parameters
         ----------
         coord, spin : np.ndarray, shape (..., nloc, 3)
@@ -153,14 +188,18 @@ class VirtualAtoms:
 
         Returns
         -------
-        points : np.ndarray, shape (..., 2 nloc, 3)
+        points : np.ndarray, shape (..., 2 nloc or 3 nloc, 3)
             Positions in Å; an atom without spin stands for its own virtual atom.
-        blocks : np.ndarray of int, shape (..., 2 nloc)
-            Their types among those of neighbours, -1 where there is none.
+        blocks : np.ndarray of int, shape (..., 2 nloc or 3 nloc)
+            The list that each goes into, see `list_blocks`; -1 where there is none.
         """
-        placed = self.codec.place(coord, spin, atype)
-        blocks = [atype, self.codec.virtual_type(atype)]
-        return np.concatenate([coord, placed], axis=-2), np.concatenate(blocks, axis=-1)
+        virtual = self.codec.virtual_type(atype)
+        points = [coord, self.codec.place(coord, spin, atype)]
+        blocks = [atype, virtual]
+        if self.time_reversal:
+            points.append(self.codec.place(coord, -spin, atype))
+            blocks.append(np.where(virtual < 0, -1, virtual + len(self.owners)))
+        return np.concatenate(points, axis=-2), np.concatenate(blocks, axis=-1)
 
     def reach(self, atype: np.ndarray, modulus: np.ndarray) -> np.ndarray:
         """How far (Å) from atoms of these types the points of such spins (μ_B) are."""

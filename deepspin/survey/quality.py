@@ -313,7 +313,8 @@ def nearest(system: System, type_map: Sequence[str], spin: Scheme) -> dict[str, 
         found = neighbors_of_frame(
             coord, spins, atype, box, system.pbc, spin, REACH, None
         )
-        centre, block, _ = found.slot
+        centre, lists, _ = found.slot
+        block = np.array(spin.list_blocks)[lists]
         points = spin.points(coord, spins, atype)[0]
         way = points[found.index] + found.shift @ box - points[centre]
         own = (found.index % len(coord) == centre) & ~found.shift.any(axis=1)

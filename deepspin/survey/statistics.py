@@ -77,7 +77,8 @@ class NeighborStat:
         found = neighbors_of_frame(
             coord, spins, atype, box, pbc, self.spin, self.rcut, None
         )
-        centre, block, _ = found.slot
+        centre, lists, _ = found.slot
+        block = np.array(self.spin.list_blocks)[lists]
         points = self.spin.points(coord, spins, atype)[0]
         way = points[found.index] + found.shift @ box - points[centre]
         distance = np.linalg.norm(way, axis=-1)
@@ -92,7 +93,7 @@ class NeighborStat:
         if more > 0:
             self.around = np.pad(self.around, [(0, 0), (0, 0), (0, more)])
         here = np.flatnonzero(atype >= 0)
-        for k, number in enumerate(found.count[here].T):
+        for k, number in enumerate(found.count[here, : len(self.names)].T):
             _count(self.around, atype[here], np.full(len(here), k), number)
 
     @property

@@ -18,6 +18,7 @@ import tensorflow as tf
 from deepspin.data.collate import Shape
 from deepspin.data.dataset import DataSystem
 from deepspin.interop.files import POINTER
+from deepspin.model.closed_form import WORDS, label_errors
 from deepspin.modelfiles.archive import save_model
 from deepspin.modelfiles.find import POINTER_LINE
 from deepspin.utils.outputs import append, replacing
@@ -29,6 +30,18 @@ log = logging.getLogger(__name__)
 NAN_NOTE = (
     "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
 )
+# a training of fewer steps than ten times these is not judged, others on so many frames
+FEWEST_STEPS, JUDGED_FRAMES = 100, 20
+# nothing is learnt of a label if more than this of its error is left
+LEARNT = 0.99
+# what each term of the loss teaches, as `deepspin.model.closed_form.ROWS` names it
+JUDGED = {
+    "e": ("energy",),
+    "fr": ("force",),
+    "fm": ("along", "across"),
+    "v": ("virial",),
+}
+ADVICE = '; what spins do, `"model/spin/type": "invariant"` knows before the first step'
 
 
 class TrainingError(RuntimeError):
@@ -67,6 +80,56 @@ class LossGuard(keras.callbacks.Callback):
             "`start_lr`: the update of the step before may have been too large. No "
             "checkpoint was written with such weights."
         )
+
+
+class LearnsNothing(keras.callbacks.Callback):
+    """Tell of labels whose errors a tenth of the training has not changed.
+
+    Parameters
+    ----------
+    data : DataSystem
+        What the errors are measured on, a few frames.
+    numb_steps : int
+        Steps of the whole training; short ones are not judged.
+    """
+
+    def __init__(self, data: DataSystem, numb_steps: int):
+        super().__init__()
+        self.data, self.tenth = data, numb_steps // 10
+        self.start: dict[str, float] = {}
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Measure the errors before the first step."""
+        if self.tenth >= FEWEST_STEPS and step_of(self.model) == 0:
+            self.start = self._measure()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Compare after a tenth of the steps."""
+        if not self.start or step_of(self.model) < self.tenth:
+            return
+        now = self._measure()
+        same = [n for n, e in self.start.items() if e > 0 and now[n] > LEARNT * e]
+        if same:
+            log.warning(
+                "after a tenth of the steps these errors are not 1 %% less than before "
+                "the first: %s. Raise their prefactors, or train longer%s",
+                ", ".join(
+                    f"{title} ({self.start[name]:.2e}, now {now[name]:.2e} {unit})"
+                    for name, (title, unit) in WORDS.items()
+                    if name in same
+                ),
+                "" if self.model.spin.scheme.name == "invariant" else ADVICE,
+            )
+        self.start = {}
+
+    def _measure(self) -> dict[str, float]:
+        """Errors of the labels that the loss weighs."""
+        loss = self.model.loss_function
+        weighed = {name for term in loss.active for name in JUDGED.get(term, ())}
+        if loss.fm_component != "full":
+            weighed -= {"along" if loss.fm_component == "transverse" else "across"}
+        found = label_errors(self.model, self.data.spread(JUDGED_FRAMES))
+        return {name: value for name, value in found.items() if name in weighed}
 
 
 class LearningCurve(keras.callbacks.Callback):

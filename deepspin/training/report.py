@@ -9,19 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.data.dataset import DataSystem
-from deepspin.model.closed_form import label_errors
+from deepspin.model.closed_form import WORDS, label_errors
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.survey.findings import NET_TORQUE
+from deepspin.survey.quality import torque_share
 from deepspin.training.setup import VALIDATED_FRAMES
 
 log = logging.getLogger(__name__)
 
-_BASELINE_ROWS = {
-    "energy": ("energy per atom", "eV"),
-    "force": ("force", "eV/Å"),
-    "along": ("force_mag along", "eV/μ_B"),
-    "across": ("force_mag across", "eV/μ_B"),
-    "virial": ("virial per atom", "eV"),
-}
 _COLUMNS = ("system", "atoms", "frames", "batch", "prob", "labels")
 
 
@@ -71,6 +66,21 @@ def report(
     )
 
 
+def report_augmentation(data: DataSystem) -> None:
+    """Tell what is done to frames, and warn of data that contradict it."""
+    if not data.augmentation:
+        return
+    log.info("frames of each batch: %s at random", ", ".join(data.augmentation))
+    share = torque_share(data.systems) if "spin_rotation" in data.augmentation else 0.0
+    if share > NET_TORQUE:
+        log.warning(
+            "the torques of the training data add up to %.0f %% of what independent "
+            "sites would give: with spin-orbit coupling `training/augmentation` "
+            "spin_rotation teaches what is not so",
+            100 * share,
+        )
+
+
 def report_baseline(
     model: SpinEnergyModel, train_data: DataSystem, valid_data: DataSystem | None
 ) -> None:
@@ -100,7 +110,7 @@ def report_baseline(
         if data is not None
     }
     log.info("  %-28s%12s%s", "rmse", "spread", "".join(f"{t:>12s}" for t in left))
-    for name, (title, unit) in _BASELINE_ROWS.items():
+    for name, (title, unit) in WORDS.items():
         if name in fit.spreads:
             values = "".join(f"{left[t].get(name, np.nan):12.3e}" for t in left)
             log.info("  %-28s%12.3e%s", f"{title}, {unit}", fit.spreads[name], values)

@@ -146,8 +146,8 @@ def nearest_pairs(data: DataSystem) -> np.ndarray:
             coord, counts = inputs["coord"], [m.shape[1] for m in inputs["mask"]]
             atype = np.repeat(np.arange(len(counts)), counts)
             points, _ = data.spin.points(coord, inputs["spin"], atype)
-            for e, (nlist, shift) in enumerate(
-                zip(inputs["nlist"], inputs["shift"], strict=True)
+            for e, nlist, shift in zip(
+                data.spin.list_blocks, inputs["nlist"], inputs["shift"], strict=True
             ):
                 f, i, j = np.nonzero(nlist >= 0)
                 image = np.einsum("pk,pkx->px", shift[f, i, j], inputs["box"][f])

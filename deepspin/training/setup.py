@@ -102,11 +102,13 @@ def load_data(options: dict) -> tuple[DataSystem, DataSystem | None]:
     names = ("systems", "batch_size", "auto_prob", "sys_probs", "rglob_patterns")
     seed = training["seed"]
 
-    def load(section: dict, seed: int) -> DataSystem:
+    def load(section: dict, seed: int, **more: Any) -> DataSystem:
         chosen = {name: section[name] for name in names if name in section}
-        return DataSystem(**common, **chosen, seed=seed)
+        return DataSystem(**common, **chosen, seed=seed, **more)
 
-    train_data, valid_data = load(training["training_data"], seed), None
+    turns = training["augmentation"]
+    train_data = load(training["training_data"], seed, augmentation=turns)
+    valid_data = None
     if training.get("validation_data"):
         valid_data = load(training["validation_data"], seed + 1)
     factor = training["training_data"]["force_mag_factor"]
@@ -238,13 +240,18 @@ def balanced(errors: dict[str, float], natoms: float, loss: dict) -> dict[str, f
     natoms : float
         Mean number of atoms of a frame, as the loss counts them.
     loss : dict
-        ``loss_func`` and ``intensive_ener_virial`` of an input.
+        ``loss_func``, ``intensive_ener_virial`` and ``fm_component`` of an input.
     """
     along, across = errors.get("along", 0.0), errors.get("across", 0.0)
+    moments = {  # mean squares of what the loss averages over
+        "full": across**2 + along**2 / 3.0,
+        "transverse": across**2,
+        "longitudinal": along**2,
+    }
     left = {
         "e": errors.get("energy", 0.0),
         "fr": errors.get("force", 0.0),
-        "fm": math.sqrt(across**2 + along**2 / 3.0),
+        "fm": math.sqrt(moments[loss["fm_component"]]),
         "v": errors.get("virial", 0.0),
     }
     power = 2 if loss["loss_func"] == "mse" else 1

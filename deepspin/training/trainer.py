@@ -14,17 +14,24 @@ import keras
 
 from deepspin.data.dataset import DataSystem
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.model.invariant import InvariantSpin
 from deepspin.model.magnetism import magnetism
 from deepspin.modelfiles.find import find_checkpoints, read_metadata
 from deepspin.op.library import KernelError, errors_in_one_line
 from deepspin.training.callbacks import (
     Checkpoint,
     LearningCurve,
+    LearnsNothing,
     LossGuard,
     StopTraining,
     step_of,
 )
-from deepspin.training.report import report, report_baseline, report_neighbors
+from deepspin.training.report import (
+    report,
+    report_augmentation,
+    report_baseline,
+    report_neighbors,
+)
 from deepspin.training.runs import describe, set_aside_earlier, warn_of_differences
 from deepspin.training.setup import (
     Origin,
@@ -170,6 +177,7 @@ def _set_up(
             data.truncate(data.spin.extend_sel(options["model"]["descriptor"]["sel"]))
     if not skip_neighbor_stat:
         report_neighbors(train_data)
+    report_augmentation(train_data)
     model, options = initial_model(options, origin, train_data, valid_data)
     report_baseline(model, train_data, valid_data)
     options = with_prefactors(options, model, train_data, restarted)
@@ -206,7 +214,7 @@ def _fit(run: _Run, restart: bool) -> None:
     checkpoint.set_model(model)
     if total == 0:
         return _only_begin(run, checkpoint)
-    told = _Magnetism(run)
+    told, judge = _Magnetism(run), LearnsNothing(run.train_data, total)
     guard, line = LossGuard(run.train_data), ProgressLine(total, done)
     curve = _curve(run, line, restart) if training["disp_training"] else []
     start = time.perf_counter()
@@ -218,7 +226,7 @@ def _fit(run: _Run, restart: bool) -> None:
                 steps_per_epoch=total - done,
                 verbose=0,
                 shuffle=False,
-                callbacks=[guard, *curve, told, checkpoint, StopTraining(stop)],
+                callbacks=[guard, *curve, judge, told, checkpoint, StopTraining(stop)],
             )
             told.tell()  # of a training that was stopped
             path = checkpoint.save()
@@ -261,7 +269,7 @@ class _Magnetism(keras.callbacks.Callback):
     def tell(self) -> None:
         """Look at the model, unless that is done."""
         model, metadata = self.run.model, self.run.metadata
-        if model.spin.scheme.symmetries and "magnetism" not in metadata:
+        if isinstance(model.spin, InvariantSpin) and "magnetism" not in metadata:
             metadata["magnetism"] = magnetism(model, self.run.train_data)
 
 

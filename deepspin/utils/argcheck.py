@@ -15,11 +15,13 @@ from deepspin.utils.arguments import (
     ACTIVATION,
     ACTIVATIONS,
     AT_LEAST_ONE,
+    AUGMENTATION,
     AUTO_PROB,
     BATCH_SIZE,
     COUNT,
     FACTOR,
     FILE,
+    FM_COMPONENT,
     LOSS_FUNC,
     LOSS_PREFACTORS,
     NOT_NEGATIVE,
@@ -180,6 +182,10 @@ def spin_ener_spin_args() -> list[Argument]:
         *(
             Argument(name, [list[float], float], optional=True, doc=f"{doc} {per_type}")
             for name, doc in docs.items()
+        ),
+        optional("time_reversal", bool, False, own=True)(
+            "Take the mean of the energy and of that of all spins reversed: exactly"
+            " even in the spins, at twice the cost."
         ),
     ]
 
@@ -388,6 +394,12 @@ def loss_ener_spin_args() -> list[Argument]:
             " that it has before the first step, and constant. By default ``auto`` with"
             " ``model/spin[invariant]`` if none is given above, else ``given``."
         ),
+        optional("fm_component", str, "full", FM_COMPONENT, own=True)(
+            "What of the magnetic forces counts: ``full``, or only the components"
+            " ``transverse`` (across the spins: what turns them) or ``longitudinal``"
+            " (along them). Data whose spins were fixed in direction alone know no more"
+            " than ``transverse``."
+        ),
         optional("enable_atom_ener_coeff", bool, False)(
             "Sum the energies of the atoms with the coefficients in"
             " ``atom_ener_coeff``, as for the energy of a reaction."
@@ -481,6 +493,12 @@ def training_args() -> Argument:
         ),
         optional("seed", [int, None], None, SEED)(
             "Random seed of the order of the frames; null draws one."
+        ),
+        optional("augmentation", list[str], [], AUGMENTATION, own=True)(
+            "What is done to the frames of each batch at random, for ``ener_spin``."
+            " ``spin_rotation``: all spins of a frame turn together, and their magnetic"
+            " forces with them, as the energy allows without spin-orbit coupling;"
+            " ``time_reversal``: all are reversed, or not."
         ),
         optional("disp_file", str, "lcurve.out", FILE)("File of the learning curve."),
         optional("disp_freq", int, 1000, AT_LEAST_ONE)(

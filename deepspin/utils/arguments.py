@@ -19,6 +19,7 @@ ACTIVATIONS = (
     *("silut", "linear", "none"),
 )
 PRECISIONS = ("default", "float64", "float32")
+AUGMENTATIONS = ("spin_rotation", "time_reversal")
 
 
 # --- Checks of single values: a test, and what the message expects --------------------
@@ -85,6 +86,14 @@ LOSS_PREFACTORS = (lambda x: x in ("auto", "given"), '"auto" or "given"')
 FACTOR = (
     lambda x: x == "fit" if isinstance(x, str) else x > 0,
     'a number > 0, or "fit"',
+)
+AUGMENTATION = (
+    lambda x: set(x) <= set(AUGMENTATIONS),
+    f"a list of {' and '.join(AUGMENTATIONS)}",
+)
+FM_COMPONENT = (
+    lambda x: x in ("full", "transverse", "longitudinal"),
+    '"full", "transverse" or "longitudinal"',
 )
 LOSS_FUNC = (lambda x: x in ("mse", "mae"), '"mse" or "mae"')
 ACTIVATION = (_is_activation, f'one of {", ".join(ACTIVATIONS)}, or "silut:T"')

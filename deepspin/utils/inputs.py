@@ -206,6 +206,7 @@ def normalize(data: dict) -> dict:
     _check_model(data["model"])
     _check_learning_rate(data["learning_rate"], data["training"]["numb_steps"])
     _check_loss(data["loss"], data["model"]["spin"]["type"], weighed)
+    _check_augmentation(data["training"]["augmentation"], data["model"]["spin"])
     factor = data["training"]["training_data"]["force_mag_factor"]
     if factor == "fit" and not data["model"]["spin"].get("baseline"):
         raise bad(
@@ -481,6 +482,22 @@ def _check_learning_rate(learning_rate: dict, numb_steps: int) -> None:
     if warmup_steps >= max(numb_steps, 1):
         expected = f"less than `training/numb_steps` = {numb_steps}"
         raise bad(f"{path}/warmup_steps", warmup_steps, expected)
+
+
+def _check_augmentation(kinds: list[str], spin: dict) -> None:
+    """Refuse to teach a model what it has, or is told that there is not."""
+    path, scheme = "training/augmentation", build_scheme(spin)
+    for kind in kinds:
+        if kind in scheme.symmetries:
+            raise InputError(
+                f"`{path}` has {show(kind)}, which is exact in this model"
+                " (`model/spin`) and need not be learnt. Remove it."
+            )
+        if kind == "spin_rotation" and spin.get("soc"):
+            raise InputError(
+                f"`{path}` has {show(kind)}, for data without spin-orbit coupling, and"
+                " `model/spin/soc` is true. Remove it, or set `soc` to false."
+            )
 
 
 def _check_loss(loss: dict, scheme: str, weighed: bool) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from deepspin.data.augmentation import random_rotations
 from deepspin.entrypoints import test as verb
 from deepspin.infer import details as files_of
 from deepspin.infer.accuracy import load_labelled
 from deepspin.infer.deep_spin import DeepSpin
-from deepspin.infer.rotation import random_rotations
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
 from deepspin.pictures import plots

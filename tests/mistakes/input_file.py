@@ -287,6 +287,29 @@ ROWS = {
         "training/training_data/force_mag_factor",
         "fit",
     ),
+    "turns taught to a model that knows": given(
+        "Teach a model of the scheme `invariant` that all spins can turn.",
+        '`training/augmentation` has "spin_rotation", which is exact in this model '
+        "(`model/spin`) and need not be learnt. Remove it.",
+        "model/spin",
+        {"type": "invariant", "use_spin": ["Ni"]},
+        ("training/augmentation", ["spin_rotation"]),
+    ),
+    "turns against spin-orbit coupling": given(
+        "Turn all spins of frames with spin-orbit coupling.",
+        '`training/augmentation` has "spin_rotation", for data without spin-orbit '
+        "coupling, and `model/spin/soc` is true. Remove it, or set `soc` to false.",
+        "model/spin",
+        {"type": "invariant", "use_spin": ["Ni"], "soc": True},
+        ("training/augmentation", ["spin_rotation"]),
+    ),
+    "augmentation unknown": given(
+        "Augment data in a way that there is not.",
+        '`training/augmentation` is ["rotation"]; expected a list of spin_rotation and '
+        "time_reversal.",
+        "training/augmentation",
+        ["rotation"],
+    ),
     "virtual_len of other length": given(
         "Give one `virtual_len` in a list, for two spin types of three.",
         "`model/spin/virtual_len` is [0.4]; expected one number for all, "

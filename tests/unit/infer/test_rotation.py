@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from deepspin.data.augmentation import random_rotations
 from deepspin.infer.deep_spin import DeepSpin
-from deepspin.infer.rotation import energy_changes, random_rotations, tell
+from deepspin.infer.rotation import energy_changes, tell
 from deepspin.infer.systems import load_for
 
 SYSTEM = ROOT / "examples" / "NiO" / "data" / "valid" / "virtual-atom-16"

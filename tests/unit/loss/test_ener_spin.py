@@ -277,3 +277,36 @@ def test_fit_and_evaluate(make_model, make_nio, make_inputs, make_labels):
     assert evaluated["loss"] == pytest.approx(float(errors["rmse"]) ** 2, rel=1e-6)
     for name, value in errors.items():
         assert evaluated[name] == pytest.approx(float(value), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss_func", ["mse", "mae"])
+@pytest.mark.parametrize("component", ["transverse", "longitudinal"])
+def test_part_of_the_magnetic_forces(component, loss_func, label, pred):
+    """Along the spins one number counts, across them three; a spin of 0 does not."""
+    spin = np.random.default_rng(2).normal(size=(NF, NLOC, 3)) * MASK_MAG[..., None]
+    spin[1, 1] = 0.0
+    label["find_force_mag"] = np.array([1.0, 1.0, 0.0])
+    parts = []
+    for f, i in ((0, 0), (0, 1), (1, 0)):
+        wrong = (pred["force_mag"] - label["force_mag"])[f, i]
+        direction = spin[f, i] / np.linalg.norm(spin[f, i])
+        along = wrong @ direction
+        across = np.cross(direction, np.cross(wrong, direction))
+        parts.append(along if component == "longitudinal" else across)
+    expected = np.mean((np.square if loss_func == "mse" else np.abs)(parts))
+    off = {f"{end}_pref_{t}": 0.0 for t in TERMS for end in ("start", "limit")}
+    loss = deepspin.EnerSpinLoss(
+        **{**off, "start_pref_fm": 2.0, "limit_pref_fm": 2.0},
+        loss_func=loss_func,
+        fm_component=component,
+    )
+    found = loss(tensors({**label, "spin": spin}), tensors(pred))
+    np.testing.assert_allclose(found, 2.0 * expected, rtol=1e-13)
+    with pytest.raises(ValueError, match="needs the spins among the labels"):
+        loss(tensors(label), tensors(pred))
+    assert loss.get_config()["fm_component"] == component
+
+
+def test_part_that_there_is_not():
+    with pytest.raises(ValueError, match="`fm_component` must be one of"):
+        deepspin.EnerSpinLoss(fm_component="across")

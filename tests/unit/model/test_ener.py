@@ -34,6 +34,7 @@ VARIANTS = {
         "NiO",
         {"exclude_types": [[0, 1]], "env_protection": 0.1, "type_one_side": True},
     ),
+    "time reversal": ("ONi", {"time_reversal": True}),
     "no time step, vacuum": (
         "ONi",
         {"set_davg_zero": True, "vacuum_types": [0, 1], "fit_dt": False},
@@ -673,3 +674,24 @@ def test_types_present_in_part_of_the_data(make_model, make_nio, make_inputs):
     )
     result = tf.function(lambda x: model(x), input_signature=[signature])(inputs)
     assert_all_close(result, model(inputs), rtol=1e-12, atol=1e-13)
+
+
+def test_time_reversal_is_the_mean(make_model, make_nio):
+    """(E(S) + E(-S)) / 2 of the model without, by kernels and by TensorFlow."""
+    plain = make_model("ONi")
+    even = make_model("ONi", time_reversal=True)
+    frame = make_nio(plain)
+    one, two = (
+        deepspin.DeepSpin(plain).eval(frame.coord, frame.box, frame.atype, spin)
+        for spin in (frame.spin, -frame.spin)
+    )
+    mean = {name: 0.5 * (one[name] + two[name]) for name in OUTPUTS}
+    mean["force_mag"] = 0.5 * (one["force_mag"] - two["force_mag"])
+    for way in (nullcontext(), plain_tensorflow()):
+        with way:
+            found = deepspin.DeepSpin(even).eval(
+                frame.coord, frame.box, frame.atype, frame.spin
+            )
+        for name in OUTPUTS:
+            scale = np.abs(mean[name]).max()
+            np.testing.assert_allclose(found[name], mean[name], 1e-12, 1e-12 * scale)

@@ -78,6 +78,7 @@ VARIANTS = {
     "two spin types": ("NiOFe", {"type_one_side": True}),
     "excluded pairs": ("NiO", {"exclude_types": [[0, 1]]}),
     "truncated": ("NiO", {"sel": [9, 7]}),
+    "time reversal": ("NiOFe", {"time_reversal": True}),
     "float32": ("NiO", {"precision": "float32"}),
 }
 

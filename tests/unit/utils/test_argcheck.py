@@ -56,6 +56,7 @@ DEFAULTS = {
         "type": "ener_spin",
         "use_spin": [True, False],
         "virtual_scale": [0.14],
+        "time_reversal": False,
     },
     "learning_rate": {
         "type": "exp",
@@ -83,6 +84,7 @@ DEFAULTS = {
         "limit_pref_ae": 0.0,
         "enable_atom_ener_coeff": False,
         "prefactors": "given",
+        "fm_component": "full",
         "loss_func": "mse",
         "intensive_ener_virial": False,
     },
@@ -98,6 +100,7 @@ DEFAULTS = {
         "validation_data": None,
         "numb_steps": 1000,
         "seed": None,
+        "augmentation": [],
         "disp_file": "lcurve.out",
         "disp_freq": 1000,
         "save_freq": 1000,
