@@ -15,6 +15,7 @@ from deepspin.entrypoints.common import Verbs, add_data, add_force, add_spin, ad
 log = logging.getLogger(__name__)
 
 FORMATS = (".json", ".yaml", ".yml")
+SCHEMES = ("ener_spin", "invariant")
 
 
 def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
@@ -36,6 +37,13 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
     parser.add_argument(
         "-r", "--rcut", type=float, default=6.0, help="cutoff in Å (default: 6.0)"
     )
+    parser.add_argument(
+        "--scheme",
+        choices=SCHEMES,
+        default="ener_spin",
+        help="how spins enter the model (default: ener_spin, which DeePMD-kit and "
+        "LAMMPS know; what suits the data better is told)",
+    )
     add_spin(parser)
     add_force(parser)
 
@@ -45,6 +53,7 @@ def init(
     systems: Sequence[str],
     output: str = "input.json",
     rcut: float = 6.0,
+    scheme: str = "ener_spin",
     force: bool = False,
     **spin: Any,
 ) -> dict:
@@ -60,6 +69,8 @@ def init(
         File to write, ``.json`` or ``.yaml``.
     rcut : float
         Cutoff in Å.
+    scheme : {"ener_spin", "invariant"}
+        How spins enter the model.
     force : bool
         Replace the file if it is there.
     **spin
@@ -87,7 +98,7 @@ def init(
         raise InputError(f"-r must be a cutoff above {FADE} Å. Received: {rcut:g}")
     claim(output, force=force)
     data = survey(systems, **spin)
-    options = propose(data, rcut)
+    options = propose(data, rcut, scheme)
     normalize(options)
     with replacing(output) as partial:
         partial.write_text(written(options, partial.suffix), encoding="utf-8")

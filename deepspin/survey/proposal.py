@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from deepspin.data.systems import load_system
+from deepspin.data.words import SCHEME, read_scheme
+from deepspin.spins.invariant import Invariant
+from deepspin.spins.schemes import DEFAULT
 from deepspin.spins.types import ZERO_SPIN
 from deepspin.survey.quality import torque_share
 from deepspin.survey.scheme import Survey
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 # neighbours fade out over so many Å before the cutoff
 FADE = 0.5
 NUMB_STEPS = 1_000_000
+# an invariant model begins where the baseline ends, and its sums fade out from here (Å)
+INVARIANT_STEPS, INVARIANT_SMOOTH = 10_000, 2.0
 # a total torque below this share of independent spins' is that of no coupling
 FREE_OF_SOC = 0.05
 
@@ -36,30 +41,38 @@ class _Seen:
     types: list[frozenset[int]]
     zeros: int
     torque: float
+    undeclared: list[
+        str
+    ]  # with virtual atoms that only the options of a scheme explain
 
 
-def _look(data: Survey, rcut: float) -> _Seen:
-    neighbors = NeighborStat(data.type_map, data.spin, rcut)
+def _look(data: Survey, rcut: float, scheme: str) -> _Seen:
+    types_of = data.spin.types
+    spin = Invariant(types_of) if scheme == "invariant" else data.spin
+    neighbors = NeighborStat(data.type_map, spin, rcut)
     labels: set[str] = set()
     frames, types, zeros = [], [], 0
-    systems = []
+    systems, undeclared = [], []
     for path in data.paths:
         system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
         neighbors.add(system)
         systems.append(system)
+        if system.layout == "virtual-atom" and read_scheme(path) is None:
+            undeclared.append(path)
         labels |= system.labels.keys()
         frames.append(system.nframes)
         types.append(frozenset(np.unique(system.atype[system.atype >= 0]).tolist()))
         length = np.linalg.norm(system.spin, axis=-1)
-        magnetic = data.spin.types.is_magnetic(system.atype)
+        magnetic = types_of.is_magnetic(system.atype)
         zeros += int((length[magnetic] < ZERO_SPIN).sum())
-    return _Seen(labels, neighbors, frames, types, zeros, torque_share(systems))
+    torque = torque_share(systems)
+    return _Seen(labels, neighbors, frames, types, zeros, torque, undeclared)
 
 
 # --- Options --------------------------------------------------------------------------
 
 
-def propose(data: Survey, rcut: float) -> dict[str, Any]:
+def propose(data: Survey, rcut: float, scheme: str = DEFAULT) -> dict[str, Any]:
     """Choose options for a training, and say why beside them.
 
     Parameters
@@ -68,20 +81,24 @@ def propose(data: Survey, rcut: float) -> dict[str, Any]:
         The data; what is doubtful about it is told.
     rcut : float
         Cutoff in Å.
+    scheme : str
+        How spins enter the model: `model/spin/type`.
 
     Returns
     -------
     dict
         The input, with reasons as ``_comment...``.
     """
-    seen = _look(data, rcut)
+    seen = _look(data, rcut, scheme)
     for doubt in data.doubts:
         log.warning("%s", doubt)
+    if scheme == "invariant":
+        return _invariant(data, seen, rcut)
     if seen.torque < FREE_OF_SOC:
         log.info(
             "torques add up to %.1f %% of what independent spins would have: the data "
             "are free of spin-orbit coupling, and the scheme `invariant` knows that "
-            "exactly (doc/invariant.md)",
+            "exactly (doc/invariant.md); --scheme invariant writes an input for it",
             100 * seen.torque,
         )
     if seen.zeros:
@@ -141,6 +158,76 @@ def _model(data: Survey, seen: _Seen, rcut: float) -> dict[str, Any]:
             "seed": 1,
         },
         "spin": spin,
+    }
+
+
+def _invariant(data: Survey, seen: _Seen, rcut: float) -> dict[str, Any]:
+    """Options of a training of the scheme `invariant`."""
+    for path in seen.undeclared[:1]:
+        log.warning(
+            "'%s' has virtual atoms and no %s to say what they stand for, so this "
+            "training would refuse it: dp-spin convert-data writes it with spins%s",
+            path,
+            SCHEME,
+            f" (the same of {len(seen.undeclared) - 1} more)"
+            * (len(seen.undeclared) > 1),
+        )
+    coupled = seen.torque >= FREE_OF_SOC
+    if np.isnan(seen.torque):
+        reason = "no magnetic forces tell; true if the data have spin-orbit coupling"
+    else:
+        reason = (
+            f"torques add up to {seen.torque:.1%} of what independent spins would have,"
+            f" so there is {'' if coupled else 'no '}spin-orbit coupling in the data"
+        )
+    training = _training(data, seen)
+    del training["_comment_numb_steps"]
+    return {
+        "_comment": "written by dp-spin init; see doc/invariant.md",
+        "model": {
+            "_comment_type_map": data.reasons["type_map"],
+            "type_map": data.type_map,
+            "descriptor": {
+                "type": "se_e2_a",
+                "_comment_rcut": "in Å: should reach the exchange that matters; the "
+                "work grows with its cube",
+                "rcut": rcut,
+                "_comment_rcut_smth": "sums over neighbours fade out from here on",
+                "rcut_smth": min(INVARIANT_SMOOTH, round(rcut / 2, 6)),
+                "_comment_sel": "neighbours of each type within rcut, and a tenth more",
+                "sel": seen.neighbors.suggest(),
+                "_comment_neuron": "mixtures of radial functions, which the nets take",
+                "neuron": [8],
+                "axis_neuron": 4,
+                "seed": 1,
+            },
+            "fitting_net": {"neuron": [64, 64], "seed": 1},
+            "spin": {
+                "type": "invariant",
+                "_comment_use_spin": data.reasons["use_spin"],
+                "use_spin": data.section["use_spin"],
+                "_comment_soc": reason,
+                "soc": coupled,
+            },
+        },
+        "learning_rate": {
+            "_comment": "falls exponentially to stop_lr at the last step",
+            "type": "exp",
+            "start_lr": 1e-3,
+            "stop_lr": 1e-5,
+            "decay_steps": INVARIANT_STEPS // 100,
+        },
+        "loss": {
+            "_comment": "no prefactors: each term is divided by what the baseline "
+            "leaves of it",
+            "type": "ener_spin",
+        },
+        "training": {
+            **training,
+            "numb_steps": INVARIANT_STEPS,
+            "disp_freq": 100,
+            "save_freq": 1000,
+        },
     }
 
 

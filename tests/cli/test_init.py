@@ -150,3 +150,39 @@ def test_force(here):
     (here / "input.json").write_text("mine")
     assert main(["init", "s", "-r", "3", "--force"]) == 0
     assert load_input("input.json")["model"]["type_map"] == ["Ni", "O"]
+
+
+@pytest.mark.parametrize("layout", ["spin-files", "virtual-atom"])
+def test_the_scheme_invariant(here, layout, caplog):
+    """An input that trains, in either layout, with spin-orbit coupling as data say."""
+    caplog.set_level(logging.INFO, logger="deepspin")
+    folders = [str(EXAMPLE / f"valid/{layout}-{n}") for n in (16, 32)]
+    init(systems=folders, rcut=3.5, scheme="invariant")
+    assert "no spin-orbit coupling in the data" in caplog.text
+    options = load_input("input.json")
+    assert options["model"]["spin"]["soc"] is False
+    options["model"]["spin"]["baseline"] = {"nradial": 3, "ncross": 0}
+    options["model"]["fitting_net"]["neuron"] = [4]
+    options["learning_rate"]["decay_steps"] = 1
+    options["training"] |= {"numb_steps": 2, "disp_freq": 1, "jit_compile": False}
+    Path("small.json").write_text(json.dumps(options))
+    assert main(["train", "small.json"]) == 0
+    assert np.isfinite(np.loadtxt("lcurve.out")).all()
+
+
+def test_the_scheme_invariant_is_told_of(here, caplog):
+    caplog.set_level(logging.INFO, logger="deepspin")
+    init(systems=[str(EXAMPLE / "train/spin-files-16")], rcut=4.0)
+    assert "--scheme invariant writes an input for it" in caplog.text
+
+
+def test_torques_that_do_not_add_up(here, caplog):
+    """With a net torque `soc` is true; virtual atoms unexplained are told of."""
+    arrays, types = frames(2)
+    arrays["force_mag"] = arrays["force_mag"] + 0.3 * (types == 0)[:, None]
+    write(here / "spins", arrays, types)
+    written = init(systems=["spins"], rcut=3.5, scheme="invariant")
+    assert written["model"]["spin"]["soc"] is True
+    write(here / "virtual", *with_virtual_atoms(*frames(2)))
+    init(systems=["virtual"], rcut=3.5, scheme="invariant", output="v.json", **NAMES)
+    assert "no spin_scheme.json to say what they stand for" in caplog.text
