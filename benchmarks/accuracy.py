@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the spin schemes for equal wall-clock time on given data, and compare errors.
 
+    python benchmarks/accuracy.py --data DATA --hold-out 12 --out DIR [--peer BIN]
     python benchmarks/accuracy.py --train DATA --valid DATA --out DIR [--peer BIN]
 
-Rows: the baseline of the scheme `invariant` alone; that scheme; `ener_spin` with the
-prefactors of its own defaults; with ``--peer``, the folder of `dp`, DeePMD-kit on the
-same data in its layout. Each training is timed over its first steps, then made as long
-as ``--seconds`` allow from start to end; every seed in turn, one training at a time.
+Data are systems with spin files, of which ``--hold-out`` keeps the last frames of each
+for validation and ``--frames`` takes only so many of the others, evenly. Rows: the
+baseline of the scheme `invariant` alone; that scheme; `ener_spin` with the prefactors
+of its own defaults; with ``--peer``, the folder of `dp`, DeePMD-kit on the same data
+with virtual atoms. Each training is timed over its first steps, then made as long as
+``--seconds`` allow from start to end; every seed in turn, one training at a time.
 Errors are those of ``dp-spin test`` on the validation data: root mean squares, energies
-per atom, magnetic forces along and across the spins too. Every number with spread is
-the mean over seeds (smallest-largest). Runs that are in DIR are not repeated.
+per atom, magnetic forces along and across the spins too. A number with a spread is the
+mean over seeds (smallest-largest). Then time of a step, peak memory of a training, and
+time of an evaluation of one frame. Runs that are in DIR are not repeated.
 """
 
 from __future__ import annotations
@@ -17,11 +21,16 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
+import shutil
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 SOME = 100  # steps that tell how long one takes
 COLUMNS = {
@@ -31,6 +40,8 @@ COLUMNS = {
     "along": "rmse_fm_along",
     "across": "rmse_fm_across",
 }
+
+COSTS = ("ms/step", "GiB", "ms/frame")
 
 
 def inputs(args: argparse.Namespace) -> dict[str, dict]:
@@ -84,7 +95,13 @@ def inputs(args: argparse.Namespace) -> dict[str, dict]:
     rows = {"baseline": invariant, "invariant": invariant}
     rows["ener_spin"] = {**common, "model": virtual}
     if args.peer:
-        rows["DeePMD-kit"] = {**common, "model": virtual}
+        theirs = copy.deepcopy({**common, "model": virtual})
+        systems = sorted(
+            str(path.parent)
+            for path in Path(with_virtual_atoms(args)).rglob("type.raw")
+        )
+        theirs["training"]["training_data"]["systems"] = systems
+        rows["DeePMD-kit"] = theirs
     return rows
 
 
@@ -98,24 +115,78 @@ def seeded(given: dict, seed: int, steps: int) -> dict:
     return made
 
 
-def run(command: Sequence[str], given: dict, folder: Path) -> float:
-    """Train in a folder; seconds from start to end."""
+def split(args: argparse.Namespace) -> None:
+    """Make systems of training and validation of `args.data`, and point to them."""
+    out = Path(args.out).resolve()
+    for system in sorted(path.parent for path in Path(args.data).rglob("type.raw")):
+        sets = sorted(system.glob("set.*"))
+        names = [path.name for path in sets[0].glob("*.npy")]
+        for part in ("train", "valid"):
+            place = out / part / system.name / "set.000"
+            if not place.is_dir():
+                place.mkdir(parents=True)
+                for file in system.glob("*.raw"):
+                    shutil.copy(file, place.parent)
+                for name in names:
+                    rows = np.concatenate([np.load(path / name) for path in sets])
+                    kept = np.arange(len(rows) - args.hold_out)
+                    if args.frames:
+                        spread = np.linspace(0, len(kept) - 1, args.frames)
+                        kept = kept[np.unique(spread.astype(int))]
+                    held = np.arange(len(rows) - args.hold_out, len(rows))
+                    np.save(place / name, rows[kept if part == "train" else held])
+    args.train, args.valid = str(out / "train"), str(out / "valid")
+
+
+def with_virtual_atoms(args: argparse.Namespace) -> str:
+    """The training data as DeePMD-kit's TensorFlow backend reads them."""
+    target = Path(args.out).resolve() / "train-virtual-atom"
+    if not target.is_dir():
+        types = ["-t", *args.type_map, "--use-spin", *args.use_spin]
+        number = len(args.use_spin)
+        types += ["--virtual-len", *["0.4"] * number]
+        types += ["--spin-norm", *[str(args.spin_norm)] * number]
+        command = ["dp-spin", "convert-data", "--layout", "virtual-atom", *types]
+        subprocess.run([*command, "-o", str(target), args.train], check=True)
+        for file in target.rglob("type_map.raw"):
+            file.unlink()  # names of virtual types are not those of a `type_map`
+    return str(target)
+
+
+def run(command: Sequence[str], given: dict, folder: Path) -> tuple[float, float]:
+    """Train in a folder; seconds from start to end, and peak memory in GiB."""
     folder.mkdir(parents=True)
     (folder / "input.json").write_text(json.dumps(given, indent=2))
     start = time.perf_counter()
-    done = subprocess.run(
-        [*command, "train", "input.json"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(
+            [*command, "train", "input.json"],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    (folder / "log").write_text(done.stdout)
-    if done.returncode:
-        sys.exit(f"{folder}: {done.stdout[-2000:]}")
-    return seconds
+    if status:
+        sys.exit(f"{folder}: {(folder / 'log').read_text()[-2000:]}")
+    return seconds, usage.ru_maxrss / 2**20
+
+
+def time_of_evaluation(model: str, systems: str) -> float:
+    """Milliseconds of an evaluation of one frame, the median of many."""
+    import deepspin
+    from deepspin.infer.accuracy import load_labelled
+    from deepspin.infer.systems import evaluate
+
+    potential = deepspin.DeepSpin(model)
+    data = load_labelled(potential, [systems], False)[0]
+    times = []
+    for _ in range(30):
+        for frame in (0, 1):  # another one, so that nothing is kept
+            start = time.perf_counter()
+            evaluate(potential, data, [frame])
+            times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[len(times) // 3 :])
 
 
 def errors(name: str, given: dict, seed: int, args: argparse.Namespace) -> dict:
@@ -127,15 +198,15 @@ def errors(name: str, given: dict, seed: int, args: argparse.Namespace) -> dict:
     command = ["dp-spin"]
     if name == "DeePMD-kit":
         command = [str(Path(args.peer) / "dp"), "--tf"]
-    steps = 0
+    steps, each = 0, 0.0
     if name != "baseline":
         times = []
         for some in (SOME, 3 * SOME):  # their difference knows no start-up
             trial = Path(args.out) / f"{name}-{seed}-{some}-steps"
-            times.append(run(command, seeded(given, seed, some), trial))
+            times.append(run(command, seeded(given, seed, some), trial)[0])
         each = max((times[1] - times[0]) / (2 * SOME), 1e-4)
         steps = max(SOME, int((args.seconds - times[0]) / each) + SOME)
-    seconds = run(command, seeded(given, seed, steps), folder)
+    seconds, memory = run(command, seeded(given, seed, steps), folder)
     model = "model.ckpt"
     if name == "DeePMD-kit":
         freeze = [*command, "freeze", "-o", "frozen.pb"]
@@ -144,8 +215,15 @@ def errors(name: str, given: dict, seed: int, args: argparse.Namespace) -> dict:
     from deepspin.entrypoints.test import test
 
     found = test(model=str(folder / model), system=args.valid)
-    found = {key: found[key] for key in COLUMNS.values() if key in found}
-    result = {"errors": found, "seconds": seconds, "steps": steps}
+    result = {
+        "errors": {key: found[key] for key in COLUMNS.values() if key in found},
+        "seconds": seconds,
+        "steps": steps,
+        "ms/step": 1e3 * each,
+        "GiB": memory,
+    }
+    if name != "DeePMD-kit":  # an evaluation by our own program is not its own
+        result["ms/frame"] = time_of_evaluation(str(folder / model), args.valid)
     stored.write_text(json.dumps(result))
     return result
 
@@ -161,8 +239,10 @@ def spread(values: Sequence[float]) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", required=True, type=lambda p: str(Path(p).resolve()))
-    parser.add_argument("--valid", required=True, type=lambda p: str(Path(p).resolve()))
+    for name in ("--data", "--train", "--valid"):
+        parser.add_argument(name, type=lambda path: str(Path(path).resolve()))
+    parser.add_argument("--hold-out", type=int, default=12)
+    parser.add_argument("--frames", type=int, help="of each system, to train on")
     parser.add_argument("--out", required=True, help="folder of the trainings")
     parser.add_argument("--peer", help="folder of DeePMD-kit's dp")
     parser.add_argument("--seconds", type=float, default=120.0)
@@ -176,10 +256,15 @@ def main() -> None:
     parser.add_argument("--fit-factor", action="store_true")
     parser.add_argument("--rows", nargs="+", help="only these")
     args = parser.parse_args()
+    if bool(args.data) == bool(args.train and args.valid):
+        parser.error("give --data, or --train and --valid")
+    if args.data:
+        split(args)
     rows = inputs(args)
     width = 26
     head = "".join(f"{title:>{width}}" for title in COLUMNS)
-    sys.stdout.write(f"{'':<12}{head}{'steps':>8}{'seconds':>9}\n")
+    sys.stdout.write(f"{'':<12}{head}{'steps':>8}{'seconds':>9}")
+    sys.stdout.write("".join(f"{title:>10}" for title in COSTS) + "\n")
     for name in args.rows or rows:
         seeds = args.seeds[:1] if name == "baseline" else args.seeds
         found = [errors(name, rows[name], seed, args) for seed in seeds]
@@ -189,7 +274,11 @@ def main() -> None:
             line += f"{spread(values) if values else '':>{width}}"
         steps = sum(one["steps"] for one in found) // len(found)
         seconds = sum(one["seconds"] for one in found) / len(found)
-        sys.stdout.write(f"{line}{steps:>8}{seconds:>9.0f}\n")
+        line += f"{steps:>8}{seconds:>9.0f}"
+        for key in COSTS:
+            values = [one[key] for one in found if key in one]
+            line += f"{sum(values) / len(values):>10.3g}" if values else ""
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
 
