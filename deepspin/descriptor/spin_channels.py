@@ -18,8 +18,9 @@ from deepspin.descriptor.env_mat import smooth_weight
 
 # below the nearest distance of the data, radial functions come to rest within (Å)
 REST = 0.2
-# pairs of axes of a symmetric matrix, as they are stored
+# pairs of axes of a symmetric matrix, as they are stored, and what picks them
 AXES = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+_ONE, _OTHER = (np.eye(3)[:, list(axes)] for axes in zip(*AXES, strict=True))
 
 
 def components(magnetic: bool, soc: bool) -> dict[str, slice]:
@@ -42,7 +43,24 @@ def components(magnetic: bool, soc: bool) -> dict[str, slice]:
 
 def symmetric(x: tf.Tensor) -> tf.Tensor:
     """Elements `AXES` of the products of a vector with itself: (..., 3) to (..., 6)."""
-    return tf.stack([x[..., a] * x[..., b] for a, b in AXES], axis=-1)
+    return tf.matmul(x, tf.constant(_ONE)) * tf.matmul(x, tf.constant(_OTHER))
+
+
+def parted(x: tf.Tensor, where: Mapping[str, slice]) -> dict[str, tf.Tensor]:
+    """Components (see `components`) of sums, (..., width) each."""
+    sizes = [cut.stop - cut.start for cut in where.values()]
+    return dict(zip(where, tf.split(x, sizes, axis=-1), strict=True))
+
+
+def divided(x: tf.Tensor, sizes: Sequence[tf.Tensor | int], axis: int) -> list:
+    """Parts of an array along an axis, of sizes that are known or not."""
+    if all(isinstance(n, int) for n in sizes):
+        return tf.split(x, list(sizes), axis=axis)
+    return tf.split(x, tf.stack(sizes), axis=axis, num=len(sizes))
+
+
+def _width(x: tf.Tensor) -> tf.Tensor | int:
+    return tf.shape(x)[2] if x.shape[2] is None else x.shape[2]
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -146,12 +164,45 @@ class SpinChannels(keras.layers.Layer):
         """Radial functions (..., nradial); they rest below the nearest distance."""
         x = tf.clip_by_value((nearest - r) / REST, 0.0, 1.0)
         r = tf.where(r < nearest, nearest - REST * x * (1.0 - x * x + x**3 / 2), r)
-        x = 2.0 * r / self.rcut - 1.0
-        terms = [tf.ones_like(x), x]
-        for _ in range(2, self.nradial):
-            terms.append(2.0 * x * terms[-1] - terms[-2])
+        x = (2.0 * r / self.rcut - 1.0)[..., None]
+        terms = tf.concat([tf.ones_like(x), x], axis=-1)[..., : self.nradial]
+        while (known := terms.shape[-1]) < self.nradial:  # T_m+n = 2 T_m T_n - T_m-n
+            more = min(known - 1, self.nradial - known)
+            last, before = terms[..., -1:], terms[..., known - 1 - more : known - 1]
+            product = 2.0 * last * terms[..., 1 : more + 1]
+            new = product - tf.reverse(before, axis=[-1])
+            terms = tf.concat([terms, new], axis=-1)
         weight = smooth_weight(r, self.rcut, self.rcut_smth, float32=False)
-        return tf.stack(terms[: self.nradial], axis=-1) * weight[..., None]
+        return terms * weight[..., None]
+
+    def _polar(
+        self, diff: tf.Tensor, filled: tf.Tensor, nearest: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Radial functions, 0 in empty slots, and directions of neighbours."""
+        square = tf.reduce_sum(diff * diff, axis=-1)
+        usable = filled & (square > 0.0)
+        r = tf.sqrt(tf.where(usable, square, tf.ones_like(square)))
+        # atoms that coincide have no energy, rather than a wrong one
+        r = tf.where(usable | ~filled, r, np.nan * tf.ones_like(r))
+        radial = self.radial(r, nearest)
+        radial = tf.where(filled[..., None], radial, tf.zeros_like(radial))
+        return radial, diff / r[..., None]
+
+    def _local(self, block: int, u: tf.Tensor, spin: tf.Tensor | None) -> tf.Tensor:
+        """Local components of neighbours of a type, from directions and spins."""
+        parts = {"1": tf.ones_like(u[..., :1]), "u": u}
+        if self.soc:
+            trace = tf.constant([1.0, 1.0, 1.0, 0.0, 0.0, 0.0], tf.float64) / 3.0
+            parts["uu"] = symmetric(u) - trace
+        if spin is not None:
+            parts["S"], parts["SS"] = spin, symmetric(spin)
+            product = u[..., :, None] * spin[..., None, :]
+            shape = tf.shape(u)
+            parts["uS"] = tf.reshape(product, [shape[0], shape[1], shape[2], 9])
+            if self.soc:
+                along = tf.reduce_sum(u * spin, axis=-1, keepdims=True)
+                parts["uuS"] = u * along
+        return tf.concat([parts[name] for name in self.components[block]], axis=-1)
 
     def pairs(
         self,
@@ -176,27 +227,8 @@ class SpinChannels(keras.layers.Layer):
         nearest : tf.Tensor, shape (i,)
             Nearest distance in Å in the data, for each centre.
         """
-        square = tf.reduce_sum(diff * diff, axis=-1)
-        usable = filled & (square > 0.0)
-        r = tf.sqrt(tf.where(usable, square, tf.ones_like(square)))
-        # atoms that coincide have no energy, rather than a wrong one
-        r = tf.where(usable | ~filled, r, np.nan * tf.ones_like(r))
-        radial = self.radial(r, nearest[:, None])
-        radial = tf.where(filled[..., None], radial, tf.zeros_like(radial))
-        u = diff / r[..., None]
-        parts = {"1": tf.ones_like(r)[..., None], "u": u}
-        if self.soc:
-            trace = tf.constant([1.0, 1.0, 1.0, 0.0, 0.0, 0.0], tf.float64) / 3.0
-            parts["uu"] = symmetric(u) - trace
-        if spin is not None:
-            parts["S"], parts["SS"] = spin, symmetric(spin)
-            product = [u[..., a : a + 1] * spin for a in range(3)]
-            parts["uS"] = tf.concat(product, axis=-1)
-            if self.soc:
-                along = tf.reduce_sum(u * spin, axis=-1, keepdims=True)
-                parts["uuS"] = u * along
-        ordered = [parts[name] for name in self.components[block]]
-        return radial, tf.concat(ordered, axis=-1)
+        radial, u = self._polar(diff, filled, nearest[:, None])
+        return radial, self._local(block, u, spin)
 
     def sums(
         self,
@@ -214,12 +246,32 @@ class SpinChannels(keras.layers.Layer):
         natoms : sequence of int, length ntypes
             Number of centres of each type; centres are sorted by type.
         """
-        nearest = self.nearest_of(natoms)
-        result = []
-        for b, (d, m, s) in enumerate(zip(diff, filled, spins, strict=True)):
-            radial, local = self.pairs(b, d, m, s, nearest[:, b])
-            result.append(tf.matmul(radial, local, transpose_a=True))
-        return result
+        widths = [_width(m) for m in filled]
+        radial, u = self._polar(
+            tf.concat(list(diff), axis=2),
+            tf.concat(list(filled), axis=2),
+            self.nearest_of_slots(natoms, filled),
+        )
+        parts = zip(
+            divided(radial, widths, axis=2),
+            divided(u, widths, axis=2),
+            spins,
+            strict=True,
+        )
+        return [
+            tf.matmul(own, self._local(b, way, spin), transpose_a=True)
+            for b, (own, way, spin) in enumerate(parts)
+        ]
+
+    def nearest_of_slots(
+        self, natoms: Sequence[tf.Tensor | int], filled: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
+        """Nearest distances in Å of each centre and slot, of all types of neighbours.
+
+        Shape (i, sum of widths).
+        """
+        blocks = [tf.fill([_width(m)], b) for b, m in enumerate(filled)]
+        return tf.gather(self.nearest_of(natoms), tf.concat(blocks, axis=0), axis=1)
 
     def nearest_of(self, natoms: Sequence[tf.Tensor | int]) -> tf.Tensor:
         """Nearest distances in Å of each centre, (i, ntypes)."""
@@ -260,23 +312,22 @@ class SpinChannels(keras.layers.Layer):
         natoms : sequence of int, length ntypes
             Number of centres of each type.
         """
-        begin, parts = 0, []
-        for t, n in enumerate(natoms):
-            cut = slice(begin, begin + n)
-            part = self._scalars(t, [p[:, cut] for p in sums], spin[:, cut])
-            parts.append(part)
-            begin = begin + n
+        own = zip(*(divided(p, natoms, axis=1) for p in sums), strict=True)
+        spins = divided(spin, natoms, axis=1)
+        parts = [
+            self._scalars(t, here, s)
+            for t, (here, s) in enumerate(zip(own, spins, strict=True))
+        ]
         return tf.concat(parts, axis=1)
 
     def _mixed(self, t: int, sums: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
         """Mixtures of all types' sums, by component: (f, i, g, width)."""
-        mixing = tf.convert_to_tensor(self.mixing)[t]
+        shape = [self.ntypes, self.ntypes, self.nradial, self.neuron[-1]]
+        mixing = tf.unstack(tf.reshape(self.mixing, shape)[t])  # k g
         total: dict[str, tf.Tensor] = {}
-        for b, (p, where) in enumerate(zip(sums, self.components, strict=True)):
-            matrix = mixing[b * self.nradial : (b + 1) * self.nradial]  # k g
-            mixed = tf.einsum("fikl,kg->figl", p, matrix)
-            for name, cut in where.items():
-                part = mixed[..., cut]
+        for p, matrix, where in zip(sums, mixing, self.components, strict=True):
+            mixed = tf.matmul(matrix, p, transpose_a=True)
+            for name, part in parted(mixed, where).items():
                 total[name] = total[name] + part if name in total else part
         return total
 

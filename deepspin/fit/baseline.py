@@ -8,6 +8,7 @@ component, x axis, n number (column) of a type of centre, m number of the model.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -15,13 +16,44 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.descriptor.spin_channels import SpinChannels, components, symmetric
+from deepspin.descriptor.spin_channels import (
+    SpinChannels,
+    components,
+    divided,
+    parted,
+    symmetric,
+)
 
 # a wall in eV: of pairs nearer than in the data, and of spins longer
 WALL = 100.0
 # what a number of the second tier costs
 DEAR = 30.0
 Label = tuple  # (kind, types and radial functions it belongs to)
+
+
+@dataclass(frozen=True)
+class Products:
+    """Columns that are products x_p . y_q of two sets, (i, p, width) and (i, q, width).
+
+    `place` (p, q) is the number of each product in its group, -1 for none.
+    """
+
+    x: Any
+    y: Any
+    place: np.ndarray
+
+    def columns(self) -> tf.Tensor:
+        """The products, (i, n)."""
+        product = tf.matmul(self.x, self.y, transpose_b=True)
+        flat = tf.reshape(product, [-1, self.place.size])
+        return tf.gather(flat, np.flatnonzero(self.place >= 0), axis=1)
+
+    def energies(self, theta: tf.Tensor) -> tf.Tensor:
+        """The products times their numbers (n,), summed: (i,)."""
+        number = np.count_nonzero(self.place >= 0)
+        place = np.where(self.place < 0, number, self.place)
+        matrix = tf.gather(tf.pad(theta, [[0, 1]]), place)  # p q
+        return tf.reduce_sum(self.x * tf.matmul(matrix, self.y), axis=[1, 2])
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -133,7 +165,9 @@ class Baseline(keras.layers.Layer):
     def _terms(
         self, a: int, sums: Sequence | None = None, spin: tf.Tensor | None = None
     ) -> Iterator[tuple[list[Label], Any]]:
-        """Labels of groups of columns of a type of centre, and their values.
+        """Labels of groups of columns of a type of centre, and these.
+
+        Those of the first tier are arrays (i, n), of the second `Products`.
 
         Parameters
         ----------
@@ -205,12 +239,9 @@ class Baseline(keras.layers.Layer):
             else:
                 pairs = [(p, q) for p in range(len(left)) for q in range(len(right))]
             labels = [(name, a, *left[p], *right[q]) for p, q in pairs]
-            if not given:
-                return labels, None
-            product = tf.matmul(x, y, transpose_b=True)
-            flat = tf.reshape(product, [-1, len(left) * len(right)])
-            index = [p * len(right) + q for p, q in pairs]
-            return labels, tf.gather(flat, index, axis=1)
+            place = np.full((len(left), len(right)), -1)
+            place[tuple(np.transpose(pairs))] = np.arange(len(pairs))
+            return labels, Products(x, y, place) if given else None
 
         if not spins:
             return
@@ -251,11 +282,32 @@ class Baseline(keras.layers.Layer):
         spin : tf.Tensor, shape (i, 3)
             Spins of the centres in μ_B.
         """
-        parts = [
-            {name: p[..., cut] for name, cut in where.items()}
-            for p, where in zip(sums, self.components, strict=True)
-        ]
-        return tf.concat([value for _, value in self._terms(a, parts, spin)], axis=-1)
+        return tf.concat(
+            [
+                value.columns() if isinstance(value, Products) else value
+                for _, value in self._terms(a, self._parted(sums), spin)
+            ],
+            axis=-1,
+        )
+
+    def _parted(self, sums: Sequence) -> list[dict[str, tf.Tensor]]:
+        return [parted(p, at) for p, at in zip(sums, self.components, strict=True)]
+
+    def _energies(
+        self, a: int, sums: Sequence, spin: tf.Tensor, theta: tf.Tensor
+    ) -> tf.Tensor:
+        """`columns` times the numbers `theta` of this type of centre, (i,)."""
+        terms = list(self._terms(a, self._parted(sums), spin))
+        numbers = tf.split(theta, [len(labels) for labels, _ in terms])
+        first, own, total = [], [], []
+        for (_, value), part in zip(terms, numbers, strict=True):
+            if isinstance(value, Products):
+                total.append(value.energies(part))
+            else:
+                first.append(value)
+                own.append(part)
+        total.append(tf.linalg.matvec(tf.concat(first, axis=-1), tf.concat(own, 0)))
+        return tf.add_n(total)
 
     def call(
         self,
@@ -264,16 +316,14 @@ class Baseline(keras.layers.Layer):
         natoms: Sequence[tf.Tensor | int],
     ) -> tf.Tensor:
         """Energies of the centres in eV, (f, i), walls apart."""
-        begin, parts, theta = 0, [], tf.convert_to_tensor(self.theta)
-        for t, n in enumerate(natoms):
-            cut = slice(begin, begin + n)
-            here = [p[:, cut] for p in sums]
+        parts, theta = [], tf.convert_to_tensor(self.theta)
+        of_types = zip(*(divided(p, natoms, axis=1) for p in sums), strict=True)
+        spins = divided(spin, natoms, axis=1)
+        for t, (here, own) in enumerate(zip(of_types, spins, strict=True)):
             flat = [tf.reshape(p, [-1, p.shape[2], p.shape[3]]) for p in here]
-            own = tf.reshape(spin[:, cut], [-1, 3])
-            columns = self.columns(t, flat, own)
-            energy = tf.linalg.matvec(columns, tf.gather(theta, self.numbers[t]))
-            parts.append(tf.reshape(energy, tf.shape(here[0])[:2]))
-            begin = begin + n
+            numbers = tf.gather(theta, self.numbers[t])
+            energy = self._energies(t, flat, tf.reshape(own, [-1, 3]), numbers)
+            parts.append(tf.reshape(energy, tf.shape(own)[:2]))
         return tf.concat(parts, axis=1)
 
     def walls(
@@ -288,20 +338,17 @@ class Baseline(keras.layers.Layer):
         types = tf.concat([tf.fill([n], t) for t, n in enumerate(natoms)], axis=0)
         longest = tf.gather(tf.convert_to_tensor(self.longest), types)
         stiffness = tf.gather(tf.convert_to_tensor(self.stiffness), types)
-        nearest = channels.nearest_of(natoms)
+        nearest = channels.nearest_of_slots(natoms, filled)
         square = tf.reduce_sum(spin * spin, axis=-1)
         bounded = longest > 0
         ratio = square / tf.where(bounded, longest, tf.ones_like(longest)) ** 2
         excess = tf.where(bounded, tf.nn.relu(ratio - 1.0), tf.zeros_like(ratio))
-        total = stiffness * excess**3
-        for b, (d, m) in enumerate(zip(diff, filled, strict=True)):
-            r2 = tf.reduce_sum(d * d, axis=-1)
-            inside = m & (r2 > 0.0) & (r2 < nearest[:, b : b + 1] ** 2)
-            r = tf.sqrt(tf.where(inside, r2, tf.ones_like(r2)))
-            excess = nearest[:, b : b + 1] / r - 1.0
-            wall = tf.where(inside, WALL / 2 * excess**3, tf.zeros_like(r))
-            total += tf.reduce_sum(wall, axis=-1)
-        return total
+        d, there = tf.concat(list(diff), axis=2), tf.concat(list(filled), axis=2)
+        r2 = tf.reduce_sum(d * d, axis=-1)
+        inside = there & (r2 > 0.0) & (r2 < nearest**2)
+        r = tf.sqrt(tf.where(inside, r2, tf.ones_like(r2)))
+        wall = tf.where(inside, WALL / 2 * (nearest / r - 1.0) ** 3, tf.zeros_like(r))
+        return stiffness * excess**3 + tf.reduce_sum(wall, axis=-1)
 
     # -- the rows of a least-squares fit -----------------------------------------------
 
