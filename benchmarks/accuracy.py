@@ -172,6 +172,22 @@ def run(command: Sequence[str], given: dict, folder: Path) -> tuple[float, float
     return seconds, usage.ru_maxrss / 2**20
 
 
+def trial(
+    name: str, command: Sequence[str], given: dict, args: argparse.Namespace
+) -> tuple[float, float]:
+    """Seconds of a training of `SOME` steps, and of each further step."""
+    stored = Path(args.out) / f"{name}-trial.json"
+    if not stored.is_file():
+        times = []
+        for some in (SOME, 3 * SOME):  # their difference knows no start-up
+            folder = Path(args.out) / f"{name}-{some}-steps"
+            times.append(run(command, seeded(given, args.seeds[0], some), folder)[0])
+        each = max((times[1] - times[0]) / (2 * SOME), 1e-4)
+        stored.write_text(json.dumps([times[0], each]))
+    first, each = json.loads(stored.read_text())
+    return first, each
+
+
 def time_of_evaluation(model: str, systems: str) -> float:
     """Milliseconds of an evaluation of one frame, the median of many."""
     import deepspin
@@ -200,12 +216,8 @@ def errors(name: str, given: dict, seed: int, args: argparse.Namespace) -> dict:
         command = [str(Path(args.peer) / "dp"), "--tf"]
     steps, each = 0, 0.0
     if name != "baseline":
-        times = []
-        for some in (SOME, 3 * SOME):  # their difference knows no start-up
-            trial = Path(args.out) / f"{name}-{seed}-{some}-steps"
-            times.append(run(command, seeded(given, seed, some), trial)[0])
-        each = max((times[1] - times[0]) / (2 * SOME), 1e-4)
-        steps = max(SOME, int((args.seconds - times[0]) / each) + SOME)
+        first, each = trial(name, command, given, args)
+        steps = max(SOME, int((args.seconds - first) / each) + SOME)
     seconds, memory = run(command, seeded(given, seed, steps), folder)
     model = "model.ckpt"
     if name == "DeePMD-kit":

@@ -226,7 +226,7 @@ def by_gauss_newton(
             left = residuals(model, inputs, labels)
         return flat(tape.gradient(left, weights, left)), tf.reduce_sum(left * left)
 
-    @tf.function(jit_compile=True, autograph=False)
+    @tf.function(autograph=False)  # XLA cannot differentiate what it makes of this
     def product(inputs: dict, labels: dict, vector: tf.Tensor) -> tf.Tensor:
         values = [w.value for w in weights]
         with tf.autodiff.ForwardAccumulator(values, parted(vector)) as forward:
