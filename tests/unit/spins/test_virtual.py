@@ -37,7 +37,25 @@ def test_points():
     alone = SCHEME.points(coord[0], spin[0], atype[0])
     np.testing.assert_array_equal(alone[0], points[0])
     np.testing.assert_array_equal(alone[1], blocks[0])
-    assert len(SCHEME.point_names) == points.shape[1] // coord.shape[1]
+    assert SCHEME.list_blocks == tuple(range(6))
+
+
+def test_points_of_reversed_spins():
+    """After all others, in lists of their own, of the same types of neighbours."""
+    even = VirtualAtoms.from_options(**OPTIONS, time_reversal=True)
+    rng = np.random.default_rng(1)
+    atype = np.array([3, 0, 1])
+    coord, spin = rng.normal(size=(2, 3, 3))
+    points, lists = even.points(coord, spin, atype)
+    plain, blocks = SCHEME.points(coord, spin, atype)
+    np.testing.assert_array_equal(points[:6], plain)
+    np.testing.assert_array_equal(lists[:6], blocks)
+    np.testing.assert_array_equal(points[6:], SCHEME.points(coord, -spin, atype)[0][3:])
+    np.testing.assert_array_equal(lists[6:], [7, -1, 6])
+    assert even.list_blocks == (*range(6), 4, 5)
+    assert len(even.point_names) == 3
+    assert even.symmetries == {"time_reversal"} and "deepmd" in even.lacks
+    assert (SCHEME.symmetries, SCHEME.lacks) == (frozenset(), {})
 
 
 def test_reach():

@@ -117,7 +117,7 @@ def test_numbers_per_spin_type(key, given, expected):
     data["model"]["spin"] = spin
     full = normalize(data)
     assert full["model"]["spin"][key] == expected
-    assert set(full["model"]["spin"]) == {"type", *spin}
+    assert set(full["model"]["spin"]) == {"type", "time_reversal", *spin}
     assert normalize(full) == full
 
 
