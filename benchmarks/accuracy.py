@@ -191,11 +191,12 @@ def trial(
 def time_of_evaluation(model: str, systems: str) -> float:
     """Milliseconds of an evaluation of one frame, the median of many."""
     import deepspin
+    from deepspin.data.files import find_systems
     from deepspin.infer.accuracy import load_labelled
     from deepspin.infer.systems import evaluate
 
     potential = deepspin.DeepSpin(model)
-    data = load_labelled(potential, [systems], False)[0]
+    data = load_labelled(potential, find_systems(systems)[:1], False)[0]
     times = []
     for _ in range(30):
         for frame in (0, 1):  # another one, so that nothing is kept
