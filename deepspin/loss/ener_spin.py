@@ -38,8 +38,8 @@ class EnerSpinLoss(keras.losses.Loss):
 
     A label that is missing gives no term: its ``find_NAME`` is 0 for the frame, or the
     key is not there at all. The learning rate is the entry ``learning_rate`` of the
-    labels, and the spins the entry ``spin``, which `SpinEnergyModel` adds at every
-    step.
+    labels, and the spins the entry ``spin``, which `SpinEnergyModel` adds at each step; a
+    rate above `start_lr` counts as `start_lr`.
 
     With a `fm_component` of the magnetic forces only what is across or along the spins
     counts: :math:`L_{fm}` is the mean over the three components of the one, or of the
@@ -135,8 +135,9 @@ class EnerSpinLoss(keras.losses.Loss):
         return ["rmse", *(f"{kind}_{term}" for term in self.active)]
 
     def prefactor(self, term: str, learning_rate: tf.Tensor) -> tf.Tensor:
-        """Weight of a term at a learning rate."""
+        """Weight of a term at a learning rate; above `start_lr` that at `start_lr`."""
         start, limit = self.prefactors[term]
+        learning_rate = tf.clip_by_value(learning_rate, 0.0, self.start_lr)
         return limit + (start - limit) * learning_rate / self.start_lr
 
     def terms(self, y_true: dict, y_pred: dict) -> dict[str, tuple]:
@@ -207,17 +208,23 @@ class EnerSpinLoss(keras.losses.Loss):
         return loss, error, tf.reduce_max(find)
 
     def _atomic(self, key: str, mask: str, y_true: dict, y_pred: dict) -> tuple:
-        """Term of a quantity of atoms: mean over components of the atoms that count."""
+        """Term of a quantity of atoms: mean over components of the atoms that count.
+
+        Without any, as of magnetic forces where no atom is magnetic, it is not found.
+        """
         pred = y_pred[key]
         label, find = self._label(key, pred, y_true)
         weight = tf.cast(y_pred[mask], pred.dtype) * find[:, None]
         if pred.shape.rank == 3:
             weight = weight[..., None]
         square = self._power(pred - label) * weight
-        count = tf.maximum(tf.reduce_sum(weight * tf.ones_like(pred)), 1.0)
-        loss = tf.reduce_sum(square) / count
+        return self._mean(square, tf.reduce_sum(weight * tf.ones_like(pred)))
+
+    def _mean(self, square: tf.Tensor, count: tf.Tensor) -> tuple:
+        """Term of so many components, its error, and whether there are any."""
+        loss = tf.reduce_sum(square) / tf.maximum(count, 1.0)
         error = tf.sqrt(loss) if self.loss_func == "mse" else loss
-        return loss, error, tf.reduce_max(find)
+        return loss, error, tf.cast(count > 0, loss.dtype)
 
     def _magnetic(self, y_true: dict, y_pred: dict) -> tuple:
         """Term of the magnetic forces, or of what is across or along the spins."""
@@ -243,10 +250,8 @@ class EnerSpinLoss(keras.losses.Loss):
             wrong = difference - along * direction
         weight = tf.cast(y_pred["mask_mag"], pred.dtype) * find[:, None] * known
         number = float(COMPONENTS[self.fm_component])
-        count = tf.maximum(number * tf.reduce_sum(weight), 1.0)
-        loss = tf.reduce_sum(self._power(wrong) * weight[..., None]) / count
-        error = tf.sqrt(loss) if self.loss_func == "mse" else loss
-        return loss, error, tf.reduce_max(find)
+        count = number * tf.reduce_sum(weight)
+        return self._mean(self._power(wrong) * weight[..., None], count)
 
     def _power(self, difference: tf.Tensor) -> tf.Tensor:
         return tf.square(difference) if self.loss_func == "mse" else tf.abs(difference)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypedDict
 
@@ -18,6 +20,8 @@ from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
 from deepspin.op.adam import fuse
 from deepspin.spins.schemes import DEFAULT, Scheme
+
+log = logging.getLogger(__name__)
 
 FITTINGS = {"ener": EnerFitting}
 # of `deepspin.spins.schemes.SCHEMES`
@@ -255,6 +259,9 @@ class SpinEnergyModel(keras.Model):
                 f"{sorted(unused)} have no use here: the loss sees the whole dict of "
                 "outputs, has prefactors of its own and reports each term's rmse."
             )
+        optimizer = keras.optimizers.get(optimizer)
+        _check_precision(optimizer)
+        _tell_of_rate(optimizer, loss)
         jit_compile = jit_compile and not self.native
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)
@@ -378,6 +385,40 @@ class SpinEnergyModel(keras.Model):
         """Compile as a saved model was compiled, the loss included."""
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
+
+
+def _check_precision(optimizer: keras.optimizers.Optimizer) -> None:
+    """Refuse what scales losses or expects layers of mixed precision."""
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if scaled or getattr(optimizer, "loss_scale_factor", None) is not None:
+        raise ValueError(
+            "Losses are not scaled here: forces and the loss are float64, and updates "
+            "would be too small by the scale. Leave LossScaleOptimizer and "
+            f"`loss_scale_factor` out. Received: {type(optimizer).__name__}"
+        )
+    policy = keras.config.dtype_policy().name
+    if policy.startswith("mixed"):
+        raise ValueError(
+            f"The global policy '{policy}' is not followed: `dtype` of descriptor and "
+            "fitting net ('float64' or 'float32') says in what precision they work. "
+            "Set the policy to 'float32'."
+        )
+
+
+def _tell_of_rate(
+    optimizer: keras.optimizers.Optimizer, loss: keras.losses.Loss | None
+) -> None:
+    """Warn of a learning rate above the one that the loss's prefactors refer to."""
+    rate, start = float(optimizer.learning_rate), getattr(loss, "start_lr", math.inf)
+    if rate > start * (1.0 + 1e-6):
+        log.warning(
+            "the learning rate %g is above the loss's `start_lr` %g: prefactors stay "
+            "those of the start until it has fallen so far. Give "
+            "EnerSpinLoss(start_lr=%g)",
+            rate,
+            start,
+            rate,
+        )
 
 
 def build_model(model: dict) -> SpinEnergyModel:

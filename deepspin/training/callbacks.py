@@ -274,19 +274,27 @@ class LearningCurve(keras.callbacks.Callback):
         self.line.tell(f"{which}:", *words, self._speed, f"lr {rate:.1e}")
 
     def _evaluate(self, data: DataSystem, steps: Sequence[int]) -> dict[str, float]:
-        """Errors averaged over batches, weighted with their number of atoms."""
+        """Errors averaged over batches, weighted with their number of atoms.
+
+        A batch counts for what it has labels and atoms of.
+        """
         total: dict[str, float] = {}
-        weights = 0.0
+        weights: dict[str, float] = {}
         for step in steps:
             inputs, labels = tf.nest.map_structure(
                 tf.convert_to_tensor, data.batch(step)
             )
             errors = {k: v.numpy() for k, v in self._errors(inputs, labels).items()}
             weight = float(np.max(labels["natoms"]))
-            weights += weight
+            finite = math.isfinite(errors["rmse"])
             for name, value in errors.items():
-                total[name] = total.get(name, 0.0) + weight * value
-        return {name: value / weights for name, value in total.items()}
+                counts = weight if value == value or not finite else 0.0
+                weights[name] = weights.get(name, 0.0) + counts
+                total[name] = total.get(name, 0.0) + (counts and counts * value)
+        return {
+            name: value / weights[name] if weights[name] else math.nan
+            for name, value in total.items()
+        }
 
     def _report_time(self, step: int) -> None:
         if not self.timing:

@@ -310,3 +310,24 @@ def test_part_of_the_magnetic_forces(component, loss_func, label, pred):
 def test_part_that_there_is_not():
     with pytest.raises(ValueError, match="`fm_component` must be one of"):
         deepspin.EnerSpinLoss(fm_component="across")
+
+
+def test_rate_above_the_start(label, pred):
+    """Prefactors stay those of the start: no loss is negative."""
+    loss = deepspin.EnerSpinLoss(**PREFACTORS, start_lr=1e-3)
+    at_start, above = (
+        loss(tensors({**label, "learning_rate": rate}), tensors(pred))
+        for rate in (1e-3, 5e-2)
+    )
+    np.testing.assert_array_equal(above, at_start)
+
+
+def test_batch_without_magnetic_atoms(label, pred):
+    """It has no error of magnetic forces, rather than one of 0."""
+    pred["mask_mag"] = np.zeros_like(MASK_MAG)
+    for component in ("full", "transverse"):
+        loss = deepspin.EnerSpinLoss(fm_component=component)
+        spin = np.ones((NF, NLOC, 3))
+        given = tensors({**label, "spin": spin})
+        assert np.isnan(loss.rmse(given, tensors(pred))["rmse_fm"])
+        assert np.isfinite(loss(given, tensors(pred)))

@@ -695,3 +695,31 @@ def test_time_reversal_is_the_mean(make_model, make_nio):
         for name in OUTPUTS:
             scale = np.abs(mean[name]).max()
             np.testing.assert_allclose(found[name], mean[name], 1e-12, 1e-12 * scale)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+        lambda: keras.optimizers.Adam(loss_scale_factor=1024.0),
+    ],
+)
+def test_scaled_losses_are_refused(make_model, optimizer):
+    with pytest.raises(ValueError, match="Losses are not scaled here"):
+        make_model().compile(optimizer=optimizer(), loss=deepspin.EnerSpinLoss())
+
+
+def test_mixed_precision_is_refused(make_model):
+    model = make_model()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(ValueError, match="'mixed_bfloat16' is not followed"):
+            model.compile(loss=deepspin.EnerSpinLoss())
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize(("rate", "told"), [(1e-3, False), (2e-3, True)])
+def test_rate_above_the_one_of_the_loss(make_model, caplog, rate, told):
+    make_model().compile(optimizer=adam(rate), loss=deepspin.EnerSpinLoss())
+    assert ("is above the loss's `start_lr` 0.001" in caplog.text) == told

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from places import REFERENCE
 
 import deepspin
@@ -39,3 +40,25 @@ def test_weights_that_are_not_finite_are_not_saved(run):
     with pytest.raises(TrainingError, match="not finite after step 0: not saved"):
         checkpoint.save()
     assert not list(Path().iterdir())
+
+
+def test_averages_leave_out_what_a_batch_has_not():
+    """Errors of what is missing in a batch do not count; those that are NaN do."""
+
+    class Data:
+        def batch(self, step):
+            return {"step": step}, {"natoms": np.array([2.0 * (step + 1)])}
+
+    curve = LearningCurve.__new__(LearningCurve)
+    rows = [
+        {"rmse": 1.0, "rmse_fm": 3.0},
+        {"rmse": 4.0, "rmse_fm": np.nan},
+    ]
+    curve._errors = lambda inputs, labels: {
+        k: tf.constant(v) for k, v in rows[int(inputs["step"])].items()
+    }
+    found = curve._evaluate(Data(), [0, 1])
+    assert found == {"rmse": pytest.approx(3.0), "rmse_fm": pytest.approx(3.0)}
+    assert np.isnan(curve._evaluate(Data(), [1])["rmse_fm"])
+    rows[1] = {"rmse": np.nan, "rmse_fm": np.nan}
+    assert np.isnan(curve._evaluate(Data(), [0, 1])["rmse_fm"])
