@@ -38,8 +38,8 @@ class EnerSpinLoss(keras.losses.Loss):
 
     A label that is missing gives no term: its ``find_NAME`` is 0 for the frame, or the
     key is not there at all. The learning rate is the entry ``learning_rate`` of the
-    labels, and the spins the entry ``spin``, which `SpinEnergyModel` adds at each step; a
-    rate above `start_lr` counts as `start_lr`.
+    labels, and the spins the entry ``spin``, which `SpinEnergyModel` adds at each step.
+    A rate above `start_lr` counts as `start_lr`.
 
     With a `fm_component` of the magnetic forces only what is across or along the spins
     counts: :math:`L_{fm}` is the mean over the three components of the one, or of the
@@ -69,6 +69,9 @@ class EnerSpinLoss(keras.losses.Loss):
         ``mae`` has 1/N always).
     fm_component : {"full", "transverse", "longitudinal"}
         What of the magnetic forces counts.
+    fm_longitudinal : float
+        With ``full``, what the part along the spins is taken times, squares of it or
+        absolute values; errors are reported without.
     start_lr : float
         The learning rate lr(0) that the prefactors refer to.
 
@@ -94,6 +97,7 @@ class EnerSpinLoss(keras.losses.Loss):
         loss_func: str = "mse",
         intensive_ener_virial: bool = False,
         fm_component: str = "full",
+        fm_longitudinal: float = 1.0,
         start_lr: float = 1e-3,
         name: str = "ener_spin",
         dtype: str = "float64",
@@ -120,6 +124,7 @@ class EnerSpinLoss(keras.losses.Loss):
         self.loss_func = loss_func
         self.intensive_ener_virial = intensive_ener_virial
         self.fm_component = fm_component
+        self.fm_longitudinal = float(fm_longitudinal)
         self.start_lr = float(start_lr)
 
     @property
@@ -137,6 +142,7 @@ class EnerSpinLoss(keras.losses.Loss):
     def prefactor(self, term: str, learning_rate: tf.Tensor) -> tf.Tensor:
         """Weight of a term at a learning rate; above `start_lr` that at `start_lr`."""
         start, limit = self.prefactors[term]
+        learning_rate = tf.cast(learning_rate, self.dtype)
         learning_rate = tf.clip_by_value(learning_rate, 0.0, self.start_lr)
         return limit + (start - limit) * learning_rate / self.start_lr
 
@@ -218,24 +224,31 @@ class EnerSpinLoss(keras.losses.Loss):
         if pred.shape.rank == 3:
             weight = weight[..., None]
         square = self._power(pred - label) * weight
-        return self._mean(square, tf.reduce_sum(weight * tf.ones_like(pred)))
+        return self._term(square, tf.reduce_sum(weight * tf.ones_like(pred)))
 
-    def _mean(self, square: tf.Tensor, count: tf.Tensor) -> tuple:
-        """Term of so many components, its error, and whether there are any."""
+    def _term(self, square: tf.Tensor, count: tf.Tensor) -> tuple:
+        """Mean of so many components, its error, and whether there are any."""
         loss = tf.reduce_sum(square) / tf.maximum(count, 1.0)
         error = tf.sqrt(loss) if self.loss_func == "mse" else loss
         return loss, error, tf.cast(count > 0, loss.dtype)
 
+    def _mean(self, square: tf.Tensor, weight: tf.Tensor, number: int) -> tuple:
+        """The same of `number` components of the atoms that count."""
+        count = float(number) * tf.reduce_sum(weight)
+        return self._term(square * weight[..., None], count)
+
     def _magnetic(self, y_true: dict, y_pred: dict) -> tuple:
         """Term of the magnetic forces, or of what is across or along the spins."""
-        if self.fm_component == "full":
-            return self._atomic("force_mag", "mask_mag", y_true, y_pred)
+        whole = self.fm_component == "full"
+        plain = self._atomic("force_mag", "mask_mag", y_true, y_pred)
+        if whole and self.fm_longitudinal == 1.0:
+            return plain
         pred = y_pred["force_mag"]
         label, find = self._label("force_mag", pred, y_true)
         if "spin" not in y_true:
             raise ValueError(
-                f"`fm_component` {self.fm_component!r} needs the spins among the "
-                "labels, as `spin` (nf, nloc, 3), which `SpinEnergyModel` adds."
+                "`fm_component` and `fm_longitudinal` need the spins among the labels, "
+                "as `spin` (nf, nloc, 3), which `SpinEnergyModel` adds."
             )
         spin = tf.cast(y_true["spin"], pred.dtype)
         direction = tf.math.divide_no_nan(
@@ -244,14 +257,16 @@ class EnerSpinLoss(keras.losses.Loss):
         known = tf.reduce_sum(tf.square(direction), axis=-1)  # 0 where the spin is 0
         difference = pred - label
         along = tf.reduce_sum(difference * direction, axis=-1, keepdims=True)
-        if self.fm_component == "longitudinal":
-            wrong = along
-        else:
-            wrong = difference - along * direction
-        weight = tf.cast(y_pred["mask_mag"], pred.dtype) * find[:, None] * known
-        number = float(COMPONENTS[self.fm_component])
-        count = number * tf.reduce_sum(weight)
-        return self._mean(self._power(wrong) * weight[..., None], count)
+        across = difference - along * direction
+        weight = tf.cast(y_pred["mask_mag"], pred.dtype) * find[:, None]
+        if whole:  # a spin of 0 has nothing along it
+            square = self._power(across) + self.fm_longitudinal * self._power(
+                along * direction
+            )
+            return (self._mean(square, weight, 3)[0], *plain[1:])
+        wrong = along if self.fm_component == "longitudinal" else across
+        number = COMPONENTS[self.fm_component]
+        return self._mean(self._power(wrong), weight * known, number)
 
     def _power(self, difference: tf.Tensor) -> tf.Tensor:
         return tf.square(difference) if self.loss_func == "mse" else tf.abs(difference)
@@ -276,6 +291,7 @@ class EnerSpinLoss(keras.losses.Loss):
             "loss_func": self.loss_func,
             "intensive_ener_virial": self.intensive_ener_virial,
             "fm_component": self.fm_component,
+            "fm_longitudinal": self.fm_longitudinal,
             "start_lr": self.start_lr,
         }
         return config

@@ -214,20 +214,37 @@ def with_prefactors(
         return options
     if restarted is not None:
         stored = read_metadata(restarted[0]).get("input", {}).get("loss", {})
-        loss = {**loss, **{k: v for k, v in stored.items() if "_pref_" in k}}
+        found = {k: v for k, v in stored.items() if "_pref_" in k}
+        found["fm_longitudinal"] = stored.get("fm_longitudinal", 1.0)
+        loss = {**loss, **found}
         return {**options, "loss": loss}
+    errors = label_errors(model, data.spread(VALIDATED_FRAMES))
+    if loss["fm_longitudinal"] is None:
+        loss = {**loss, "fm_longitudinal": longitudinal(errors, loss)}
     found = balanced(
-        label_errors(model, data.spread(VALIDATED_FRAMES)),
+        errors,
         float(np.mean(np.concatenate([s.natoms_loss for s in data.systems]))),
         loss,
     )
     for term, value in found.items():
         loss = {**loss, f"start_pref_{term}": value, f"limit_pref_{term}": value}
     log.info(
-        "loss: prefactors %s, so that each term is 1 now",
+        "loss: prefactors %s, so that each term is 1 now; of magnetic forces what is "
+        "along the spins times %.4g",
         ", ".join(f"{term} {value:.4g}" for term, value in found.items() if value),
+        loss["fm_longitudinal"],
     )
     return {**options, "loss": loss}
+
+
+def longitudinal(errors: dict[str, float], loss: dict) -> float:
+    """Weight of the part along the spins that makes it as large as the part across."""
+    along, across = errors.get("along", 0.0), errors.get("across", 0.0)
+    if loss["fm_component"] != "full" or not along * across:
+        return 1.0
+    if loss["loss_func"] == "mae":
+        return 3.0 * across / along
+    return 3.0 * across**2 / along**2
 
 
 def balanced(errors: dict[str, float], natoms: float, loss: dict) -> dict[str, float]:
@@ -240,11 +257,12 @@ def balanced(errors: dict[str, float], natoms: float, loss: dict) -> dict[str, f
     natoms : float
         Mean number of atoms of a frame, as the loss counts them.
     loss : dict
-        ``loss_func``, ``intensive_ener_virial`` and ``fm_component`` of an input.
+        ``loss_func``, ``intensive_ener_virial``, ``fm_component`` and
+        ``fm_longitudinal`` of an input.
     """
     along, across = errors.get("along", 0.0), errors.get("across", 0.0)
     moments = {  # mean squares of what the loss averages over
-        "full": across**2 + along**2 / 3.0,
+        "full": across**2 + loss["fm_longitudinal"] * along**2 / 3.0,
         "transverse": across**2,
         "longitudinal": along**2,
     }

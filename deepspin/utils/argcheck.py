@@ -400,6 +400,11 @@ def loss_ener_spin_args() -> list[Argument]:
             " (along them). Data whose spins were fixed in direction alone know no more"
             " than ``transverse``."
         ),
+        optional("fm_longitudinal", [float, None], None, NOT_NEGATIVE, own=True)(
+            "With ``fm_component`` ``full``, what the part along the spins counts"
+            " beside the part across them. By default 1 with prefactors that are given;"
+            " with ``prefactors`` ``auto`` such that both count alike."
+        ),
         optional("enable_atom_ener_coeff", bool, False)(
             "Sum the energies of the atoms with the coefficients in"
             " ``atom_ener_coeff``, as for the energy of a reaction."

@@ -504,6 +504,8 @@ def _check_loss(loss: dict, scheme: str, weighed: bool) -> None:
     if loss["prefactors"] is None:
         automatic = scheme == "invariant" and not weighed
         loss["prefactors"] = "auto" if automatic else "given"
+    if loss["prefactors"] == "given" and loss["fm_longitudinal"] is None:
+        loss["fm_longitudinal"] = 1.0
     if loss["prefactors"] == "given" and not any(
         loss[f"{end}_pref_{term}"] for end in ("start", "limit") for term in PREFACTORS
     ):

@@ -302,7 +302,7 @@ def test_part_of_the_magnetic_forces(component, loss_func, label, pred):
     )
     found = loss(tensors({**label, "spin": spin}), tensors(pred))
     np.testing.assert_allclose(found, 2.0 * expected, rtol=1e-13)
-    with pytest.raises(ValueError, match="needs the spins among the labels"):
+    with pytest.raises(ValueError, match="need the spins among the labels"):
         loss(tensors(label), tensors(pred))
     assert loss.get_config()["fm_component"] == component
 
@@ -331,3 +331,29 @@ def test_batch_without_magnetic_atoms(label, pred):
         given = tensors({**label, "spin": spin})
         assert np.isnan(loss.rmse(given, tensors(pred))["rmse_fm"])
         assert np.isfinite(loss(given, tensors(pred)))
+
+
+@pytest.mark.parametrize("loss_func", ["mse", "mae"])
+def test_weight_of_what_is_along(loss_func, label, pred):
+    """It changes the loss, not the error; a spin of 0 has nothing along it."""
+    spin = np.random.default_rng(2).normal(size=(NF, NLOC, 3)) * MASK_MAG[..., None]
+    spin[1, 1] = 0.0
+    total, count = 0.0, 0
+    for f, i in np.argwhere(MASK_MAG > 0):
+        wrong = (pred["force_mag"] - label["force_mag"])[f, i]
+        length = np.linalg.norm(spin[f, i])
+        direction = spin[f, i] / length if length else np.zeros(3)
+        along = (wrong @ direction) * direction
+        power = np.square if loss_func == "mse" else np.abs
+        total += power(wrong - along).sum() + 0.25 * power(along).sum()
+        count += 3
+    given = tensors({**label, "spin": spin})
+    losses = [
+        deepspin.EnerSpinLoss(loss_func=loss_func, fm_longitudinal=weight)
+        for weight in (1.0, 0.25)
+    ]
+    (plain, error, _), (weighted, same, _) = (
+        loss.terms(given, tensors(pred))["fm"] for loss in losses
+    )
+    np.testing.assert_allclose(weighted, total / count, rtol=1e-13)
+    assert abs(weighted - plain) > 1e-3 and error == same

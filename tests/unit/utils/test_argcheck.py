@@ -85,6 +85,7 @@ DEFAULTS = {
         "enable_atom_ener_coeff": False,
         "prefactors": "given",
         "fm_component": "full",
+        "fm_longitudinal": 1.0,
         "loss_func": "mse",
         "intensive_ener_virial": False,
     },
@@ -166,8 +167,8 @@ def test_documented_defaults_are_those_filled_in():
     for path, argument in TREE.items():
         if path in ("learning_rate/stop_lr", "training/validation_data"):
             continue  # 5e-8 unless stop_lr_ratio is given; given here
-        if path == "loss/prefactors" or path in OF_INVARIANT:
-            continue  # follow from the scheme; of another choice
+        if path in OF_INVARIANT | {"loss/prefactors", "loss/fm_longitudinal"}:
+            continue  # of another choice; follow from the scheme
         if path not in NO_DEFAULT:
             assert argument.optional
             assert get(full, path) == argument.default, path
