@@ -317,7 +317,11 @@ _MEANINGLESS = {"name", "seed", "trainable", "trainable_layers", "set_davg_zero"
 
 def build_loss(options: dict) -> EnerSpinLoss:
     """Loss of a normalised input."""
-    loss = {k: v for k, v in options["loss"].items() if k != "prefactors"}
+    loss = {
+        name: value
+        for name, value in options["loss"].items()
+        if name != "prefactors" and value is not None  # not settled yet
+    }
     start_lr = options["learning_rate"]["start_lr"]
     return LOSSES[loss.pop("type")](**loss, start_lr=start_lr)
 
