@@ -258,60 +258,6 @@ def by_gauss_newton(
     curve.run(advance)
 
 
-def by_kalman(
-    model: SpinEnergyModel, data: DataSystem, curve: Curve, options: dict
-) -> None:
-    """Layerwise extended Kalman filter, doi:10.1609/aaai.v37i7.25957."""
-    del options
-    weights = model.trainable_variables
-    sizes = [int(np.prod(w.shape)) for w in weights]
-    cuts = [0]  # blocks of at most 5120 weights
-    for size in sizes:
-        for begin in range(0, size, 5120):
-            cuts.append(cuts[-1] + min(5120, size - begin))
-    matrices = [tf.Variable(tf.eye(n, dtype=tf.float64)) for n in np.diff(cuts)]
-    memory, stream = tf.Variable(0.98, dtype=tf.float64), batches(data)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def update(inputs: dict, labels: dict, name: str, group: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            made = model(inputs, training=True)[name]
-            wrong = labels[name] - made
-            if name != "energy":
-                wrong = wrong * group
-            sign = tf.stop_gradient(tf.sign(wrong))
-            number = tf.cast(tf.math.count_nonzero(sign), tf.float64)
-            natoms = tf.cast(labels["natoms"][0], tf.float64)
-            scale = number * (natoms if name == "energy" else 1.0)
-            value = tf.reduce_sum(sign * made) / scale
-        error = tf.reduce_sum(tf.abs(wrong)) / scale
-        slope = tf.split(flat(tape.gradient(value, weights)), np.diff(cuts))
-        gains = [tf.linalg.matvec(m, h) for m, h in zip(matrices, slope, strict=True)]
-        total = tf.add_n(
-            [tf.tensordot(h, k, 1) for h, k in zip(slope, gains, strict=True)]
-        )
-        share = 1.0 / (memory * len(gains) + total)
-        factor = tf.sqrt(number) if name == "energy" else tf.constant(1.0, tf.float64)
-        for m, k in zip(matrices, gains, strict=True):
-            m.assign((m - share * k[:, None] * k[None, :]) / memory)
-        memory.assign(0.9987 * memory + 1.0 - 0.9987)
-        return factor * error * share * tf.concat(gains, axis=0)
-
-    random = np.random.default_rng(0)
-
-    def advance() -> None:
-        inputs, labels = next(stream)
-        for name in ("energy", "force", "force_mag"):
-            groups = random.integers(0, 2, labels["force"].shape[:2])[..., None]
-            for group in (groups, 1 - groups) if name != "energy" else (groups,):
-                change = update(inputs, labels, name, tf.constant(group, tf.float64))
-                parts = tf.split(change, sizes)
-                for w, part in zip(weights, parts, strict=True):
-                    w.assign_add(tf.reshape(part, w.shape))
-
-    curve.run(advance)
-
-
 def by_refit(
     model: SpinEnergyModel, data: DataSystem, curve: Curve, options: dict
 ) -> None:
@@ -350,7 +296,6 @@ WAYS = {
     "averaged weights": by_average,
     "last layer refitted": by_refit,
     "Gauss-Newton": by_gauss_newton,
-    "Kalman filter": by_kalman,
 }
 
 
@@ -391,6 +336,7 @@ def draw(curves: dict[str, list[np.ndarray]], path: Path) -> None:
             axis.semilogy(when, mean[:, k], style, label=name, lw=2.5 if n == 0 else 1)
     for axis, (name, unit) in zip(axes, TERMS.items(), strict=True):
         axis.set(title=f"{name}, {unit}", xlabel="seconds of training steps")
+        axis.set_xlim(0, 1.03 * curves["as it is"][0][-1, 0])
     axes[-1].legend(fontsize=7, bbox_to_anchor=(1.02, 1), loc="upper left")
     figure.savefig(path, dpi=130)
 
