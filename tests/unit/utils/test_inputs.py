@@ -320,7 +320,7 @@ def test_mistakes(changes, match):
         normalize(data)
     message = str(caught.value)
     assert "\n" not in message
-    assert len(message) < 340
+    assert len(message) < 380
     assert repr(data) == repr(before)
 
 
