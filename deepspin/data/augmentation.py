@@ -15,9 +15,6 @@ import numpy as np
 
 from deepspin import keys
 from deepspin.data.frames import System
-from deepspin.utils.arguments import AUGMENTATIONS
-
-__all__ = ["AUGMENTATIONS", "random_rotations", "random_turns", "turned"]
 
 
 def random_rotations(number: int, random: np.random.Generator) -> np.ndarray:
@@ -40,7 +37,7 @@ def random_turns(
     Parameters
     ----------
     kinds : collection of str
-        Of `AUGMENTATIONS`.
+        Of `deepspin.utils.arguments.AUGMENTATIONS`.
     number : int
         Number of frames.
     random : np.random.Generator

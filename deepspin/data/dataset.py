@@ -15,7 +15,7 @@ import numpy as np
 
 from deepspin import keys
 from deepspin.data import nlist
-from deepspin.data.augmentation import AUGMENTATIONS, random_turns, turned
+from deepspin.data.augmentation import random_turns, turned
 from deepspin.data.collate import (
     Shape,
     collate,
@@ -29,6 +29,7 @@ from deepspin.data.frames import System
 from deepspin.data.sampling import batch_sizes, probabilities
 from deepspin.data.systems import load_systems
 from deepspin.spins.schemes import SCHEMES, Scheme
+from deepspin.utils.arguments import AUGMENTATIONS
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +137,8 @@ class DataSystem:
         Number of frame parameters, which each set then needs in ``fparam``.
     augmentation : sequence of str
         What is done to the frames of each batch at random, see
-        `deepspin.data.augmentation.AUGMENTATIONS`; that, too, is a pure function of the
-        seed and the step. `frames`, `sample` and `spread` give them as they are.
+        `deepspin.data.augmentation`; that, too, is a pure function of the seed and the
+        step. `frames`, `sample` and `spread` give them as they are.
 
     Raises
     ------

@@ -33,6 +33,7 @@ EXPECTED_NOT_RUN = {
     "frozen.md": 1,
     "from-deepmd-kit.md": 1,
     "getting-started.md": 1,
+    "invariant.md": 1,
     "lammps.md": 2,
     "md.md": 1,
     "releasing.md": 1,
