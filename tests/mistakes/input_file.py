@@ -303,13 +303,6 @@ ROWS = {
         {"type": "invariant", "use_spin": ["Ni"], "soc": True},
         ("training/augmentation", ["spin_rotation"]),
     ),
-    "augmentation unknown": given(
-        "Augment data in a way that there is not.",
-        '`training/augmentation` is ["rotation"]; expected a list of spin_rotation and '
-        "time_reversal.",
-        "training/augmentation",
-        ["rotation"],
-    ),
     "virtual_len of other length": given(
         "Give one `virtual_len` in a list, for two spin types of three.",
         "`model/spin/virtual_len` is [0.4]; expected one number for all, "
