@@ -44,12 +44,11 @@ def random_turns(
         Draws them; the same number whatever `kinds` are.
     """
     rotations, signs = random_rotations(number, random), random.choice([-1, 1], number)
-    turns = (
-        rotations
-        if "spin_rotation" in kinds
-        else np.broadcast_to(np.eye(3), (number, 3, 3))
-    )
-    return turns * (signs[:, None, None] if "time_reversal" in kinds else 1.0)
+    if "spin_rotation" not in kinds:
+        rotations = np.broadcast_to(np.eye(3), (number, 3, 3))
+    if "time_reversal" not in kinds:
+        signs = np.ones(number)
+    return rotations * signs[:, None, None]
 
 
 def turned(

@@ -6,8 +6,26 @@ Letters: ``nf`` frames, ``nloc`` centres, ``width`` neighbour slots of one type.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
+
+
+def check_sizes(
+    rcut: float, rcut_smth: float, neuron: Sequence[int], axis_neuron: int
+) -> None:
+    """Refuse radii, or widths, that contradict each other: `ValueError`."""
+    if not 0 <= rcut_smth < rcut:
+        raise ValueError(
+            "`rcut_smth` must be at least 0 and below `rcut`. "
+            f"Received: rcut_smth={rcut_smth}, rcut={rcut}"
+        )
+    if axis_neuron > neuron[-1]:
+        raise ValueError(
+            "`axis_neuron` must not exceed the last width of `neuron`. "
+            f"Received: axis_neuron={axis_neuron}, neuron={list(neuron)}"
+        )
 
 
 def float32_range(rcut: float, rcut_smth: float) -> tuple[float, float, float]:

@@ -14,7 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.descriptor.env_mat import cutoff_range, environment_matrix
+from deepspin.descriptor.env_mat import (
+    check_sizes,
+    cutoff_range,
+    environment_matrix,
+)
 from deepspin.descriptor.table import EmbeddingTable
 from deepspin.utils.network import (
     ResidualDense,
@@ -107,16 +111,7 @@ class DescrptSeA(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
-        if not 0 <= rcut_smth < rcut:
-            raise ValueError(
-                "`rcut_smth` must be at least 0 and below `rcut`. "
-                f"Received: rcut_smth={rcut_smth}, rcut={rcut}"
-            )
-        if axis_neuron > neuron[-1]:
-            raise ValueError(
-                "`axis_neuron` must not exceed the last width of `neuron`. "
-                f"Received: axis_neuron={axis_neuron}, neuron={list(neuron)}"
-            )
+        check_sizes(rcut, rcut_smth, neuron, axis_neuron)
         self.rcut, self.rcut_smth = float(rcut), float(rcut_smth)
         self.sel = tuple(int(n) for n in sel)
         self.ntypes = ntypes

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.descriptor.env_mat import smooth_weight
+from deepspin.descriptor.env_mat import check_sizes, smooth_weight
 
 # below the nearest distance of the data, radial functions come to rest within (Å)
 REST = 0.2
@@ -119,16 +119,7 @@ class SpinChannels(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
-        if not 0 <= rcut_smth < rcut:
-            raise ValueError(
-                "`rcut_smth` must be at least 0 and below `rcut`. "
-                f"Received: rcut_smth={rcut_smth}, rcut={rcut}"
-            )
-        if axis_neuron > neuron[-1]:
-            raise ValueError(
-                "`axis_neuron` must not exceed the last width of `neuron`. "
-                f"Received: axis_neuron={axis_neuron}, neuron={list(neuron)}"
-            )
+        check_sizes(rcut, rcut_smth, neuron, axis_neuron)
         self.rcut, self.rcut_smth = float(rcut), float(rcut_smth)
         self.sel = tuple(int(n) for n in sel)
         self.ntypes, self.use_spin = ntypes, tuple(map(bool, use_spin))

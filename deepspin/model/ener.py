@@ -409,7 +409,8 @@ def _tell_of_rate(
     optimizer: keras.optimizers.Optimizer, loss: keras.losses.Loss | None
 ) -> None:
     """Warn of a learning rate above the one that the loss's prefactors refer to."""
-    rate, start = float(optimizer.learning_rate), getattr(loss, "start_lr", math.inf)
+    rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    start = getattr(loss, "start_lr", math.inf)
     if rate > start * (1.0 + 1e-6):
         log.warning(
             "the learning rate %g is above the loss's `start_lr` %g: prefactors stay "

@@ -41,9 +41,7 @@ class _Seen:
     types: list[frozenset[int]]
     zeros: int
     torque: float
-    undeclared: list[
-        str
-    ]  # with virtual atoms that only the options of a scheme explain
+    undeclared: list[str]  # virtual atoms without a `spin_scheme.json`
 
 
 def _look(data: Survey, rcut: float, scheme: str) -> _Seen:
