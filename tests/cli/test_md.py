@@ -23,6 +23,7 @@ from deepspin.atoms.structures import save_structure
 from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.integrators import DynamicsError
 from deepspin.dynamics.md.guard import Guard
+from deepspin.dynamics.md.simulation import Simulation
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
@@ -894,6 +895,23 @@ def test_signal(run, given, capsys, monkeypatch, whole):
         capsys
     )
     monkeypatch.setattr(Guard, "follow", follow)
+    run("md", write(given), "-r", "md.restart.npz")
+    assert_same_run(folder, ("md.log", "md.extxyz"))
+
+
+def test_signal_before_the_first_step(run, given, capsys, monkeypatch, whole):
+    """It is noted as soon as there is a file to go on from."""
+    folder = whole(given)
+    begin = Simulation.begin
+
+    def interrupt(self, *args):
+        begin(self, *args)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Simulation, "begin", interrupt)
+        run("md", write(given), status=128 + signal.SIGTERM)
+    assert "stopped by SIGTERM after step 0; go on with -r" in said(capsys)
     run("md", write(given), "-r", "md.restart.npz")
     assert_same_run(folder, ("md.log", "md.extxyz"))
 

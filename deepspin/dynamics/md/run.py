@@ -35,6 +35,7 @@ from deepspin.dynamics.md.trajectory import trajectory_of
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.spins.schemes import demand
 from deepspin.utils.outputs import claim, locked, replacing
+from deepspin.utils.stopping import StopOnSignal
 
 if TYPE_CHECKING:
     from deepspin.dynamics.md.crew import Crew
@@ -96,11 +97,12 @@ def run(
     frame = simulation.look()  # refuse a bad start now, before any file is touched
     with ExitStack() as stack:
         _lock(stack, simulation.restart)
+        stop = stack.enter_context(StopOnSignal())
         simulation.begin(frame, restart, Path(output))
         with replacing(claim(output)) as partial:
             partial.write_text(json.dumps(given, indent=2) + "\n", encoding="utf-8")
         _report(settings, start)
-        simulation.run()
+        simulation.run(stop)
     return start.state
 
 

@@ -142,14 +142,25 @@ class Simulation:
             replace(self.start, evaluations=evaluations).save(self.restart)
             self._saved = self.state.step
 
-    def run(self) -> None:
-        """Make all steps."""
+    def run(self, stop: StopOnSignal) -> None:
+        """Make all steps.
+
+        Parameters
+        ----------
+        stop : StopOnSignal
+            Notes signals, since before the first file was written.
+
+        Raises
+        ------
+        DynamicsError, OutputError, Stopped
+            After what there is was saved.
+        """
         first, begun = self.state.step, time.perf_counter()
         if first >= self.steps:
             log.info("nothing to do: %d of %d steps are done", first, self.steps)
             return
         try:
-            with StopOnSignal() as stop, ProgressLine(self.steps, first) as line:
+            with ProgressLine(self.steps, first) as line:
                 self._loop(stop, line)
             for _, writer in self.writers:
                 writer.end()
