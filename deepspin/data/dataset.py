@@ -6,9 +6,9 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,23 @@ def _check_arguments(
 def suggest_sel(need: Sequence[int], ratio: float = 1.0) -> list[int]:
     """Numbers for the option `sel` from what each type needs, multiples of 4."""
     return [max(4, 4 * math.ceil(n * ratio / 4)) for n in need]
+
+
+class Begin:
+    """The step that a data set begins at, asked for each time it is begun.
+
+    Attributes
+    ----------
+    ask : callable
+        Tells the step; training sets it where no step was given.
+    """
+
+    def __init__(self, start: int | Callable[[], int] | None):
+        self.ask = start if callable(start) else lambda: start or 0
+
+    def __call__(self) -> int:
+        """The step."""
+        return int(self.ask())
 
 
 class DataSystem:
@@ -428,13 +445,17 @@ class DataSystem:
             for first in range(0, len(chosen), size):
                 yield self.frames(s, chosen[first : first + size])
 
-    def dataset(self, start: int = 0, steps: int | None = None) -> Any:
-        """Batches from step `start` on as a `tf.data.Dataset` of (inputs, labels).
+    def dataset(
+        self, start: int | Callable[[], int] | None = None, steps: int | None = None
+    ) -> Any:
+        """Batches as a `tf.data.Dataset` of (inputs, labels).
 
         Parameters
         ----------
-        start : int
-            First step.
+        start : int or callable, optional
+            First step, or what tells it when the first batch is drawn. Without it, an
+            endless data set given to `SpinEnergyModel.fit` goes on at the step of the
+            model's optimizer, and any other begins at 0.
         steps : int, optional
             How many; without it the data set never ends.
         """
@@ -442,20 +463,28 @@ class DataSystem:
 
         from deepspin.data import pipeline
 
-        end = ENDLESS if steps is None else start + steps
+        begin = Begin(start)
+
+        def every() -> range:
+            first = begin()
+            return range(first, ENDLESS if steps is None else first + steps)
+
         shapes = list(dict.fromkeys(self.shapes))
         if not self.augmentation and self._table_bytes() <= MAX_TABLES:
             tables = [self._table(shape) for shape in shapes]
-            plan = partial(self._rows, start, end)
-            data = pipeline.looked_up(plan, tables, [s.nframes for s in shapes])
+            sizes = [shape.nframes for shape in shapes]
+            data = pipeline.looked_up(lambda: self._rows(every()), tables, sizes)
         else:
             examples = [self.frames(s, np.arange(1)) for s in range(len(self.systems))]
-            data = pipeline.drawn(lambda: map(self.batch, range(start, end)), examples)
-        if steps is not None:
-            data = data.apply(tf.data.experimental.assert_cardinality(steps))
+            data = pipeline.drawn(lambda: map(self.batch, every()), examples)
+        number = tf.data.INFINITE_CARDINALITY if steps is None else steps
+        data = data.apply(tf.data.experimental.assert_cardinality(number))
         options = tf.data.Options()
         options.autotune.enabled = False  # its thread may take a minute to end
-        return data.prefetch(4).with_options(options)
+        data = data.prefetch(4).with_options(options)
+        if steps is None and start is None:
+            data.begin = begin
+        return data
 
     def _table_bytes(self) -> int:
         """Size of all tables: lists, and at most twenty numbers for an atom."""
@@ -473,7 +502,7 @@ class DataSystem:
                 parts.append(self._stored(s, everything, system.nframes + 1))
         return _join([p[0] for p in parts]), _join([p[1] for p in parts])
 
-    def _rows(self, start: int, end: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _rows(self, every: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Table, and rows in it, of each batch; those of many batches at once."""
         shapes = list(dict.fromkeys(self.shapes))
         table = np.array([shapes.index(shape) for shape in self.shapes])
@@ -482,9 +511,9 @@ class DataSystem:
         for t in range(len(shapes)):
             first[table == t] = np.cumsum(size[table == t]) - size[table == t]
         width = max(shape.nframes for shape in shapes)
-        for begin in range(start, end, PLAN_AHEAD):
-            steps = range(begin, min(begin + PLAN_AHEAD, end))
-            plan = [self.plan(step) for step in steps]
+        for begin in every[::PLAN_AHEAD]:
+            last = min(begin + PLAN_AHEAD, every.stop)
+            plan = [self.plan(step) for step in range(begin, last)]
             systems = np.array([system for system, _ in plan])
             empty = first[systems] + size[systems] - 1
             rows = np.repeat(empty[:, None], width, axis=1)

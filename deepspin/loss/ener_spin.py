@@ -139,6 +139,11 @@ class EnerSpinLoss(keras.losses.Loss):
         kind = "rmse" if self.loss_func == "mse" else "mae"
         return ["rmse", *(f"{kind}_{term}" for term in self.active)]
 
+    @property
+    def reported(self) -> list[str]:
+        """Names of what `report` gives."""
+        return ["score", *self.names]
+
     def prefactor(self, term: str, learning_rate: tf.Tensor) -> tf.Tensor:
         """Weight of a term at a learning rate; above `start_lr` that at `start_lr`."""
         start, limit = self.prefactors[term]
@@ -181,7 +186,19 @@ class EnerSpinLoss(keras.losses.Loss):
 
         ``rmse`` is the square root of the loss; ``rmse_e`` and ``rmse_v`` are per atom.
         """
+        return self._errors(y_true, self.terms(y_true, y_pred))
+
+    def report(self, y_true: dict, y_pred: dict) -> dict[str, tf.Tensor]:
+        """The same and ``score``: the loss with each prefactor at its limit.
+
+        The loss falls with the learning rate, however good the model; the score tells
+        which of two models is better.
+        """
         terms = self.terms(y_true, y_pred)
+        errors = self._errors(y_true, terms)
+        return {"score": self._total({"learning_rate": 0.0}, terms), **errors}
+
+    def _errors(self, y_true: dict, terms: dict[str, tuple]) -> dict[str, tf.Tensor]:
         values = [tf.sqrt(self._total(y_true, terms))]
         for _, error, found in terms.values():
             nan = tf.constant(float("nan"), dtype=error.dtype)

@@ -15,6 +15,16 @@ import tensorflow as tf
 from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.descriptor.spin_channels import SpinChannels
 from deepspin.fit.ener import EnerFitting
+from deepspin.model.errors import Errors
+from deepspin.model.feeding import (
+    Position,
+    check_inputs,
+    padded,
+    refuse_weights,
+    serve,
+    split,
+    unpacked,
+)
 from deepspin.model.invariant import InvariantSpin
 from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
@@ -90,7 +100,8 @@ class SpinEnergyModel(keras.Model):
         self.fitting = fitting
         self.spin = spin
         self.loss_function: keras.losses.Loss = None  # until `compile`
-        self._means: dict[str, keras.metrics.Mean] = {}
+        self._errors = Errors([])  # until `compile`
+        self._own_metrics: dict | None = None
         self.built = True
 
     # -- what the model needs of data ------------------------------------------------
@@ -116,6 +127,7 @@ class SpinEnergyModel(keras.Model):
 
     def __call__(self, inputs: dict, *args: Any, **kwargs: Any) -> dict:
         """Evaluate the model on tensors or numpy arrays; see the class for them."""
+        check_inputs(inputs)
         # Keras 3.3 would make floats of the integers in numpy arrays
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         self._check_parameters(inputs)
@@ -228,6 +240,7 @@ class SpinEnergyModel(keras.Model):
         optimizer: keras.optimizers.Optimizer | str = "adam",
         loss: keras.losses.Loss | None = None,
         *,
+        metrics: dict | None = None,
         jit_compile: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -238,26 +251,36 @@ class SpinEnergyModel(keras.Model):
         optimizer : keras.optimizers.Optimizer or str
             Its learning rate drives the loss's prefactors.
         loss : deepspin.EnerSpinLoss
-            Called once on the whole dicts of labels and predictions.
+            Called once on the whole dicts of labels and predictions. One of your own,
+            a `keras.losses.Loss`, is called so, too.
+        metrics : dict, optional
+            Metrics of your own for outputs that have labels, such as ``{"force_mag":
+            "mae"}``: means over components, of the atoms that there are. What the loss
+            reports is there without.
         jit_compile : bool
             Compile each step with XLA where the compiled kernels are not used. The
             numbers are the same to rounding without.
         **kwargs
-            More arguments of `keras.Model.compile`; `loss_weights` and `metrics` have
-            no use here and are refused.
+            More arguments of `keras.Model.compile`; `loss_weights` and
+            `weighted_metrics` have no use here and are refused.
         """
         if self.compressed:
             raise ValueError(
                 "A compressed model cannot be trained: its embedding nets are tables. "
                 "Train before compressing, the model that it was made of."
             )
-        unused = {"loss_weights", "metrics", "weighted_metrics"} & {
+        unused = {"loss_weights", "weighted_metrics"} & {
             k for k, v in kwargs.items() if v is not None
         }
         if unused:
             raise ValueError(
                 f"{sorted(unused)} have no use here: the loss sees the whole dict of "
-                "outputs, has prefactors of its own and reports each term's rmse."
+                "outputs and has prefactors of its own; `metrics` are weighted already."
+            )
+        if loss is not None and not isinstance(loss, keras.losses.Loss):
+            raise TypeError(
+                "`loss` sees dicts of labels and outputs: deepspin.EnerSpinLoss(...), "
+                f"or a keras.losses.Loss of your own. Received: {loss!r}"
             )
         optimizer = keras.optimizers.get(optimizer)
         _check_precision(optimizer)
@@ -269,13 +292,13 @@ class SpinEnergyModel(keras.Model):
         self.loss_function = loss
         # first step whose loss was not finite, -1 as long as there is none
         self.failed_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
-        names = ["loss", *(loss.names if loss is not None else [])]
-        self._means = {n: keras.metrics.Mean(n, dtype="float64") for n in names}
+        self._errors = Errors(["loss", *getattr(loss, "reported", [])], metrics)
+        self._own_metrics = metrics
 
     @property
     def metrics(self) -> list:
-        """Means over batches of the loss and of each term's rmse."""
-        return list(self._means.values())
+        """Means over batches: of the loss, its score and each term's rmse."""
+        return [self._errors]
 
     def compute_loss(
         self,
@@ -291,8 +314,7 @@ class SpinEnergyModel(keras.Model):
             raise ValueError(
                 "No loss: pass `loss=deepspin.EnerSpinLoss(...)` to compile."
             )
-        if sample_weight is not None:
-            raise ValueError("`sample_weight` is not supported by SpinEnergyModel.")
+        refuse_weights(sample_weight)
         return self.loss_function(self._completed(x, y), y_pred)
 
     def errors(self, inputs: dict, labels: dict) -> dict[str, tf.Tensor]:
@@ -308,23 +330,121 @@ class SpinEnergyModel(keras.Model):
         return {**labels, "learning_rate": rate}
 
     def _report(self, labels: dict, pred: dict, loss: tf.Tensor) -> dict:
-        rmse = self.loss_function.rmse(labels, pred)
-        values = {"loss": loss, **rmse}
-        for name, mean in self._means.items():
-            # a batch without the label does not count; a loss of NaN does
-            value = values[name]
-            counts = tf.cast((name == "loss") | ~tf.math.is_nan(value), tf.float64)
-            mean.total.assign_add(tf.where(counts > 0, value, tf.zeros_like(value)))
-            mean.count.assign_add(counts)
-        nan = tf.constant(np.nan, dtype=tf.float64)
-        return {
-            name: tf.where(mean.count > 0, mean.result(), nan)
-            for name, mean in self._means.items()
-        }
+        report = getattr(self.loss_function, "report", None)
+        values = {} if report is None else report(labels, pred)
+        self._errors.update_state({"loss": loss, **values}, labels, pred)
+        return self._errors.result()
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        *,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Train as `keras.Model.fit` does, also on a `DataSystem`.
+
+        Parameters
+        ----------
+        x : DataSystem, tf.data.Dataset or dict of arrays
+            A `DataSystem`, and its endless `dataset()`, go on at the step of the
+            optimizer: training in several calls, or after loading a model, sees the
+            batches that one call sees.
+        y : dict of arrays, optional
+            Labels of `x`, if that is a dict of arrays.
+        steps_per_epoch : int, optional
+            Batches in an epoch; of a `DataSystem` as many as its frames fill.
+        validation_data : DataSystem, tf.data.Dataset or (x, y), optional
+            The same batches are drawn each time.
+        **kwargs
+            More arguments of `keras.Model.fit`, as are those not told of here.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Data that nothing can be learnt from, or that never ends.
+        """
+        for name in ("sample_weight", "class_weight"):
+            refuse_weights(kwargs.pop(name, None))
+        if validation_split and validation_data is None:
+            if not (isinstance(x, dict) and isinstance(y, dict)):
+                raise ValueError(
+                    "`validation_split` is for dicts of arrays. Give "
+                    "`validation_data` to data that comes in batches."
+                )
+            (x, y), validation_data = split(x, y, validation_split)
+        position = Position()
+        x, steps_per_epoch = serve(
+            x,
+            y,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            steps=steps_per_epoch,
+            position=position,
+        )
+        if validation_data is not None:
+            pair = validation_data if isinstance(validation_data, tuple) else ()
+            refuse_weights(pair[2] if len(pair) > 2 else None)
+            validation_data, validation_steps = serve(
+                *(pair or (validation_data,)),
+                batch_size=validation_batch_size or batch_size,
+                steps=validation_steps,
+            )
+        return super().fit(
+            x,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=[*(callbacks or []), position],
+            validation_data=validation_data,
+            shuffle=False,  # data sets come in their order
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            **kwargs,
+        )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        *,
+        steps: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Errors as `keras.Model.evaluate` has them, for what `fit` takes."""
+        x, steps = serve(x, y, batch_size=batch_size, steps=steps)
+        for name in ("sample_weight", "class_weight"):
+            refuse_weights(kwargs.pop(name, None))
+        return super().evaluate(x, verbose=verbose, steps=steps, **kwargs)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        *,
+        steps: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, np.ndarray]:
+        """Outputs for what `fit` takes; zeros where a frame has fewer atoms."""
+        x, steps = serve(x, batch_size=batch_size, steps=steps)
+        outputs = super().predict(x, verbose=verbose, steps=steps, **kwargs)
+        return {key: padded(values) for key, values in outputs.items()}
 
     def train_step(self, data: tuple[dict, dict]) -> dict:
         """Update the weights on one batch."""
-        inputs, labels = data
+        inputs, labels = unpacked(data)
         labels = self._completed(inputs, labels)  # with the rate of this step
         with tf.GradientTape() as tape:
             pred = self(inputs, training=True)
@@ -340,7 +460,7 @@ class SpinEnergyModel(keras.Model):
 
     def test_step(self, data: tuple[dict, dict]) -> dict:
         """Evaluate one batch."""
-        inputs, labels = data
+        inputs, labels = unpacked(data)
         labels = self._completed(inputs, labels)
         pred = self(inputs, training=False)
         return self._report(labels, pred, self.compute_loss(inputs, labels, pred))
@@ -377,8 +497,11 @@ class SpinEnergyModel(keras.Model):
     def get_compile_config(self) -> dict | None:
         """Return what `compile` was told, the loss included."""
         config = super().get_compile_config()
-        if config is not None and self.loss_function is not None:
-            config["loss"] = keras.saving.serialize_keras_object(self.loss_function)
+        if config is not None:
+            given = {"loss": self.loss_function, "metrics": self._own_metrics}
+            for name, value in given.items():
+                if value is not None:
+                    config[name] = keras.saving.serialize_keras_object(value)
         return config
 
     def compile_from_config(self, config: dict) -> None:

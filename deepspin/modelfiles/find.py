@@ -36,6 +36,7 @@ FILE_SUFFIXES = (".keras", *DEEPMD_SUFFIXES, ".pth", ".pt", ".pt2")
 # what a configuration may name beside the classes of deepspin
 _HARMLESS = {
     ("keras", "DTypePolicy"),
+    ("keras.metrics", None),
     ("keras.optimizers", None),
     ("keras.optimizers.schedules", None),
 }

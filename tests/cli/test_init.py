@@ -161,6 +161,8 @@ def test_the_scheme_invariant(here, layout, caplog):
     assert "no spin-orbit coupling in the data" in caplog.text
     options = load_input("input.json")
     assert options["model"]["spin"]["soc"] is False
+    if layout == "virtual-atom":  # the same training
+        return
     options["model"]["spin"]["baseline"] = {"nradial": 3, "ncross": 0}
     options["model"]["fitting_net"]["neuron"] = [4]
     options["learning_rate"]["decay_steps"] = 1

@@ -52,7 +52,7 @@ def test_restart_is_exact(run, data, capsys, jit_compile):
 @pytest.mark.any_version
 def test_kills():
     """Killed at random moments, restarted, equal to the run never killed."""
-    assert kills.main(["--kills", "5", "--jobs", "1", "--seed", "7"]) == 0
+    assert kills.main(["--kills", "3", "--jobs", "1", "--seed", "7"]) == 0
 
 
 @pytest.mark.any_version

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -22,23 +23,33 @@ def said(capsys) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-@pytest.fixture
-def options(data):
+def with_all() -> dict:
     """The tiny input with all of them."""
-    data["model"]["spin"]["time_reversal"] = True
-    data["training"]["augmentation"] = ["spin_rotation"]
-    data["loss"]["fm_component"] = "transverse"
-    return data
+    given = copy.deepcopy(tiny.INPUT)
+    given["model"]["spin"]["time_reversal"] = True
+    given["training"]["augmentation"] = ["spin_rotation"]
+    given["loss"]["fm_component"] = "transverse"
+    return given
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of a training with them."""
+    folder = tmp_path_factory.mktemp("options")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", write(with_all())]) == 0
+    return folder
 
 
 @pytest.fixture
-def trained(options, run, capsys):
-    run("train", write(options))
+def trained(folder, run, tmp_path):
+    """That training in the current folder."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
 
 
-def test_training(trained, options, run, capsys):
+def test_training(trained, run, capsys):
     """It restarts bit for bit, is even in the spins, and freezes as it is."""
-    assert "frames of each batch: spin_rotation at random" in said(capsys)
     whole = weights("model.ckpt-6.keras"), optimizer_state("model.ckpt-6.keras")
     curve = Path("lcurve.out").read_bytes()
     Path("model.ckpt-6.keras").unlink()
@@ -90,15 +101,19 @@ def test_no_file_for_others(trained, capsys):
     assert not Path("model.pb").exists()
 
 
-def test_data_with_torques(options, run, tmp_path, capsys):
+def test_data_with_torques(run, tmp_path, capsys):
     """Turned frames of data whose torques do not add up to 0 are warned of."""
+    options = with_all()
     folder = tmp_path / "system"
     shutil.copytree(tiny.DATA / "train" / "spin-files-16", folder)
     for path in folder.glob("set.*/force_mag.npy"):
         np.save(path, np.load(path) + 0.1)
     options["training"]["training_data"]["systems"] = [str(folder)]
     run("train", write(options))
-    assert "add up to" in (text := said(capsys)) and "spin_rotation teaches" in text
+    text = said(capsys)
+    assert "add up to" in text
+    assert "spin_rotation teaches" in text
+    assert "frames of each batch: spin_rotation at random" in text
 
 
 @pytest.mark.parametrize("rate", [1e-12, 1e-2])

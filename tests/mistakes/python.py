@@ -373,11 +373,82 @@ ROWS = {
         "`descriptor.sel` needs 3 entries, for each type and each spin type's virtual "
         "atoms: `spin.scheme.extend_sel(sel)`. Received: (20, 20)",
     ),
-    "metrics": python(
-        "Ask Keras for metrics.",
+    "metrics of no output": python(
+        "Ask Keras for metrics of no output in particular.",
         'model.compile("adam", deepspin.EnerSpinLoss(), metrics=["mae"])',
-        "['metrics'] have no use here: the loss sees the whole dict of "
-        "outputs, has prefactors of its own and reports each term's rmse.",
+        '`metrics` must be a dict from outputs to metrics, such as {"force_mag": "mae"}'
+        ", the outputs of ('energy', 'virial', 'force', 'force_mag', 'atom_ener'). "
+        "Received: ['mae']",
+    ),
+    "weights of losses": python(
+        "Weigh the terms of the loss in Keras' way.",
+        'model.compile("adam", deepspin.EnerSpinLoss(), loss_weights={"force": 2})',
+        "['loss_weights'] have no use here: the loss sees the whole dict of outputs "
+        "and has prefactors of its own; `metrics` are weighted already.",
+    ),
+    "loss by name": python(
+        "Give a loss that sees one array.",
+        'model.compile("adam", "mse")',
+        "`loss` sees dicts of labels and outputs: deepspin.EnerSpinLoss(...), or a "
+        "keras.losses.Loss of your own. Received: 'mse'",
+        ends="TypeError",
+    ),
+    "data without an end": python(
+        "Train on data that never end, and do not say how much of them is an epoch.",
+        'model.compile("adam", deepspin.EnerSpinLoss(), jit_compile=False)\n'
+        'model.fit(deepspin.DataSystem("data", **model.data_spec).dataset())',
+        "The data set never ends, and nor would an epoch: give `steps_per_epoch` "
+        "(`steps` of evaluate and predict, `validation_steps` of validation data), or "
+        "`DataSystem.dataset(steps=...)`, or the DataSystem itself.",
+    ),
+    "inputs that are incomplete": python(
+        "Call a model with positions and spins alone.",
+        'model({"coord": coord[None], "spin": spin[None], "box": box[None]})',
+        "A model's inputs are a dict of ['coord', 'spin', 'box', 'mask', 'nlist', "
+        "'shift'], which DataSystem makes: `data.batch(0)[0]`. Received: no ['mask', "
+        "'nlist', 'shift']. For frames as they are there is "
+        "deepspin.DeepSpin(model).eval",
+    ),
+    "weights of samples": python(
+        "Weigh frames in Keras' way.",
+        'model.compile("adam", deepspin.EnerSpinLoss(), jit_compile=False)\n'
+        'data = deepspin.DataSystem("data", **model.data_spec)\n'
+        "model.train_on_batch(*data.batch(0), sample_weight=coord[:1, 0])",
+        "`sample_weight` and `class_weight` have no use here: a label counts with its "
+        "`find_NAME` (nf,), 0 or 1; DataSystem draws systems by `sys_probs`.",
+    ),
+    "arrays of different length": python(
+        "Train on more frames than there are labels for.",
+        'model.compile("adam", deepspin.EnerSpinLoss(), jit_compile=False)\n'
+        'data = deepspin.DataSystem("data", **model.data_spec)\n'
+        'model.fit(data.batch(0)[0], {"energy": coord[:0, 0]})',
+        "Arrays of inputs and labels must have the same number of frames. Received: "
+        "[0, 2]",
+    ),
+    "validation split of batches": python(
+        "Split data that come in batches.",
+        'model.compile("adam", deepspin.EnerSpinLoss(), jit_compile=False)\n'
+        'data = deepspin.DataSystem("data", **model.data_spec)\n'
+        "model.fit(data, validation_split=0.1)",
+        "`validation_split` is for dicts of arrays. Give `validation_data` to data "
+        "that comes in batches.",
+    ),
+    "validation split of few": python(
+        "Split fewer frames than can be split.",
+        'model.compile("adam", deepspin.EnerSpinLoss(), jit_compile=False)\n'
+        'data = deepspin.DataSystem("data", **model.data_spec, batch_size=1)\n'
+        "model.fit(*data.batch(0), validation_split=0.1)",
+        "`validation_split` of 0.1 leaves no frames to one side of 1. Give another, or "
+        "`validation_data`.",
+    ),
+    "labels that are missing": python(
+        "Train on inputs alone.",
+        'model.compile("adam", deepspin.EnerSpinLoss(), jit_compile=False)\n'
+        'data = deepspin.DataSystem("data", **model.data_spec)\n'
+        "model.fit(data.batch(0)[0])",
+        "Labels must be a dict of arrays, such as `energy` and `force`. Received: "
+        "NoneType",
+        ends="TypeError",
     ),
     "no loss": python(
         "Train without a loss.",

@@ -159,9 +159,9 @@ def given(make_model, make_structure, tmp_path):
         "ensemble": ENSEMBLES["nve"],
         "temperature": 600,
         "timestep": 0.5,
-        "steps": 50,
+        "steps": 30,
         "seed": 3,
-        "output": {"log_freq": 10, "trajectory_freq": 25, "restart_freq": 25},
+        "output": {"log_freq": 5, "trajectory_freq": 15, "restart_freq": 15},
     }
 
 
@@ -177,7 +177,7 @@ def state(folder: str) -> dict:
 
 def assert_same(folder: str, wanted: dict, tolerance: float) -> None:
     found = state(folder)
-    assert found["state.step"] == 50
+    assert found["state.step"] == 30
     for name in ("coord", "velocity", "spin"):
         key = f"state.{name}"
         apart = np.abs(found[key] - wanted[key]).max()
@@ -201,7 +201,7 @@ def test_same_trajectories(run, given, monkeypatch, tmp_path):
     wanted = {}
     for name, ensemble in ENSEMBLES.items():
         long = write(given | {"ensemble": ensemble}, f"{name}.json")
-        write(given | {"ensemble": ensemble, "steps": 25}, f"{name}-half.json")
+        write(given | {"ensemble": ensemble, "steps": 15}, f"{name}-half.json")
         for folder in ("whole", "1", "2", "4", "there", "back", "parts"):
             Path(f"{folder}-{name}").mkdir()
         monkeypatch.chdir(f"whole-{name}")

@@ -53,16 +53,16 @@ def main() -> None:
         loss=deepspin.EnerSpinLoss(start_lr=1e-3),
     )
     model.fit(
-        train.dataset(),
+        train,
         epochs=args.epochs,
         steps_per_epoch=args.steps // args.epochs,
-        validation_data=valid.dataset(steps=10),
-        shuffle=False,  # the data set is in random order already
+        validation_data=valid,
+        validation_steps=10,
         verbose=2,
     )
     model.save(args.output)
     again = keras.saving.load_model(args.output)
-    again.evaluate(valid.dataset(steps=10), verbose=2)
+    again.evaluate(valid, steps=10, verbose=2)
 
 
 if __name__ == "__main__":

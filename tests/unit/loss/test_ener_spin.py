@@ -269,7 +269,7 @@ def test_fit_and_evaluate(make_model, make_nio, make_inputs, make_labels):
     np.testing.assert_allclose(found, want, rtol=1e-7)
     assert len(set(found)) == 5
     for row, errors in zip(record.rows, wanted_errors, strict=True):
-        assert set(row) == {"loss", *loss.names}
+        assert set(row) == {"loss", "score", *loss.names}
         for name, value in errors.items():
             np.testing.assert_allclose(row[name], value, rtol=1e-7, err_msg=name)
     evaluated = model.evaluate(data, verbose=0, return_dict=True)

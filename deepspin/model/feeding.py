@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `fit`, `evaluate` and `predict` are given, as data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deepspin.data.dataset import DataSystem
+
+# as Keras has it
+BATCH_SIZE = 32
+# of any model
+INPUTS = ("coord", "spin", "box", "mask", "nlist", "shift")
+
+
+class Position(keras.callbacks.Callback):
+    """The step of the optimizer as training begins, when others have restored it.
+
+    A step that runs may count itself before it draws its batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = 0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Look."""
+        self.step = int(self.model.optimizer.iterations)
+
+    def __call__(self) -> int:
+        """The step."""
+        return self.step
+
+
+def serve(
+    x: Any,
+    y: Any = None,
+    *,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    steps: int | None = None,
+    position: Callable[[], int] | None = None,
+) -> tuple[Any, int | None]:
+    """Data as Keras takes it without a change of precision, and steps of an epoch.
+
+    Parameters
+    ----------
+    x : DataSystem, tf.data.Dataset, dict of arrays, or what else Keras takes
+        Of a `DataSystem` an epoch is as many batches as its frames fill.
+    y : dict of arrays, optional
+        Labels of the arrays `x`.
+    batch_size : int, optional
+        Frames in a batch of arrays.
+    shuffle : bool
+        Draw the frames of arrays in another order in each epoch.
+    steps : int, optional
+        Batches of an epoch.
+    position : callable, optional
+        The step that endless data begins at, asked when its first batch is drawn; 0
+        without.
+
+    Raises
+    ------
+    ValueError
+        Data without an end and without `steps`; arrays of different length.
+    """
+    if isinstance(x, DataSystem):
+        steps = steps or sum(x.nbatches)
+        return x.dataset(position or 0, None if position else steps), steps
+    if isinstance(x, dict):
+        return _of_arrays(x, y, batch_size or BATCH_SIZE, shuffle), steps
+    if isinstance(x, tf.data.Dataset):
+        if steps is None and int(x.cardinality()) == tf.data.INFINITE_CARDINALITY:
+            raise ValueError(
+                "The data set never ends, and nor would an epoch: give "
+                "`steps_per_epoch` (`steps` of evaluate and predict, `validation_steps`"
+                " of validation data), or `DataSystem.dataset(steps=...)`, or the "
+                "DataSystem itself."
+            )
+        if position is not None:
+            for source in _sources(x):
+                source.begin.ask = position
+    return x, steps
+
+
+def split(x: dict, y: dict, part: float) -> tuple[tuple, tuple]:
+    """Arrays without the last `part` of their frames, and these, as Keras splits."""
+    nframes = _length(x, y)
+    first = int(nframes * (1.0 - part))
+    if not 0 < first < nframes:
+        raise ValueError(
+            f"`validation_split` of {part} leaves no frames to one side of "
+            f"{nframes}. Give another, or `validation_data`."
+        )
+    pieces = [
+        tf.nest.map_structure(lambda array, own=own: array[own], (x, y))
+        for own in (slice(first), slice(first, None))
+    ]
+    return pieces[0], pieces[1]
+
+
+def padded(values: Any) -> np.ndarray:
+    """Rows of different length as one array, zeros behind the short ones."""
+    return values.to_tensor().numpy() if isinstance(values, tf.RaggedTensor) else values
+
+
+def unpacked(data: Any) -> tuple[dict, dict]:
+    """Inputs and labels of a batch."""
+    inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    refuse_weights(sample_weight)
+    if not isinstance(labels, dict):
+        raise TypeError(
+            "Labels must be a dict of arrays, such as `energy` and `force`. Received: "
+            f"{type(labels).__name__}"
+        )
+    return inputs, labels
+
+
+def refuse_weights(sample_weight: Any) -> None:
+    """Refuse weights of frames, which the loss does not look at."""
+    if sample_weight is not None:
+        raise ValueError(
+            "`sample_weight` and `class_weight` have no use here: a label counts with "
+            "its `find_NAME` (nf,), 0 or 1; DataSystem draws systems by `sys_probs`."
+        )
+
+
+def check_inputs(inputs: Any) -> None:
+    """Refuse what are not a model's inputs."""
+    missing = (
+        [k for k in INPUTS if k not in inputs] if isinstance(inputs, dict) else None
+    )
+    if missing != []:
+        found = type(inputs).__name__ if missing is None else f"no {missing}"
+        raise ValueError(
+            f"A model's inputs are a dict of {list(INPUTS)}, which DataSystem makes: "
+            "`data.batch(0)[0]`. Received: "
+            f"{found}. For frames as they are there is deepspin.DeepSpin(model).eval"
+        )
+
+
+def _of_arrays(x: dict, y: Any, batch_size: int, shuffle: bool) -> tf.data.Dataset:
+    nframes = _length(x, y)
+    data = tf.data.Dataset.from_tensor_slices(x if y is None else (x, y))
+    if shuffle:
+        data = data.shuffle(nframes)
+    return data.batch(batch_size)
+
+
+def _length(x: dict, y: Any) -> int:
+    """Number of frames of all arrays."""
+    found = {len(array) for array in tf.nest.flatten((x, {} if y is None else y))}
+    if len(found) != 1:
+        raise ValueError(
+            "Arrays of inputs and labels must have the same number of frames. "
+            f"Received: {sorted(found)}"
+        )
+    return found.pop()
+
+
+def _sources(data: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
+    """Endless data sets of `DataSystem` that this one is made of."""
+    if hasattr(data, "begin"):
+        yield data
+        return
+    for before in getattr(data, "_inputs", list)():  # through map, prefetch, ...
+        yield from _sources(before)
