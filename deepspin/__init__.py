@@ -25,6 +25,8 @@ _HOMES = {
     "EnerFitting": "deepspin.fit.ener",
     "EnerSpinLoss": "deepspin.loss.ener_spin",
     "ExpDecay": "deepspin.loss.learning_rate",
+    "CosineAnnealing": "deepspin.loss.learning_rate",
+    "WarmupStableDecay": "deepspin.loss.learning_rate",
     "DataSystem": "deepspin.data.dataset",
     "DeepSpin": "deepspin.infer.deep_spin",
     "DeepSpinCalculator": "deepspin.calculator",

@@ -19,6 +19,7 @@ from deepspin.utils.arguments import (
     AUTO_PROB,
     BATCH_SIZE,
     COUNT,
+    DECAY_TYPE,
     FACTOR,
     FILE,
     FM_COMPONENT,
@@ -39,27 +40,6 @@ from deepspin.utils.arguments import (
     required,
     section,
 )
-
-__all__ = [
-    "descriptor_args",
-    "descriptor_se_e2_a_args",
-    "fitting_ener_args",
-    "fitting_net_args",
-    "gen_doc",
-    "learning_rate_args",
-    "learning_rate_exp_args",
-    "loss_args",
-    "loss_ener_spin_args",
-    "model_args",
-    "spin_args",
-    "spin_ener_spin_args",
-    "spin_invariant_args",
-    "train_args",
-    "training_args",
-    "training_data_args",
-    "validation_data_args",
-    "without_own",
-]
 
 DEFAULT_STOP_LR = 5e-8
 
@@ -329,9 +309,21 @@ def learning_rate_exp_args() -> list[Argument]:
     ]
 
 
+def learning_rate_wsd_args() -> list[Argument]:
+    """Make the arguments of the learning rate `wsd`."""
+    return [
+        optional("decay_phase_ratio", float, 0.1, RATIO)(
+            "Part of ``numb_steps``, the last, in which the learning rate falls."
+        ),
+        optional("decay_type", str, "inverse_linear", DECAY_TYPE)(
+            "How it falls: its inverse linearly, by half a cosine, or itself linearly."
+        ),
+    ]
+
+
 def learning_rate_args() -> Argument:
     """Make the section `learning_rate`."""
-    exp = learning_rate_exp_args()
+    exp, wsd = learning_rate_exp_args(), learning_rate_wsd_args()
     return section(
         "learning_rate",
         "The learning rate.",
@@ -356,7 +348,13 @@ def learning_rate_args() -> Argument:
                 "The warm-up starts from this factor times ``start_lr``."
             ),
         ],
-        [Argument("exp", dict, exp, doc="Exponential decay.")],
+        [
+            Argument("exp", dict, exp, doc="Exponential decay."),
+            Argument("cosine", dict, [], doc="Half a cosine."),
+            Argument(
+                "wsd", dict, wsd, doc="Warm-up, ``start_lr``, and a fall at the end."
+            ),
+        ],
         "exp",
         "How the learning rate falls.",
     )

@@ -95,6 +95,10 @@ FM_COMPONENT = (
     lambda x: x in ("full", "transverse", "longitudinal"),
     '"full", "transverse" or "longitudinal"',
 )
+DECAY_TYPE = (
+    lambda x: x in ("inverse_linear", "cosine", "linear"),
+    '"inverse_linear", "cosine" or "linear"',
+)
 LOSS_FUNC = (lambda x: x in ("mse", "mae"), '"mse" or "mae"')
 ACTIVATION = (_is_activation, f'one of {", ".join(ACTIVATIONS)}, or "silut:T"')
 PRECISION = (lambda x: x in PRECISIONS, f"one of {', '.join(PRECISIONS)}")

@@ -474,6 +474,9 @@ def _check_learning_rate(learning_rate: dict, numb_steps: int) -> None:
     if stop_lr is not None and stop_lr > start_lr:
         expected = f"at most `start_lr` = {show(start_lr)}"
         raise bad(f"{path}/stop_lr", stop_lr, expected)
+    if stop_lr == 0 and learning_rate.get("decay_type") == "inverse_linear":
+        expected = 'above 0 with `decay_type` "inverse_linear", which divides by it'
+        raise bad(f"{path}/stop_lr", stop_lr, expected)
     warmup_steps = learning_rate["warmup_steps"]
     if warmup_steps != 0 and learning_rate["warmup_ratio"] is not None:
         raise InputError(

@@ -198,7 +198,6 @@ CHOICES: dict[str, tuple[list[str], str]] = {
         "dpa4_ener sezm_ener dos population property polar dipole".split(),
         'use "ener"',
     ),
-    "learning_rate/type": (["cosine", "wsd"], 'use "exp"'),
     "loss/type": (
         "ener ener_hess dens dos population property tensor".split(),
         'use "ener_spin", with `start_pref_fr` and `start_pref_fm` for the forces',

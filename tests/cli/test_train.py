@@ -23,6 +23,7 @@ from tiny import DATA, ROOT, SYSTEM, weights, write
 import deepspin
 from deepspin.data.dataset import DataSystem
 from deepspin.loss.ener_spin import EnerSpinLoss
+from deepspin.loss.learning_rate import SCHEDULES
 from deepspin.spins.virtual import VirtualAtoms
 
 
@@ -330,6 +331,20 @@ def test_both_layouts_train(run, data):
     run("train", write(data))
     for a, b in zip(first, weights("model.ckpt-6.keras"), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "wsd"])
+def test_learning_rates(run, data, kind):
+    """What the curve tells is the schedule's."""
+    rate = {"start_lr": 2e-3, "stop_lr_ratio": 0.01, "warmup_steps": 2}
+    data["learning_rate"] = {"type": kind, **rate}
+    data["training"]["disp_freq"] = 1
+    run("train", write(data))
+    told = np.loadtxt("lcurve.out")
+    schedule = SCHEDULES[kind](numb_steps=6, **rate)
+    want = [float(schedule(int(step))) for step in told[:, 0]]
+    np.testing.assert_allclose(told[:, -1], want, rtol=0.05)  # two digits are told
+    assert 0.0 == told[0, -1] < told[-2, -1] <= 2e-3
 
 
 def test_fit_learns(run, data):

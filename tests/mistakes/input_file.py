@@ -378,6 +378,13 @@ ROWS = {
         "learning_rate/stop_lr",
         0.1,
     ),
+    "inverse of stop_lr": given(
+        "Let the inverse of the learning rate grow without an end.",
+        "`learning_rate/stop_lr` is 0; expected above 0 with `decay_type` "
+        '"inverse_linear", which divides by it.',
+        "learning_rate",
+        {"type": "wsd", "start_lr": 1e-3, "stop_lr": 0},
+    ),
     "warmup twice": given(
         "Give the warm-up in two ways.",
         "`learning_rate` has `warmup_steps` and also `warmup_ratio`; give one of them.",

@@ -457,6 +457,23 @@ ROWS = {
         "**model.data_spec).dataset(steps=1), shuffle=False)",
         "No loss: pass `loss=deepspin.EnerSpinLoss(...)` to compile.",
     ),
+    "part that is none": python(
+        "Let the learning rate fall in no part of the training.",
+        "deepspin.WarmupStableDecay(1e-3, 1000, stop_lr=1e-5, decay_phase_ratio=0)",
+        "`decay_phase_ratio` must be above 0 and at most 1. Received: 0",
+    ),
+    "unknown fall": python(
+        "Let the learning rate fall in a way that is not there.",
+        'deepspin.WarmupStableDecay(1e-3, 1000, stop_lr=1e-5, decay_type="exp")',
+        "`decay_type` must be one of ['inverse_linear', 'cosine', 'linear']. Received: "
+        "'exp'",
+    ),
+    "inverse of nothing": python(
+        "Let the inverse of the learning rate grow without an end.",
+        "deepspin.WarmupStableDecay(1e-3, 1000, stop_lr=0.0)",
+        "`stop_lr` must be above 0 with `decay_type` 'inverse_linear', which divides "
+        "by it. Received: 0.0",
+    ),
     "name of a model file": python(
         "Save a model under another ending.",
         'deepspin.save_model(model, "model.h5")',

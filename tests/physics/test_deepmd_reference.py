@@ -14,7 +14,7 @@ from places import REFERENCE
 import deepspin
 from deepspin.data.dataset import DataSystem
 from deepspin.interop.deepmd import load_frozen
-from deepspin.loss.learning_rate import ExpDecay
+from deepspin.loss.learning_rate import SCHEDULES
 from deepspin.model.ener import build_model
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import normalize
@@ -200,9 +200,6 @@ def test_loss(path, batch, models):
 
 
 RATES = json.loads((REFERENCE / "lr_reference.json").read_text())["cases"]
-RATES = {
-    k: v for k, v in RATES.items() if v["learning_rate"].get("type", "exp") == "exp"
-}
 
 
 @pytest.mark.parametrize("name", RATES)
@@ -211,7 +208,9 @@ def test_learning_rate(name):
     rate = {k: v for k, v in case["learning_rate"].items() if k != "type"}
     if not {"stop_lr", "stop_lr_ratio"} & set(rate):
         rate["stop_lr"] = case["stop_lr"]
-    schedule = ExpDecay(numb_steps=case["numb_steps"], **rate)
-    assert schedule.decay_steps == case["decay_steps"]
+    kind = SCHEDULES[case["learning_rate"].get("type", "exp")]
+    schedule = kind(numb_steps=case["numb_steps"], **rate)
+    assert getattr(schedule, "decay_steps", None) == case["decay_steps"]
+    assert schedule.warmup_steps == case["warmup_steps"]
     ours = [float(schedule(k)) for k in case["steps"]]
     np.testing.assert_allclose(ours, case["lr"], rtol=1e-12)

@@ -980,6 +980,28 @@ LEARNING_RATES = {
         {"type": "cosine", "start_lr": 1e-3, "stop_lr": 1e-5, "warmup_steps": 100},
     ),
     "wsd": (1000, {"type": "wsd", "start_lr": 1e-3, "stop_lr": 1e-5}),
+    "wsd_cosine": (
+        1000,
+        {
+            "type": "wsd",
+            "start_lr": 1e-3,
+            "stop_lr": 1e-5,
+            "decay_type": "cosine",
+            "decay_phase_ratio": 0.4,
+            "warmup_ratio": 0.1,
+        },
+    ),
+    "wsd_linear": (
+        1000,
+        {
+            "type": "wsd",
+            "start_lr": 1e-3,
+            "stop_lr_ratio": 1e-2,
+            "decay_type": "linear",
+            "decay_phase_ratio": 1.0,
+            "warmup_steps": 30,
+        },
+    ),
 }
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepspin import ExpDecay
-from deepspin.loss.learning_rate import adam
+from deepspin import CosineAnnealing, ExpDecay, WarmupStableDecay
+from deepspin.loss.learning_rate import SCHEDULES, adam
 
 
 def rates(schedule, steps):
@@ -92,8 +92,45 @@ def test_warmup(options):
     np.testing.assert_allclose(rates(schedule, [200, 300, 1000]), want, rtol=1e-13)
 
 
-def test_float64_in_graph_and_out():
-    schedule = ExpDecay(1e-3, 1000, stop_lr=1e-6, decay_steps=10)
+def test_cosine():
+    schedule = CosineAnnealing(1e-3, 1000, stop_lr=1e-5)
+    steps = np.array([0, 1, 250, 500, 1000])
+    want = 1e-5 + 0.495e-3 * (1 + np.cos(np.pi * steps / 1000))
+    np.testing.assert_allclose(rates(schedule, steps), want, rtol=1e-13)
+    np.testing.assert_array_equal(rates(schedule, [1001, 10**6]), 1e-5)
+
+
+@pytest.mark.parametrize("decay_type", ["inverse_linear", "cosine", "linear"])
+def test_warmup_stable_decay(decay_type):
+    """Up, along, and down in the last fifth; it stays there afterwards."""
+    schedule = WarmupStableDecay(
+        1e-3,
+        1000,
+        stop_lr=1e-5,
+        decay_phase_ratio=0.2,
+        decay_type=decay_type,
+        warmup_steps=100,
+    )
+    np.testing.assert_allclose(rates(schedule, [0, 50]), [0.0, 5e-4], rtol=1e-13)
+    np.testing.assert_array_equal(rates(schedule, [100, 500, 800]), 1e-3)
+    half = {"inverse_linear": 2 / (1e3 + 1e5), "cosine": 5.05e-4, "linear": 5.05e-4}
+    np.testing.assert_allclose(rates(schedule, [900]), half[decay_type], rtol=1e-13)
+    np.testing.assert_allclose(rates(schedule, [1000, 2000]), 1e-5, rtol=1e-13)
+
+
+def test_wrong_arguments():
+    for options, message in (
+        ({"decay_phase_ratio": 0.0}, "above 0 and at most 1. Received: 0.0"),
+        ({"decay_type": "exp"}, r"one of \['inverse_linear'.*Received: 'exp'"),
+        ({"stop_lr": 0.0}, "above 0 with `decay_type` 'inverse_linear'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            WarmupStableDecay(1e-3, 100, **{"stop_lr": 1e-5, **options})
+
+
+@pytest.mark.parametrize("kind", SCHEDULES.values())
+def test_float64_in_graph_and_out(kind):
+    schedule = kind(1e-3, 1000, stop_lr=1e-6, warmup_steps=10)
     step = tf.constant(123, tf.int64)
     assert schedule(step).dtype == tf.float64
     assert float(tf.function(schedule)(step)) == float(schedule(123))
@@ -106,6 +143,13 @@ def test_float64_in_graph_and_out():
     "options",
     [
         {"stop_lr": 1e-8},
+        {"stop_lr": 1e-8, "kind": CosineAnnealing, "warmup_steps": 7},
+        {
+            "stop_lr": 1e-8,
+            "kind": WarmupStableDecay,
+            "decay_phase_ratio": 0.3,
+            "decay_type": "linear",
+        },
         {
             "stop_lr_ratio": 1e-3,
             "decay_steps": 7,
@@ -117,7 +161,8 @@ def test_float64_in_graph_and_out():
     ],
 )
 def test_serialisation(options):
-    schedule = ExpDecay(1e-3, 2000, **options)
+    options = dict(options)
+    schedule = options.pop("kind", ExpDecay)(1e-3, 2000, **options)
     config = keras.saving.serialize_keras_object(schedule)
     copy = keras.saving.deserialize_keras_object(config)
     assert copy.get_config() == schedule.get_config()

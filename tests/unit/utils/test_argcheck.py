@@ -160,6 +160,9 @@ OF_INVARIANT = {
 }
 
 
+OF_WSD = {f"learning_rate/{name}" for name in ("decay_phase_ratio", "decay_type")}
+
+
 def test_documented_defaults_are_those_filled_in():
     """Documentation and result agree."""
     data = changed({"training/validation_data": {"systems": "data"}}, minimal_input())
@@ -167,7 +170,7 @@ def test_documented_defaults_are_those_filled_in():
     for path, argument in TREE.items():
         if path in ("learning_rate/stop_lr", "training/validation_data"):
             continue  # 5e-8 unless stop_lr_ratio is given; given here
-        if path in OF_INVARIANT | {"loss/prefactors", "loss/fm_longitudinal"}:
+        if path in OF_INVARIANT | OF_WSD | {"loss/prefactors", "loss/fm_longitudinal"}:
             continue  # of another choice; follow from the scheme
         if path not in NO_DEFAULT:
             assert argument.optional
@@ -200,6 +203,7 @@ ANCHORS = [
     "model[standard]/descriptor[se_e2_a]/sel",
     "learning_rate/start_lr",
     "learning_rate[exp]/decay_steps",
+    "learning_rate[wsd]/decay_phase_ratio",
     "training/validation_data/numb_btch",
 ]
 
@@ -269,6 +273,7 @@ def test_components_are_argument_trees():
         argcheck.fitting_ener_args,
         argcheck.spin_ener_spin_args,
         argcheck.learning_rate_exp_args,
+        argcheck.learning_rate_wsd_args,
         argcheck.loss_ener_spin_args,
     )
     for make in lists:
