@@ -7,7 +7,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from deepspin import __version__
 from deepspin.entrypoints import (
@@ -18,6 +18,7 @@ from deepspin.entrypoints import (
     convert_from,
     convert_to,
     doc,
+    elsewhere,
     freeze,
     init,
     md,
@@ -94,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument(
         "-l", "--log-path", metavar="LOG", help="also write messages to this file"
     )
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="dp-spin",
         description="Deep potentials with atomic spins.",
         epilog="`dp-spin VERB -h` explains a verb.",
@@ -106,6 +107,14 @@ def build_parser() -> argparse.ArgumentParser:
     for verb in VERBS:
         verb.add_parser(verbs, common)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Knows what users of DeePMD-kit type."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2, and what to do where that is known."""
+        super().error(elsewhere.answer(message) or message)
 
 
 def _set_up_log(verbose: bool, log_path: str | None) -> None:

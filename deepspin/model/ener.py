@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypedDict
 
 import keras
@@ -15,23 +14,21 @@ import tensorflow as tf
 from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.descriptor.spin_channels import SpinChannels
 from deepspin.fit.ener import EnerFitting
-from deepspin.model.errors import Errors
-from deepspin.model.feeding import (
-    Position,
+from deepspin.model.checks import (
     check_inputs,
-    padded,
+    check_precision,
     refuse_weights,
-    serve,
-    split,
+    tell_of_rate,
     unpacked,
 )
+from deepspin.model.errors import Errors
+from deepspin.model.feeding import Position, padded, serve, split, words_of_step
 from deepspin.model.invariant import InvariantSpin
 from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
 from deepspin.op.adam import fuse
+from deepspin.op.library import KernelError, errors_in_one_line
 from deepspin.spins.schemes import DEFAULT, Scheme
-
-log = logging.getLogger(__name__)
 
 FITTINGS = {"ener": EnerFitting}
 # of `deepspin.spins.schemes.SCHEMES`
@@ -283,8 +280,8 @@ class SpinEnergyModel(keras.Model):
                 f"or a keras.losses.Loss of your own. Received: {loss!r}"
             )
         optimizer = keras.optimizers.get(optimizer)
-        _check_precision(optimizer)
-        _tell_of_rate(optimizer, loss)
+        check_precision(optimizer)
+        tell_of_rate(optimizer, loss)
         jit_compile = jit_compile and not self.native
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)
@@ -384,7 +381,7 @@ class SpinEnergyModel(keras.Model):
                 )
             (x, y), validation_data = split(x, y, validation_split)
         position = Position()
-        x, steps_per_epoch = serve(
+        batches, steps_per_epoch = serve(
             x,
             y,
             batch_size=batch_size,
@@ -400,17 +397,25 @@ class SpinEnergyModel(keras.Model):
                 batch_size=validation_batch_size or batch_size,
                 steps=validation_steps,
             )
-        return super().fit(
-            x,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=[*(callbacks or []), position],
-            validation_data=validation_data,
-            shuffle=False,  # data sets come in their order
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            **kwargs,
-        )
+        try:
+            with errors_in_one_line():
+                return super().fit(
+                    batches,
+                    epochs=epochs,
+                    verbose=verbose,
+                    callbacks=[*(callbacks or []), position],
+                    validation_data=validation_data,
+                    shuffle=False,  # data sets come in their order
+                    steps_per_epoch=steps_per_epoch,
+                    validation_steps=validation_steps,
+                    **kwargs,
+                )
+        except KernelError as error:
+            where = words_of_step(x, int(self.optimizer.iterations))
+            raise KernelError(
+                f"{error} That was {where}: lower the learning rate if the loss has "
+                "grown before."
+            ) from error
 
     def evaluate(
         self,
@@ -453,9 +458,11 @@ class SpinEnergyModel(keras.Model):
         step = tf.cast(self.optimizer.iterations, tf.int64)
         self.failed_step.assign(tf.where(fails, step, self.failed_step))
         weights = self.trainable_variables
-        self.optimizer.apply_gradients(
-            zip(tape.gradient(loss, weights), weights, strict=True)
-        )
+        gradients = tape.gradient(loss, weights)
+        for gradient, weight in zip(gradients, weights, strict=True):
+            if gradient is not None:  # those of kernels do not know their shapes
+                gradient.set_shape(weight.shape)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return self._report(labels, pred, loss)
 
     def test_step(self, data: tuple[dict, dict]) -> dict:
@@ -470,6 +477,29 @@ class SpinEnergyModel(keras.Model):
         outputs = self(data[0] if isinstance(data, tuple) else data, training=False)
         outputs.pop("extrapolated", None)  # a number of no frame
         return outputs
+
+    def save(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Save as `keras.Model.save` does, in Keras' own format alone.
+
+        Raises
+        ------
+        ValueError
+            The name ends in ``.h5``: such files cannot be loaded again.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"Models are saved as '.keras', with all that they hold. Received: "
+                f"'{filepath}'. For weights alone there is `save_weights`."
+            )
+        super().save(filepath, *args, **kwargs)
+
+    def export(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: a served model takes frames as they are, so it is frozen instead."""
+        raise ValueError(
+            "`export` would serve sorted and padded arrays. Save the model, and "
+            "`dp-spin freeze -c model.keras -o frozen_model` writes a SavedModel that "
+            "takes frames as they are."
+        )
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
@@ -508,41 +538,6 @@ class SpinEnergyModel(keras.Model):
         """Compile as a saved model was compiled, the loss included."""
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
-
-
-def _check_precision(optimizer: keras.optimizers.Optimizer) -> None:
-    """Refuse what scales losses or expects layers of mixed precision."""
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    if scaled or getattr(optimizer, "loss_scale_factor", None) is not None:
-        raise ValueError(
-            "Losses are not scaled here: forces and the loss are float64, and updates "
-            "would be too small by the scale. Leave LossScaleOptimizer and "
-            f"`loss_scale_factor` out. Received: {type(optimizer).__name__}"
-        )
-    policy = keras.config.dtype_policy().name
-    if policy.startswith("mixed"):
-        raise ValueError(
-            f"The global policy '{policy}' is not followed: `dtype` of descriptor and "
-            "fitting net ('float64' or 'float32') says in what precision they work. "
-            "Set the policy to 'float32'."
-        )
-
-
-def _tell_of_rate(
-    optimizer: keras.optimizers.Optimizer, loss: keras.losses.Loss | None
-) -> None:
-    """Warn of a learning rate above the one that the loss's prefactors refer to."""
-    rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-    start = getattr(loss, "start_lr", math.inf)
-    if rate > start * (1.0 + 1e-6):
-        log.warning(
-            "the learning rate %g is above the loss's `start_lr` %g: prefactors stay "
-            "those of the start until it has fallen so far. Give "
-            "EnerSpinLoss(start_lr=%g)",
-            rate,
-            start,
-            rate,
-        )
 
 
 def build_model(model: dict) -> SpinEnergyModel:

@@ -14,8 +14,6 @@ from deepspin.data.dataset import DataSystem
 
 # as Keras has it
 BATCH_SIZE = 32
-# of any model
-INPUTS = ("coord", "spin", "box", "mask", "nlist", "shift")
 
 
 class Position(keras.callbacks.Callback):
@@ -109,39 +107,12 @@ def padded(values: Any) -> np.ndarray:
     return values.to_tensor().numpy() if isinstance(values, tf.RaggedTensor) else values
 
 
-def unpacked(data: Any) -> tuple[dict, dict]:
-    """Inputs and labels of a batch."""
-    inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    refuse_weights(sample_weight)
-    if not isinstance(labels, dict):
-        raise TypeError(
-            "Labels must be a dict of arrays, such as `energy` and `force`. Received: "
-            f"{type(labels).__name__}"
-        )
-    return inputs, labels
-
-
-def refuse_weights(sample_weight: Any) -> None:
-    """Refuse weights of frames, which the loss does not look at."""
-    if sample_weight is not None:
-        raise ValueError(
-            "`sample_weight` and `class_weight` have no use here: a label counts with "
-            "its `find_NAME` (nf,), 0 or 1; DataSystem draws systems by `sys_probs`."
-        )
-
-
-def check_inputs(inputs: Any) -> None:
-    """Refuse what are not a model's inputs."""
-    missing = (
-        [k for k in INPUTS if k not in inputs] if isinstance(inputs, dict) else None
-    )
-    if missing != []:
-        found = type(inputs).__name__ if missing is None else f"no {missing}"
-        raise ValueError(
-            f"A model's inputs are a dict of {list(INPUTS)}, which DataSystem makes: "
-            "`data.batch(0)[0]`. Received: "
-            f"{found}. For frames as they are there is deepspin.DeepSpin(model).eval"
-        )
+def words_of_step(x: Any, step: int) -> str:
+    """A step in words, with its frames where the data tell."""
+    if not isinstance(x, DataSystem):
+        return f"step {step}"
+    system, frames = x.plan(step)
+    return f"step {step}, on frames {frames.tolist()} of '{x.systems[system].path}'"
 
 
 def _of_arrays(x: dict, y: Any, batch_size: int, shuffle: bool) -> tf.data.Dataset:

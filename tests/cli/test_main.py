@@ -11,9 +11,11 @@ import subprocess
 import sys
 
 import pytest
+from places import REFERENCE, ROOT
 
 from deepspin import __version__
 from deepspin.dynamics.relax.search import Changes, Plan
+from deepspin.entrypoints import elsewhere
 from deepspin.infer.accuracy import Comparison
 from deepspin.infer.candidates import Bounds
 from deepspin.infer.deviation import Measure
@@ -114,6 +116,46 @@ def test_defaults_are_those_of_python(verb):
 def test_verbs_are_all_tested():
     (verbs,) = (a for a in build_parser()._actions if a.dest == "verb")
     assert tuple(verbs.choices) == VERBS
+
+
+DP = json.loads((REFERENCE / "command_line.json").read_text())
+
+
+REQUIRED = {
+    **dict.fromkeys(("train", "show", "convert-from"), ["file"]),
+    "model-devi": ["-m", "one", "two"],
+}
+
+
+@pytest.mark.parametrize("verb", [verb for verb in DP if verb != "deepmd-kit"])
+def test_what_users_of_deepmd_kit_type(verb, capsys):
+    """Every verb and option of ``dp`` is there, or answered by name."""
+    if verb in elsewhere.VERBS:
+        with pytest.raises(SystemExit) as stop:
+            main([verb, "input.json"])
+        assert stop.value.code == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"`{verb}` is a verb of DeePMD-kit: {elsewhere.VERBS[verb]}." in said
+        return
+    parser = build_parser()
+    if verb:
+        (verbs,) = (a for a in parser._actions if a.dest == "verb")
+        parser = verbs.choices[verb]
+    ours = {name for action in parser._actions for name in action.option_strings}
+    for option in set(DP[verb]) - ours:
+        words = (
+            [verb, *REQUIRED.get(verb, ()), option] if verb else [option, "show", "m"]
+        )
+        with pytest.raises(SystemExit):
+            main(words)
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"`{option}` is an option of DeePMD-kit: " in said, (verb, option)
+
+
+def test_they_are_documented():
+    page = " ".join((ROOT / "doc" / "from-deepmd-kit.md").read_text().split())
+    for verb, advice in elsewhere.VERBS.items():
+        assert f"| `dp {verb}` | {advice} |" in page
 
 
 def test_version(capsys):

@@ -474,6 +474,19 @@ ROWS = {
         "`stop_lr` must be above 0 with `decay_type` 'inverse_linear', which divides "
         "by it. Received: 0.0",
     ),
+    "an old format": python(
+        "Save a model as HDF5 with Keras.",
+        'model.save("model.h5")',
+        "Models are saved as '.keras', with all that they hold. Received: 'model.h5'. "
+        "For weights alone there is `save_weights`.",
+    ),
+    "export": python(
+        "Export a model with Keras.",
+        'model.export("served")',
+        "`export` would serve sorted and padded arrays. Save the model, and `dp-spin "
+        "freeze -c model.keras -o frozen_model` writes a SavedModel that takes frames "
+        "as they are.",
+    ),
     "name of a model file": python(
         "Save a model under another ending.",
         'deepspin.save_model(model, "model.h5")',

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model is fed with, in Keras' ways: the same batches, nothing lost."""
 
+import pickle
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import tensorflow as tf
 
 import deepspin
 from deepspin.modelfiles.archive import load_model
+from deepspin.op.library import KernelError, plain_tensorflow
 
 STEPS = 3
 
@@ -223,3 +227,56 @@ def test_refused(data, build):
         model(few)
     with pytest.raises(ValueError, match=r"inputs are a dict.*Received: ndarray"):
         model(inputs["coord"])
+
+
+def test_divergence_is_one_line(data, build):
+    """With kernels, weights that grow for ever end in an error that says where."""
+    model = build()
+    model.optimizer.learning_rate = 1e6
+    if not model.native:
+        pytest.skip("the kernels are not there")
+    with pytest.raises(KernelError, match=r"That was step \d+, on frames \[.*lower"):
+        model.fit(data, epochs=9, verbose=0)
+
+
+# -- files, optimizers -----------------------------------------------------------------
+
+OPTIMIZERS = [
+    *("SGD", "RMSprop", "Adam", "AdamW", "Adadelta", "Adagrad", "Adamax", "Adafactor"),
+    *("Nadam", "Ftrl", "Lion"),
+]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(name, data, build):
+    """Each of Keras' makes its steps, with and without kernels the same ones."""
+    found = []
+    for way in (nullcontext, plain_tensorflow):
+        with way():
+            model = build()
+            optimizer = getattr(keras.optimizers, name)(1e-3)
+            model.compile(optimizer, deepspin.EnerSpinLoss(), jit_compile=False)
+            before = model.get_weights()
+            model.fit(data, steps_per_epoch=2, verbose=0)
+            found.append(model.get_weights())
+    assert any((a != b).any() for a, b in zip(before, found[0], strict=True))
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-9)
+
+
+def test_a_pickle_is_the_model(data, build, whole):
+    """Training goes on after it."""
+    model = build()
+    model.fit(data, steps_per_epoch=STEPS, verbose=0)
+    again = pickle.loads(pickle.dumps(model))
+    again.fit(data, steps_per_epoch=STEPS, verbose=0)
+    assert_same(again, whole)
+
+
+def test_files_that_nothing_reads(build, tmp_path):
+    for name in ("m.h5", "m.hdf5"):
+        with pytest.raises(ValueError, match=r"saved as '.keras'.*save_weights"):
+            build().save(tmp_path / name)
+    with pytest.raises(ValueError, match="dp-spin freeze"):
+        build().export(str(tmp_path / "served"))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model refuses, or tells, of what it is given in Keras' ways."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import keras
+
+log = logging.getLogger(__name__)
+
+# of any model
+INPUTS = ("coord", "spin", "box", "mask", "nlist", "shift")
+
+
+def unpacked(data: Any) -> tuple[dict, dict]:
+    """Inputs and labels of a batch."""
+    inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    refuse_weights(sample_weight)
+    if not isinstance(labels, dict):
+        raise TypeError(
+            "Labels must be a dict of arrays, such as `energy` and `force`. Received: "
+            f"{type(labels).__name__}"
+        )
+    return inputs, labels
+
+
+def refuse_weights(sample_weight: Any) -> None:
+    """Refuse weights of frames, which the loss does not look at."""
+    if sample_weight is not None:
+        raise ValueError(
+            "`sample_weight` and `class_weight` have no use here: a label counts with "
+            "its `find_NAME` (nf,), 0 or 1; DataSystem draws systems by `sys_probs`."
+        )
+
+
+def check_inputs(inputs: Any) -> None:
+    """Refuse what are not a model's inputs."""
+    missing = (
+        [k for k in INPUTS if k not in inputs] if isinstance(inputs, dict) else None
+    )
+    if missing != []:
+        found = type(inputs).__name__ if missing is None else f"no {missing}"
+        raise ValueError(
+            f"A model's inputs are a dict of {list(INPUTS)}, which DataSystem makes: "
+            "`data.batch(0)[0]`. Received: "
+            f"{found}. For frames as they are there is deepspin.DeepSpin(model).eval"
+        )
+
+
+def check_precision(optimizer: keras.optimizers.Optimizer) -> None:
+    """Refuse what scales losses or expects layers of mixed precision."""
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if scaled or getattr(optimizer, "loss_scale_factor", None) is not None:
+        raise ValueError(
+            "Losses are not scaled here: forces and the loss are float64, and updates "
+            "would be too small by the scale. Leave LossScaleOptimizer and "
+            f"`loss_scale_factor` out. Received: {type(optimizer).__name__}"
+        )
+    policy = keras.config.dtype_policy().name
+    if policy.startswith("mixed"):
+        raise ValueError(
+            f"The global policy '{policy}' is not followed: `dtype` of descriptor and "
+            "fitting net ('float64' or 'float32') says in what precision they work. "
+            "Set the policy to 'float32'."
+        )
+
+
+def tell_of_rate(
+    optimizer: keras.optimizers.Optimizer, loss: keras.losses.Loss | None
+) -> None:
+    """Warn of a learning rate above the one that the loss's prefactors refer to."""
+    rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    start = getattr(loss, "start_lr", math.inf)
+    if rate > start * (1.0 + 1e-6):
+        log.warning(
+            "the learning rate %g is above the loss's `start_lr` %g: prefactors stay "
+            "those of the start until it has fallen so far. Give "
+            "EnerSpinLoss(start_lr=%g)",
+            rate,
+            start,
+            rate,
+        )
