@@ -122,7 +122,7 @@ DP = json.loads((REFERENCE / "command_line.json").read_text())
 
 
 REQUIRED = {
-    **dict.fromkeys(("train", "show", "convert-from"), ["file"]),
+    **{verb: ["file"] for verb in ("train", "show", "convert-from")},
     "model-devi": ["-m", "one", "two"],
 }
 
