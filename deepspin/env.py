@@ -26,9 +26,21 @@ def set_defaults() -> None:
     """Choose Keras' backend and quiet TensorFlow's log, unless the user has chosen.
 
     Takes effect when called before TensorFlow is imported.
+
+    Raises
+    ------
+    ValueError
+        The user has chosen another backend.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    keras = sys.modules.get("keras")  # before this, as its file keras.json says
+    backend = keras.config.backend() if keras else os.environ["KERAS_BACKEND"]
+    if backend != "tensorflow":
+        raise ValueError(
+            "deepspin runs on Keras' backend 'tensorflow'. Received: "
+            f"{backend!r}. Set KERAS_BACKEND=tensorflow, or import deepspin first."
+        )
 
 
 def thread_counts() -> tuple[int, int]:

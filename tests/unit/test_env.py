@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
+from types import SimpleNamespace
 
+import keras
 import pytest
 
 from deepspin import env
@@ -37,11 +39,21 @@ def test_kernels_wanted(text, wanted):
 
 
 def test_choices_of_users_stay():
-    os.environ |= {"KERAS_BACKEND": "theirs", "OMP_NUM_THREADS": "7"}
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "0", "OMP_NUM_THREADS": "7"}
     env.set_defaults()
     env.share_threads(2)
-    assert os.environ["KERAS_BACKEND"] == "theirs"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_another_backend_is_named(monkeypatch):
+    """By the variable, or by what Keras runs on already."""
+    for loaded in (None, SimpleNamespace(config=keras.config)):
+        monkeypatch.setitem(sys.modules, "keras", loaded)
+        monkeypatch.setattr(keras.config, "backend", lambda: "torch")
+        os.environ["KERAS_BACKEND"] = "torch"
+        with pytest.raises(ValueError, match=r"'tensorflow'. Received: 'torch'"):
+            env.set_defaults()
 
 
 @pytest.mark.parametrize("processes", [1, 2])
