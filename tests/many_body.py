@@ -17,7 +17,7 @@ The lattice is bcc with 16 atoms, strained by up to 6 %, atoms displaced by 0.15
 spins of 2.2 μ_B with directions between order and none, moduli spread by 0.2 μ_B.
 Labels are exact: derivatives by automatic differentiation.
 
-``python tests/many_body.py FOLDER`` writes 240 frames to train on and 60 to test on.
+``python tests/many_body.py FOLDER`` writes 480 frames to train on and 60 to test on.
 """
 
 import itertools
@@ -114,5 +114,5 @@ def write(folder, seed, nframes):
 
 
 if __name__ == "__main__":
-    write(f"{sys.argv[1]}/train", 1, 240)
+    write(f"{sys.argv[1]}/train", 1, 480)
     write(f"{sys.argv[1]}/valid", 2, 60)

@@ -196,7 +196,8 @@ class EnerSpinLoss(keras.losses.Loss):
         """
         terms = self.terms(y_true, y_pred)
         errors = self._errors(y_true, terms)
-        return {"score": self._total({"learning_rate": 0.0}, terms), **errors}
+        end = {"learning_rate": tf.zeros([], dtype=self.dtype)}
+        return {"score": self._total(end, terms), **errors}
 
     def _errors(self, y_true: dict, terms: dict[str, tuple]) -> dict[str, tf.Tensor]:
         values = [tf.sqrt(self._total(y_true, terms))]

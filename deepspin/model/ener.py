@@ -411,7 +411,7 @@ class SpinEnergyModel(keras.Model):
                     **kwargs,
                 )
         except KernelError as error:
-            where = words_of_step(x, int(self.optimizer.iterations))
+            where = words_of_step(x, int(self.optimizer.iterations.numpy()))
             raise KernelError(
                 f"{error} That was {where}: lower the learning rate if the loss has "
                 "grown before."

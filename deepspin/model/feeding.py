@@ -28,7 +28,7 @@ class Position(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Look."""
-        self.step = int(self.model.optimizer.iterations)
+        self.step = int(self.model.optimizer.iterations.numpy())
 
     def __call__(self) -> int:
         """The step."""

@@ -147,10 +147,10 @@ def test_data_of_both_layouts(layout):
     data = DataSystem(path, **model.data_spec)
     system = data.systems[0]
     inputs, _ = next(iter(data.sample(1)))
-    energies = []
+    potential, energies = deepspin.DeepSpin(model), []
     for f in range(system.nframes):
         arrays = (x[f] for x in (system.coord, system.box, system.atype, system.spin))
-        energies.append(deepspin.DeepSpin(model).eval(*arrays)["energy"][0])
+        energies.append(potential.eval(*arrays)["energy"][0])
     found = model(inputs)["energy"].numpy()
     assert all(np.isclose(energies, e, rtol=1e-12).any() for e in found)
     assert data.names_extended == ["Ni", "O", "Ni(spin)", "O(spin)"]
