@@ -69,7 +69,9 @@ def serve(
     """
     if isinstance(x, DataSystem):
         steps = steps or sum(x.nbatches)
-        return x.dataset(position or 0, None if position else steps), steps
+        if position is None:  # it ends by itself, and begins anew each time
+            return x.dataset(0, steps), None
+        return x.dataset(position), steps
     if isinstance(x, dict):
         return _of_arrays(x, y, batch_size or BATCH_SIZE, shuffle), steps
     if isinstance(x, tf.data.Dataset):
