@@ -478,13 +478,24 @@ class DataSystem:
             examples = [self.frames(s, np.arange(1)) for s in range(len(self.systems))]
             data = pipeline.drawn(lambda: map(self.batch, every()), examples)
         number = tf.data.INFINITE_CARDINALITY if steps is None else steps
-        data = data.apply(tf.data.experimental.assert_cardinality(number))
-        options = tf.data.Options()
-        options.autotune.enabled = False  # its thread may take a minute to end
-        data = data.prefetch(4).with_options(options)
+        data = pipeline.finished(data, number)
         if steps is None and start is None:
             data.begin = begin
         return data
+
+    def once(self) -> Any:
+        """Every frame once, system by system, as a `tf.data.Dataset`."""
+        from deepspin.data import pipeline
+
+        total = sum(system.nframes for system in self.systems)
+        sizes = [shape.nframes for shape in self.shapes]
+        number = sum(
+            math.ceil(system.nframes / size)
+            for system, size in zip(self.systems, sizes, strict=True)
+        )
+        examples = [self.frames(s, np.arange(1)) for s in range(len(self.systems))]
+        data = pipeline.drawn(lambda: self.spread(total), examples)
+        return pipeline.finished(data, number)
 
     def _table_bytes(self) -> int:
         """Size of all tables: lists, and at most twenty numbers for an atom."""

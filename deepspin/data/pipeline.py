@@ -73,6 +73,14 @@ def looked_up(
     return steps.unbatch().map(look_up)
 
 
+def finished(data: tf.data.Dataset, number: int) -> tf.data.Dataset:
+    """A data set of so many batches, the next of which are made ahead."""
+    data = data.apply(tf.data.experimental.assert_cardinality(number))
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread may take a minute to end
+    return data.prefetch(4).with_options(options)
+
+
 def _common_spec(*arrays: np.ndarray) -> tf.TensorSpec:
     """Spec of arrays that differ in some dimensions."""
     shape = [

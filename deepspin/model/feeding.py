@@ -49,7 +49,8 @@ def serve(
     Parameters
     ----------
     x : DataSystem, tf.data.Dataset, dict of arrays, or what else Keras takes
-        Of a `DataSystem` an epoch is as many batches as its frames fill.
+        Of a `DataSystem` an epoch is as many batches as its frames fill, and without
+        `position` these are all frames, once each.
     y : dict of arrays, optional
         Labels of the arrays `x`.
     batch_size : int, optional
@@ -57,7 +58,7 @@ def serve(
     shuffle : bool
         Draw the frames of arrays in another order in each epoch.
     steps : int, optional
-        Batches of an epoch.
+        Batches of an epoch; of a `DataSystem` drawn at random.
     position : callable, optional
         The step that endless data begins at, asked when its first batch is drawn; 0
         without.
@@ -68,10 +69,9 @@ def serve(
         Data without an end and without `steps`; arrays of different length.
     """
     if isinstance(x, DataSystem):
-        steps = steps or sum(x.nbatches)
-        if position is None:  # it ends by itself, and begins anew each time
-            return x.dataset(0, steps), None
-        return x.dataset(position), steps
+        if position is not None:
+            return x.dataset(position), steps or sum(x.nbatches)
+        return x.once() if steps is None else x.dataset(0, steps), None
     if isinstance(x, dict):
         return _of_arrays(x, y, batch_size or BATCH_SIZE, shuffle), steps
     if isinstance(x, tf.data.Dataset):

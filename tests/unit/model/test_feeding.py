@@ -115,14 +115,19 @@ def test_backup_and_restore(data, build, whole, tmp_path):
 
 
 def test_an_epoch_of_a_system(data, build):
-    """As many batches as frames fill; validation is always the same."""
+    """As many batches as frames fill; validation looks at each frame once."""
     model = build()
     history = model.fit(data, epochs=2, validation_data=data, verbose=0).history
     assert int(model.optimizer.iterations.numpy()) == 2 * 4
     again = model.evaluate(data, verbose=0, return_dict=True)
     assert again["rmse_fm"] == pytest.approx(history["val_rmse_fm"][-1], rel=1e-12)
-    few = model.evaluate(data.dataset(steps=4), verbose=0, return_dict=True)
-    assert few == again
+    batches = list(data.spread(8))
+    assert sum(int(inputs["mask"][0].any(axis=1).sum()) for inputs, _ in batches) == 8
+    errors = [float(model.errors(*batch)["rmse_fm"]) for batch in batches]
+    assert again["rmse_fm"] == pytest.approx(np.mean(errors), rel=1e-12)
+    few = model.evaluate(data, steps=3, verbose=0, return_dict=True)
+    same = model.evaluate(data.dataset(steps=3), verbose=0, return_dict=True)
+    assert few == same != again
 
 
 # -- arrays ----------------------------------------------------------------------------
