@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -436,14 +437,22 @@ def test_exact_hamiltonian_is_that_of_the_data(exact):
                     assert np.abs(apart).max() < 1e-12 * scale, name
 
 
-@pytest.mark.parametrize("name", ["model", "exact"])
-def test_inputs_of_the_example(name):
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("model", "model"),
+        ("exact", "model"),
+        ("invariant", "invariant"),
+        ("exact_near", "invariant"),
+    ],
+)
+def test_inputs_of_the_example(name, model):
     """Complete inputs whose files are there; both sample in the same way."""
     options = normalize_thermo(
         json.loads((EXAMPLE / f"{name}.json").read_text("utf-8"))
     )
     assert (EXAMPLE / options["structure"]["file"]).is_file()
-    other = json.loads((EXAMPLE / "model.json").read_text("utf-8"))
+    other = json.loads((EXAMPLE / f"{model}.json").read_text("utf-8"))
     for key in ("sizes", "spins", "method", "equilibration", "order_vectors"):
         assert options[key] == normalize_thermo(other)[key]
     assert options["output"]["data"] == f"{name}.h5"
@@ -472,3 +481,24 @@ def test_example_runs(exact, tmp_path, monkeypatch, capsys):
     assert (samples.acceptance.mean(axis=0) > 0.4).all()
     assert exact.main(["--compare", "exact.h5"]) == 0
     assert "the peak of the susceptibility of 16 atoms" in capsys.readouterr().out
+    assert exact.main(["--compare", "exact.h5", "exact.h5"]) == 0
+    assert (
+        "exact.h5 has the order that exact.h5 has +0.0 +- " in capsys.readouterr().out
+    )
+
+
+def test_shift_in_temperature(exact):
+    """Curves of one shape, the first 3 K colder: its order is that 3 K further on."""
+    module, _ = exact
+    warm = np.array([280.0, 300.0, 320.0])
+
+    def curve(offset, natoms=432):
+        values = {"order": 1.0 - 0.002 * (warm + offset)}
+        samples = SimpleNamespace(natoms=natoms, temperature=warm)
+        return SimpleNamespace(samples=samples, value=values, error={"order": warm**0})
+
+    kelvin, error = module.shift([curve(3.0), curve(9.0, 8)], [curve(0.0)])
+    assert kelvin == pytest.approx(3.0)
+    assert error == pytest.approx(500 * np.sqrt(2 / 3))
+    with pytest.raises(ValueError, match="no temperature and size in common"):
+        module.shift([curve(0.0, 8)], [curve(0.0)])

@@ -4,7 +4,8 @@
 
 ``python exact.py exact.json`` does what ``dp-spin thermo exact.json`` would, with the
 formula of `../generate.py` in place of the model; ``-r exact.h5`` goes on. ``python
-exact.py --compare`` prints the Néel temperatures of both.
+exact.py --compare`` prints the Néel temperatures of both, and how far apart they are in
+temperature where their order is the same, which needs fewer samples.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from vesin import NeighborList
 
+from deepspin.dynamics.thermo.averages import Curve
 from deepspin.dynamics.thermo.options import normalize_thermo
 from deepspin.dynamics.thermo.results import analyse
 from deepspin.dynamics.thermo.run import run
@@ -115,14 +117,45 @@ def sums(index, vectors, size):
     )
 
 
+def shift(one: list[Curve], other: list[Curve]) -> tuple[float, float]:
+    """Kelvin by which the other is warmer where its order is that of one, and error.
+
+    Mean over sizes and temperatures that both have, at least two of these, weighted by
+    errors.
+    """
+    rows = []
+    for a in one:
+        for b in other:
+            if a.samples.natoms != b.samples.natoms:
+                continue
+            slope = np.gradient(b.value["order"], b.samples.temperature)
+            for k, temperature in enumerate(a.samples.temperature):
+                for m in np.flatnonzero(b.samples.temperature == temperature):
+                    apart = a.value["order"][k] - b.value["order"][m]
+                    error = np.hypot(a.error["order"][k], b.error["order"][m])
+                    rows.append((apart / slope[m], error / abs(slope[m])))
+    if not rows:
+        raise ValueError("The files have no temperature and size in common.")
+    kelvin, error = np.transpose(rows)
+    weight = error**-2.0
+    return float((weight * kelvin).sum() / weight.sum()), float(weight.sum() ** -0.5)
+
+
 def main(argv: list[str]) -> int:
     """Sample as an input says, or print Néel temperatures of files of samples."""
     if argv[:1] == ["--compare"]:
-        for path in argv[1:] or ["model.h5", "exact.h5"]:
-            order = analyse(path)[1]
+        paths = argv[1:] or ["model.h5", "exact.h5"]
+        found = [analyse(path) for path in paths]
+        for path, (_, order) in zip(paths, found, strict=True):
             sys.stdout.write(
                 f"{path}: {order.temperature:.1f} +- {order.error:.1f} K, "
                 f"{order.source}\n"
+            )
+        if len(paths) == 2:
+            kelvin, error = shift(found[0][0], found[1][0])
+            sys.stdout.write(
+                f"{paths[0]} has the order that {paths[1]} has {kelvin:+.1f} +- "
+                f"{error:.1f} K from there\n"
             )
         return 0
     restart = argv[2] if argv[1:2] == ["-r"] else None
