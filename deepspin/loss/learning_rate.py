@@ -37,8 +37,6 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
         The same as a fraction of `numb_steps`.
     warmup_start_factor : float
         Where the warm-up begins, in units of `start_lr`.
-    **config
-        More arguments of a derived class, kept for `get_config`.
     """
 
     def __init__(
@@ -51,7 +49,6 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: int = 0,
         warmup_ratio: float | None = None,
         warmup_start_factor: float = 0.0,
-        **config: Any,
     ):
         if stop_lr is None and stop_lr_ratio is not None:
             stop = start_lr * stop_lr_ratio
@@ -65,7 +62,7 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
         for name, value in (("start_lr", start_lr), ("numb_steps", numb_steps)):
             if not value > 0:
                 raise ValueError(f"`{name}` must be positive. Received: {value}")
-        self._config = {
+        self._config: dict[str, Any] = {
             "start_lr": start_lr,
             "numb_steps": numb_steps,
             "stop_lr": stop_lr,
@@ -73,7 +70,6 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": warmup_steps,
             "warmup_ratio": warmup_ratio,
             "warmup_start_factor": warmup_start_factor,
-            **config,
         }
         if warmup_ratio is not None:
             warmup_steps = int(warmup_ratio * numb_steps)
@@ -138,14 +134,12 @@ class ExpDecay(Decay):
         smooth: bool = False,
         **options: Any,
     ):
-        super().__init__(
-            start_lr,
-            numb_steps,
-            decay_steps=decay_steps,
-            decay_rate=decay_rate,
-            smooth=smooth,
-            **options,
-        )
+        super().__init__(start_lr, numb_steps, **options)
+        self._config |= {
+            "decay_steps": decay_steps,
+            "decay_rate": decay_rate,
+            "smooth": smooth,
+        }
         self.smooth = smooth
         if decay_rate is None and decay_steps >= self.total:
             decay_steps = 100 if self.total // 10 > 100 else self.total // 100 + 1
@@ -212,13 +206,11 @@ class WarmupStableDecay(Decay):
         decay_type: str = "inverse_linear",
         **options: Any,
     ):
-        super().__init__(
-            start_lr,
-            numb_steps,
-            decay_phase_ratio=decay_phase_ratio,
-            decay_type=decay_type,
-            **options,
-        )
+        super().__init__(start_lr, numb_steps, **options)
+        self._config |= {
+            "decay_phase_ratio": decay_phase_ratio,
+            "decay_type": decay_type,
+        }
         if not 0 < decay_phase_ratio <= 1:
             raise ValueError(
                 "`decay_phase_ratio` must be above 0 and at most 1. Received: "

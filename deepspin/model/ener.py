@@ -22,7 +22,14 @@ from deepspin.model.checks import (
     unpacked,
 )
 from deepspin.model.errors import Errors
-from deepspin.model.feeding import Position, padded, serve, split, words_of_step
+from deepspin.model.feeding import (
+    Position,
+    listed,
+    padded,
+    serve,
+    split,
+    words_of_step,
+)
 from deepspin.model.invariant import InvariantSpin
 from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
@@ -403,7 +410,7 @@ class SpinEnergyModel(keras.Model):
                     batches,
                     epochs=epochs,
                     verbose=verbose,
-                    callbacks=[*(callbacks or []), position],
+                    callbacks=[*listed(callbacks), position],
                     validation_data=validation_data,
                     shuffle=False,  # data sets come in their order
                     steps_per_epoch=steps_per_epoch,

@@ -35,6 +35,11 @@ class Position(keras.callbacks.Callback):
         return self.step
 
 
+def listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Callbacks as Keras takes them: one, a list, a `CallbackList`, or none."""
+    return tf.nest.flatten(getattr(callbacks, "callbacks", callbacks) or [])
+
+
 def serve(
     x: Any,
     y: Any = None,

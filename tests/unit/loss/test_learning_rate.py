@@ -118,6 +118,12 @@ def test_warmup_stable_decay(decay_type):
     np.testing.assert_allclose(rates(schedule, [1000, 2000]), 1e-5, rtol=1e-13)
 
 
+@pytest.mark.parametrize("kind", SCHEDULES.values())
+def test_unknown_arguments(kind):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stop_rate'"):
+        kind(1e-3, 100, stop_lr=1e-5, stop_rate=1e-6)
+
+
 def test_wrong_arguments():
     for options, message in (
         ({"decay_phase_ratio": 0.0}, "above 0 and at most 1. Received: 0.0"),

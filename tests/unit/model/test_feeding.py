@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import small_data
 import tensorflow as tf
+from keras.callbacks import CallbackList
 
 import deepspin
 from deepspin.modelfiles.archive import load_model
@@ -128,6 +129,21 @@ def test_an_epoch_of_a_system(data, build):
     few = model.evaluate(data, steps=3, verbose=0, return_dict=True)
     same = model.evaluate(data.dataset(steps=3), verbose=0, return_dict=True)
     assert few == same != again
+
+
+def test_callbacks_in_any_form(data, build):
+    """One, a list, or Keras' own list of them."""
+
+    class Count(keras.callbacks.Callback):
+        epochs = 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epochs += 1
+
+    for form in (lambda c: c, lambda c: [c], lambda c: CallbackList([c])):
+        callback = Count()
+        build().fit(data, steps_per_epoch=1, verbose=0, callbacks=form(callback))
+        assert callback.epochs == 1
 
 
 # -- arrays ----------------------------------------------------------------------------
