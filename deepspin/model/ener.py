@@ -369,7 +369,7 @@ class SpinEnergyModel(keras.Model):
         steps_per_epoch : int, optional
             Batches in an epoch; of a `DataSystem` as many as its frames fill.
         validation_data : DataSystem, tf.data.Dataset or (x, y), optional
-            The same batches are drawn each time.
+            The same batches each time; of a `DataSystem` every frame once.
         **kwargs
             More arguments of `keras.Model.fit`, as are those not told of here.
 
@@ -377,6 +377,8 @@ class SpinEnergyModel(keras.Model):
         ------
         TypeError, ValueError
             Data that nothing can be learnt from, or that never ends.
+        KernelError
+            The kernels meet weights that have grown too large, with step and frames.
         """
         for name in ("sample_weight", "class_weight"):
             refuse_weights(kwargs.pop(name, None))

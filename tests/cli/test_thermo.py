@@ -500,5 +500,5 @@ def test_shift_in_temperature(exact):
     kelvin, error = module.shift([curve(3.0), curve(9.0, 8)], [curve(0.0)])
     assert kelvin == pytest.approx(3.0)
     assert error == pytest.approx(500 * np.sqrt(2 / 3))
-    with pytest.raises(ValueError, match="no temperature and size in common"):
-        module.shift([curve(0.0, 8)], [curve(0.0)])
+    for other in (curve(0.0, 8), curve(-30.0)):  # another size, too far for a slope
+        assert np.isnan(module.shift([curve(0.0)], [other])).all()

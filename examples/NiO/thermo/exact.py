@@ -120,22 +120,28 @@ def sums(index, vectors, size):
 def shift(one: list[Curve], other: list[Curve]) -> tuple[float, float]:
     """Kelvin by which the other is warmer where its order is that of one, and error.
 
-    Mean over sizes and temperatures that both have, at least two of these, weighted by
-    errors.
+    Mean over sizes and temperatures that both have, weighted by errors. NaN without
+    any, or where the two are farther apart than the other's temperatures are, which is
+    too far for its slope to tell.
     """
     rows = []
     for a in one:
         for b in other:
             if a.samples.natoms != b.samples.natoms:
                 continue
+            if len(b.samples.temperature) == 1:
+                continue
             slope = np.gradient(b.value["order"], b.samples.temperature)
+            reach = np.diff(b.samples.temperature).max()
             for k, temperature in enumerate(a.samples.temperature):
                 for m in np.flatnonzero(b.samples.temperature == temperature):
                     apart = a.value["order"][k] - b.value["order"][m]
                     error = np.hypot(a.error["order"][k], b.error["order"][m])
+                    if abs(apart / slope[m]) > reach:
+                        return np.nan, np.nan
                     rows.append((apart / slope[m], error / abs(slope[m])))
     if not rows:
-        raise ValueError("The files have no temperature and size in common.")
+        return np.nan, np.nan
     kelvin, error = np.transpose(rows)
     weight = error**-2.0
     return float((weight * kelvin).sum() / weight.sum()), float(weight.sum() ** -0.5)
@@ -156,6 +162,9 @@ def main(argv: list[str]) -> int:
             sys.stdout.write(
                 f"{paths[0]} has the order that {paths[1]} has {kelvin:+.1f} +- "
                 f"{error:.1f} K from there\n"
+                if np.isfinite(kelvin)
+                else "they are too far apart, or share no temperature and size, to "
+                "tell at which temperatures their order is the same\n"
             )
         return 0
     restart = argv[2] if argv[1:2] == ["-r"] else None

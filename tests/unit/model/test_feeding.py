@@ -254,7 +254,7 @@ def test_divergence_is_one_line(data, build):
     model = build()
     model.compile(keras.optimizers.SGD(1e6), deepspin.EnerSpinLoss())
     if not model.native:
-        pytest.skip("the kernels are not there")
+        pytest.skip("deepspin was installed without kernels")
     with pytest.raises(KernelError, match=r"That was step \d+, on frames \[.*lower"):
         model.fit(data, epochs=9, verbose=0)
 
