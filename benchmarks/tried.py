@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.data.dataset import DataSystem
-from deepspin.loss.learning_rate import adam
+from deepspin.loss.learning_rate import build_optimizer
 from deepspin.model.closed_form import label_errors
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.training.setup import (
@@ -137,7 +137,7 @@ def by_adam(
 ) -> None:
     """Adam, its rate falling exponentially with the time that is left."""
     rate = options["learning_rate"]
-    model.compile(optimizer=adam(rate["start_lr"]), loss=model.loss_function)
+    model.compile(optimizer=build_optimizer(rate["start_lr"]), loss=model.loss_function)
     step = tf.function(
         lambda x, y: model.train_step((x, y)), jit_compile=True, autograph=False
     )

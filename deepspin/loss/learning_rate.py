@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning-rate schedules and optimizer."""
+"""Learning-rate schedules and optimizers."""
 
 from __future__ import annotations
 
@@ -251,11 +251,57 @@ def _inverse_linear(rate: Decay, done: tf.Tensor) -> tf.Tensor:
 _FALLS = {"inverse_linear": _inverse_linear, "cosine": _cosine, "linear": _linear}
 
 
-def adam(
+# `optimizer/type`
+OPTIMIZERS = {"Adam": keras.optimizers.Adam, "AdamW": keras.optimizers.AdamW}
+
+
+def build_optimizer(
     schedule: keras.optimizers.schedules.LearningRateSchedule | float,
-) -> keras.optimizers.Adam:
-    """Adam with DeePMD-kit's epsilon, 1e-8."""
-    return keras.optimizers.Adam(schedule, epsilon=ADAM_EPSILON)
+    type: str = "Adam",
+    *,
+    adam_beta1: float = 0.9,
+    adam_beta2: float = 0.999,
+    weight_decay: float = 0.0,
+    gradient_max_norm: float | None = None,
+    ema_decay: float | None = None,
+) -> keras.optimizers.Optimizer:
+    """Keras' optimizer with DeePMD-kit's epsilon, 1e-8, by the input's names.
+
+    Parameters
+    ----------
+    schedule : LearningRateSchedule or float
+        The learning rate.
+    type : str
+        ``Adam`` or ``AdamW``.
+    adam_beta1, adam_beta2 : float
+        Decay per step of the means of gradients and of their squares.
+    weight_decay : float
+        Of ``AdamW``: part of a weight taken off at each step, per learning rate.
+    gradient_max_norm : float, optional
+        Largest norm of all gradients together; 0 or None for any.
+    ema_decay : float, optional
+        Average the weights over steps, with this left of the average at each.
+
+    Raises
+    ------
+    ValueError
+        `weight_decay` with ``Adam``.
+    """
+    options: dict[str, Any] = {
+        "beta_1": adam_beta1,
+        "beta_2": adam_beta2,
+        "epsilon": ADAM_EPSILON,
+        "global_clipnorm": gradient_max_norm or None,
+    }
+    if ema_decay is not None:
+        options |= {"use_ema": True, "ema_momentum": ema_decay}
+    if type == "AdamW":
+        options["weight_decay"] = weight_decay
+    elif weight_decay:
+        raise ValueError(
+            f"`weight_decay` is of AdamW. Received: {weight_decay} with {type}"
+        )
+    return OPTIMIZERS[type](schedule, **options)
 
 
 # `learning_rate/type`

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keras' Adam with TensorFlow's fused update."""
+"""Keras' Adam and AdamW with TensorFlow's fused update."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> None:
     The numbers are the same to rounding. Schedules, clipping, decay of weights and
     averages are Keras' as before: they happen around `update_step`.
     """
-    if type(optimizer) is keras.optimizers.Adam and not optimizer.amsgrad:
+    known = (keras.optimizers.Adam, keras.optimizers.AdamW)
+    if type(optimizer) in known and not optimizer.amsgrad:
         optimizer.update_step = partial(_update_step, optimizer, WeakKeyDictionary())
 
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -19,8 +19,9 @@ from deepspin.data.collate import Shape
 from deepspin.data.dataset import DataSystem
 from deepspin.interop.files import POINTER
 from deepspin.model.closed_form import WORDS, label_errors
+from deepspin.model.ener import SpinEnergyModel
 from deepspin.modelfiles.archive import save_model
-from deepspin.modelfiles.find import POINTER_LINE
+from deepspin.modelfiles.find import POINTER_LINE, find_checkpoints
 from deepspin.utils.outputs import append, replacing
 from deepspin.utils.stopping import StopOnSignal
 from deepspin.utils.terminal import PROGRESS, ProgressLine
@@ -51,6 +52,18 @@ class TrainingError(RuntimeError):
 def step_of(model: keras.Model) -> int:
     """Number of updates made so far."""
     return int(model.optimizer.iterations.numpy())
+
+
+def rows_until(path: Path, header: str, step: int) -> list[str]:
+    """Lines of a file up to a step, its header with them; none if that is another."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    if not text.startswith(header):  # other columns: begin anew
+        return []
+    rows = text[len(header) :].splitlines(keepends=True)
+    whole = [row for row in rows if row.endswith("\n") and row.strip()]
+    return [header, *(row for row in whole if int(row.split()[0]) <= step)]
 
 
 class LossGuard(keras.callbacks.Callback):
@@ -132,6 +145,72 @@ class LearnsNothing(keras.callbacks.Callback):
         return {name: value for name, value in found.items() if name in weighed}
 
 
+class BatchErrors:
+    """Errors on the training batch of the last step, and on validation batches.
+
+    Parameters
+    ----------
+    train, valid : DataSystem
+        Data; `valid` may be None.
+    freq : int
+        Steps from which on other validation batches are taken.
+    numb_btch : int
+        Validation batches that are averaged over.
+    """
+
+    def __init__(
+        self, train: DataSystem, valid: DataSystem | None, freq: int, numb_btch: int
+    ):
+        self.train, self.valid = train, valid
+        self.freq, self.numb_btch = freq, numb_btch
+        self._errors: Any = None  # until there is a model
+        self._last: tuple[int, list[dict[str, float]]] = (-1, [])
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of what `at` returns."""
+        return ["trn"] if self.valid is None else ["val", "trn"]
+
+    def begin(self, model: keras.Model) -> None:
+        """Prepare the evaluation of a model."""
+        # without XLA: an evaluation now and then does not repay compiling
+        self._errors = tf.function(model.errors, autograph=False, reduce_retracing=True)
+
+    def at(self, step: int) -> list[dict[str, float]]:
+        """Errors by name after so many steps, in the order of `columns`."""
+        if self._last[0] != step:
+            rows = [self._mean(self.train, [max(step - 1, 0)])]
+            if self.valid is not None:
+                first = step // self.freq * self.numb_btch
+                steps = range(first, first + self.numb_btch)
+                rows.insert(0, self._mean(self.valid, steps))
+            self._last = (step, rows)
+        return [dict(row) for row in self._last[1]]
+
+    def _mean(self, data: DataSystem, steps: Sequence[int]) -> dict[str, float]:
+        """Errors averaged over batches, weighted with their number of atoms.
+
+        A batch counts for what it has labels and atoms of.
+        """
+        total: dict[str, float] = {}
+        weights: dict[str, float] = {}
+        for step in steps:
+            inputs, labels = tf.nest.map_structure(
+                tf.convert_to_tensor, data.batch(step)
+            )
+            errors = {k: v.numpy() for k, v in self._errors(inputs, labels).items()}
+            weight = float(np.max(labels["natoms"]))
+            finite = math.isfinite(errors["rmse"])
+            for name, value in errors.items():
+                counts = weight if value == value or not finite else 0.0
+                weights[name] = weights.get(name, 0.0) + counts
+                total[name] = total.get(name, 0.0) + (counts and counts * value)
+        return {
+            name: value / weights[name] if weights[name] else math.nan
+            for name, value in total.items()
+        }
+
+
 class LearningCurve(keras.callbacks.Callback):
     """Write ``lcurve.out`` in DeePMD-kit's columns and report progress.
 
@@ -142,18 +221,19 @@ class LearningCurve(keras.callbacks.Callback):
     ----------
     path : str
         File to write.
-    train, valid : DataSystem
-        Data; `valid` may be None.
+    errors : BatchErrors
+        What it writes.
     disp_freq : int
         Steps between lines.
-    numb_btch : int
-        Validation batches for each line.
     numb_steps : int
         Steps of the whole training.
     restart : bool
         Keep the lines of `path` up to the present step.
     timing : bool
         Report wall time and the time still needed.
+    averages : bool
+        Write the means of the training errors of all steps since the line before
+        instead of those of the last batch. After a restart, since that.
     line : ProgressLine
         Shows progress on a terminal, instead of lines.
     """
@@ -161,20 +241,19 @@ class LearningCurve(keras.callbacks.Callback):
     def __init__(
         self,
         path: str | Path,
-        train: DataSystem,
-        valid: DataSystem | None,
+        errors: BatchErrors,
         *,
         disp_freq: int,
-        numb_btch: int,
         numb_steps: int,
         restart: bool = False,
         timing: bool = True,
+        averages: bool = False,
         line: ProgressLine,
     ):
         super().__init__()
-        self.path, self.line = Path(path), line
-        self.train, self.valid = train, valid
-        self.disp_freq, self.numb_btch = disp_freq, numb_btch
+        self.path, self.errors, self.line = Path(path), errors, line
+        self.train, self.averages = errors.train, averages
+        self.disp_freq = disp_freq
         self.numb_steps, self.restart, self.timing = numb_steps, restart, timing
         self._clock, self._speed = (0, 0.0), ""
         # seconds of the first step of each
@@ -184,12 +263,9 @@ class LearningCurve(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Begin the file, or go on with it, and write the present step's line."""
-        # without XLA: an evaluation now and then does not repay compiling
-        self._errors = tf.function(
-            self.model.errors, autograph=False, reduce_retracing=True
-        )
+        self.errors.begin(self.model)
         step = step_of(self.model)
-        kept = self._kept_lines(step) if self.restart else []
+        kept = rows_until(self.path, self._header(), step) if self.restart else []
         with replacing(self.path) as partial:
             partial.write_text("".join(kept) or self._header(), encoding="utf-8")
         if not kept:
@@ -215,7 +291,7 @@ class LearningCurve(keras.callbacks.Callback):
             self.line.tell("")
         if step % self.disp_freq == 0:
             self._report_time(step)
-            self._write(step)
+            self._write(step, logs if self.averages else None)
             self._clock, self._waited = (step, time.perf_counter()), 0.0
 
     def _shape(self, step: int) -> Shape | None:
@@ -230,17 +306,8 @@ class LearningCurve(keras.callbacks.Callback):
             return "training step: "
         return f"shape {len(self._compiled) + 1} of {len(set(self.train.shapes))}: "
 
-    def _kept_lines(self, step: int) -> list[str]:
-        if not self.path.is_file():
-            return []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if "".join(lines[:2]) != self._header():  # other columns: begin anew
-            return []
-        rows = [line for line in lines[2:] if line.endswith("\n") and line.strip()]
-        return lines[:2] + [row for row in rows if int(row.split()[0]) <= step]
-
     def _header(self) -> str:
-        columns = ["val", "trn"] if self.valid is not None else ["trn"]
+        columns = self.errors.columns
         names = [
             f"{name}_{column}"
             for name in self.model.loss_function.names
@@ -252,13 +319,12 @@ class LearningCurve(keras.callbacks.Callback):
             text += "   " + " ".join(f"{name:>11s}" for name in names[k : k + width])
         return text + f"   {'lr':8s}\n" + NAN_NOTE
 
-    def _write(self, step: int) -> None:
-        rows = [self._evaluate(self.train, [max(step - 1, 0)])]
-        if self.valid is not None:
-            first = step // self.disp_freq * self.numb_btch
-            rows.insert(
-                0, self._evaluate(self.valid, range(first, first + self.numb_btch))
-            )
+    def _write(self, step: int, means: dict | None = None) -> None:
+        rows = self.errors.at(step)
+        if means is not None:
+            rows[-1] = {n: float(means[n]) for n in self.model.loss_function.names}
+            for metric in self.model.metrics:
+                metric.reset_state()
         rate = float(self.model.optimizer.learning_rate)
         text = f"{step:7d}"
         for name in self.model.loss_function.names:
@@ -270,31 +336,9 @@ class LearningCurve(keras.callbacks.Callback):
             log.info("batch %7d: %s: %s%s", step, label, errors, tail, extra=PROGRESS)
         best = {k.removeprefix("rmse_"): v for k, v in rows[0].items() if k != "rmse"}
         words = [f"{k} {v:.2e}" for k, v in best.items() if v == v]
-        which = "trn" if self.valid is None else "val"
-        self.line.tell(f"{which}:", *words, self._speed, f"lr {rate:.1e}")
-
-    def _evaluate(self, data: DataSystem, steps: Sequence[int]) -> dict[str, float]:
-        """Errors averaged over batches, weighted with their number of atoms.
-
-        A batch counts for what it has labels and atoms of.
-        """
-        total: dict[str, float] = {}
-        weights: dict[str, float] = {}
-        for step in steps:
-            inputs, labels = tf.nest.map_structure(
-                tf.convert_to_tensor, data.batch(step)
-            )
-            errors = {k: v.numpy() for k, v in self._errors(inputs, labels).items()}
-            weight = float(np.max(labels["natoms"]))
-            finite = math.isfinite(errors["rmse"])
-            for name, value in errors.items():
-                counts = weight if value == value or not finite else 0.0
-                weights[name] = weights.get(name, 0.0) + counts
-                total[name] = total.get(name, 0.0) + (counts and counts * value)
-        return {
-            name: value / weights[name] if weights[name] else math.nan
-            for name, value in total.items()
-        }
+        self.line.tell(
+            f"{self.errors.columns[0]}:", *words, self._speed, f"lr {rate:.1e}"
+        )
 
     def _report_time(self, step: int) -> None:
         if not self.timing:
@@ -314,6 +358,27 @@ class LearningCurve(keras.callbacks.Callback):
         )
 
 
+class AveragedModel:
+    """Makes the model whose weights are the averages that the optimizer keeps."""
+
+    def __init__(self) -> None:
+        self._copy: SpinEnergyModel | None = None
+
+    def __call__(self, model: SpinEnergyModel) -> SpinEnergyModel:
+        """The same object each time, with the averages of the present step."""
+        if self._copy is None:
+            self._copy = SpinEnergyModel.from_config(model.get_config())
+        own = model.trainable_variables
+        kept = [weight.numpy() for weight in own]
+        if step_of(model) > 0:
+            model.optimizer.finalize_variable_values(own)
+        for ours, theirs in zip(self._copy.weights, model.weights, strict=True):
+            ours.assign(theirs)
+        for weight, value in zip(own, kept, strict=True):
+            weight.assign(value)
+        return self._copy
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Save model, optimizer and step every `save_freq` steps and at the end.
 
@@ -330,8 +395,8 @@ class Checkpoint(keras.callbacks.Callback):
         Number of files kept.
     metadata : dict
         Stored in every file, with the step.
-    written : sequence of Path
-        Checkpoints of the same run, before it was restarted.
+    averaged : AveragedModel, optional
+        Save what this makes of the model, and do not name it in ``checkpoint``.
     """
 
     def __init__(
@@ -340,12 +405,13 @@ class Checkpoint(keras.callbacks.Callback):
         save_freq: int,
         max_keep: int,
         metadata: dict,
-        written: Sequence[Path] = (),
+        averaged: AveragedModel | None = None,
     ):
         super().__init__()
         self.prefix, self.save_freq, self.max_keep = Path(prefix), save_freq, max_keep
-        self.metadata = metadata
-        self.written = list(written)
+        self.metadata, self.averaged = metadata, averaged
+        # those of the same run, before it was restarted, too
+        self.written = list(find_checkpoints(prefix).values())
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Save every `save_freq` steps."""
@@ -363,9 +429,11 @@ class Checkpoint(keras.callbacks.Callback):
                 f"Weights are not finite after step {step}: not saved. Lower "
                 "`start_lr`."
             )
-        save_model(self.model, path, {**self.metadata, "step": step})
-        with replacing(path.parent / POINTER) as partial:
-            partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
+        model = self.model if self.averaged is None else self.averaged(self.model)
+        save_model(model, path, {**self.metadata, "step": step})
+        if self.averaged is None:
+            with replacing(path.parent / POINTER) as partial:
+                partial.write_text(POINTER_LINE.format(path.name), encoding="utf-8")
         log.info("saved checkpoint %s", path)
         self.written = [old for old in self.written if old != path] + [path]
         for old in self.written[: -self.max_keep]:
@@ -398,3 +466,49 @@ class StopTraining(keras.callbacks.Callback):
         """Tell Keras to stop."""
         if self.stop.received is not None:
             self.model.stop_training = True
+
+
+class Summaries(keras.callbacks.Callback):
+    """Write errors and learning rate for TensorBoard.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the files.
+    errors : BatchErrors
+        What it writes, under ``trn/`` and ``val/``.
+    freq : int
+        Steps between two points.
+    """
+
+    def __init__(self, folder: str, errors: BatchErrors, freq: int):
+        super().__init__()
+        self.folder, self.errors, self.freq = folder, errors, freq
+        plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
+        self._kind = tf.compat.v1.SummaryMetadata(plugin_data=plugin, data_class=1)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Open a file, and write the present step's point."""
+        self.errors.begin(self.model)
+        self._writer = tf.summary.create_file_writer(self.folder)
+        self._write(step_of(self.model))
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Write a point every `freq` steps."""
+        step = step_of(self.model)
+        if step % self.freq == 0:
+            self._write(step)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Close the file."""
+        self._writer.close()
+
+    def _write(self, step: int) -> None:
+        values = {"learning_rate": float(self.model.optimizer.learning_rate)}
+        rows = zip(self.errors.columns, self.errors.at(step), strict=True)
+        for column, row in rows:
+            values |= {f"{column}/{k}": v for k, v in row.items() if v == v}
+        with self._writer.as_default():
+            for name, value in values.items():
+                tf.summary.write(name, value, step=step, metadata=self._kind)
+        self._writer.flush()

@@ -26,11 +26,12 @@ from deepspin.utils.outputs import set_aside
 log = logging.getLogger(__name__)
 
 # sections of the input that decide about numbers
-_DECISIVE = ("model", "learning_rate", "loss", "training")
+_DECISIVE = ("model", "learning_rate", "optimizer", "loss", "training")
 _FREE = (
     *("systems", "rglob_patterns"),  # the fingerprint of the data tells more
-    *("disp_file", "disp_freq", "disp_training", "time_training", "save_ckpt"),
-    *("save_freq", "max_ckpt_keep", "validation_data"),
+    *("disp_file", "disp_freq", "disp_training", "disp_avg", "time_training"),
+    *("save_ckpt", "save_dir", "save_freq", "max_ckpt_keep", "ema_ckpt_keep"),
+    *("tensorboard", "tensorboard_log_dir", "tensorboard_freq", "validation_data"),
 )
 
 
@@ -38,7 +39,11 @@ _FREE = (
 
 
 def set_aside_earlier(
-    prefix: Path, others: Sequence[Path], restart: Path | None, step: int
+    prefix: Path,
+    others: Sequence[Path],
+    restart: Path | None,
+    step: int,
+    further: Sequence[Path] = (),
 ) -> None:
     """Make way for a run: nothing that an earlier one wrote is overwritten.
 
@@ -55,14 +60,19 @@ def set_aside_earlier(
         Checkpoint that it goes on from.
     step : int
         Its step.
+    further : sequence of Path
+        Prefixes of other models that it saves.
     """
-    saved = find_checkpoints(prefix)
-    for partial in prefix.parent.glob(f".{prefix.name}-*.partial.keras"):
-        partial.unlink()  # of a run that was killed
-    if restart is None or restart.resolve() not in map(Path.resolve, saved.values()):
-        set_aside([*others, prefix.parent / POINTER, *saved.values()])
+    saved: list[tuple[int, Path]] = []
+    for start in (prefix, *further):
+        for partial in start.parent.glob(f".{start.name}-*.partial.keras"):
+            partial.unlink()  # of a run that was killed
+        saved += find_checkpoints(start).items()
+    own = [path.resolve() for path in find_checkpoints(prefix).values()]
+    if restart is None or restart.resolve() not in own:
+        set_aside([*others, prefix.parent / POINTER, *(path for _, path in saved)])
     else:
-        later = [path for number, path in saved.items() if number > step]
+        later = [path for number, path in saved if number > step]
         set_aside(later, copies=others)
 
 

@@ -14,12 +14,13 @@ from deepspin.data.dataset import DataSystem
 from deepspin.data.files import DataError
 from deepspin.interop.deepmd import load_frozen
 from deepspin.loss.ener_spin import LABELS, LOSSES, EnerSpinLoss
-from deepspin.loss.learning_rate import SCHEDULES, adam
+from deepspin.loss.learning_rate import SCHEDULES, build_optimizer
 from deepspin.model.closed_form import label_errors
 from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.modelfiles.archive import load_model
 from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
 from deepspin.spins.schemes import build_scheme
+from deepspin.utils.inputs import normalize
 from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,32 @@ def _check_labels(loss: EnerSpinLoss, labels: list[str]) -> None:
             "no training system has 'atom_ener_coeff': enable_atom_ener_coeff does "
             "nothing"
         )
+
+
+def with_length(options: dict, data: DataSystem) -> dict:
+    """Put numbers of steps and of checkpoints to what an input gives relative to data.
+
+    An epoch is so many steps that each system's batches are all drawn, on average.
+    """
+    training = dict(options["training"])
+    if training["numb_epoch"] is not None:
+        drawn = [
+            number / share
+            for number, share in zip(data.nbatches, data.probabilities, strict=True)
+            if share > 0
+        ]
+        steps = math.ceil(training["numb_epoch"] * math.ceil(max(drawn)))
+        log.info("numb_epoch %g: %d steps", training["numb_epoch"], steps)
+        training |= {"numb_steps": steps, "numb_epoch": None}
+    if training["ckpt_keep_ratio"] is not None:
+        written = math.ceil(training["numb_steps"] / training["save_freq"])
+        kept = max(1, math.ceil(training["ckpt_keep_ratio"] * written))
+        training |= {
+            "max_ckpt_keep": kept,
+            "ema_ckpt_keep": kept,
+            "ckpt_keep_ratio": None,
+        }
+    return normalize({**options, "training": training})
 
 
 def with_factor(options: dict, origin: Origin | None) -> dict:
@@ -333,14 +360,19 @@ def compile_model(model: SpinEnergyModel, options: dict) -> None:
             "Nothing to train: `model/descriptor/trainable` and "
             "`model/fitting_net/trainable` are false. Set one of them to true."
         )
-    rate = dict(options["learning_rate"])
+    rate, training = dict(options["learning_rate"]), options["training"]
     schedule = SCHEDULES[rate.pop("type")](
-        numb_steps=max(options["training"]["numb_steps"], 1), **rate
+        numb_steps=max(training["numb_steps"], 1), **rate
     )
     model.compile(
-        optimizer=adam(schedule),
+        optimizer=build_optimizer(
+            schedule,
+            **options["optimizer"],
+            gradient_max_norm=training["gradient_max_norm"],
+            ema_decay=training["ema_decay"] if training["enable_ema"] else None,
+        ),
         loss=build_loss(options),
-        jit_compile=options["training"]["jit_compile"],
+        jit_compile=training["jit_compile"],
     )
 
 
@@ -356,8 +388,9 @@ def restore_optimizer(
     theirs, ours = saved.optimizer.variables, model.optimizer.variables
     if [v.shape for v in theirs] != [v.shape for v in ours]:
         raise InputError(
-            f"'{path}' was trained with other weights held fixed (`trainable`). Use "
-            "the input it was trained with, or begin anew from it with -i."
+            f"'{path}' was trained with other weights held fixed (`trainable`), or "
+            "with another `enable_ema`. Use the input it was trained with, or begin "
+            "anew from it with -i."
         )
     for a, b in zip(theirs, ours, strict=True):
         b.assign(a)

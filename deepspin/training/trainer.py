@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,14 +17,17 @@ from deepspin.data.dataset import DataSystem
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.model.invariant import InvariantSpin
 from deepspin.model.magnetism import magnetism
-from deepspin.modelfiles.find import find_checkpoints, read_metadata
+from deepspin.modelfiles.find import read_metadata
 from deepspin.op.library import KernelError, errors_in_one_line
 from deepspin.training.callbacks import (
+    AveragedModel,
+    BatchErrors,
     Checkpoint,
     LearningCurve,
     LearnsNothing,
     LossGuard,
     StopTraining,
+    Summaries,
     step_of,
 )
 from deepspin.training.report import (
@@ -42,9 +46,17 @@ from deepspin.training.setup import (
     load_origin,
     restore_optimizer,
     with_factor,
+    with_length,
     with_prefactors,
     with_seed,
     with_sel,
+)
+from deepspin.training.validation import (
+    FullValidation,
+    best_prefix,
+    check_metric,
+    first_step,
+    log_path,
 )
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.outputs import OutputError, claim, locked, replacing
@@ -56,6 +68,8 @@ log = logging.getLogger(__name__)
 
 # steps between two looks at signals, at most
 MOST_STEPS = 20
+# behind names of files of averaged models
+EMA = "_ema"
 
 
 def train(
@@ -109,7 +123,7 @@ def train(
             "Give at most one of -i (init_model), -r (restart), -f (init_frz_model)."
         )
     options = normalize(input if isinstance(input, dict) else load_input(input))
-    prefix, others = _claim_outputs(options["training"], output)
+    prefix, others = _claim_outputs(options, output)
     with locked(
         prefix,
         f"Another training is writing '{prefix}-*.keras' now. Wait for it, or train in "
@@ -120,11 +134,12 @@ def train(
         restarted = origin if restart else None
         run = _set_up(options, origin, restarted, skip_neighbor_stat)
         report(run.model, run.train_data, run.valid_data, time.perf_counter() - start)
-        done, total = step_of(run.model), options["training"]["numb_steps"]
+        done, total = step_of(run.model), run.options["training"]["numb_steps"]
         if done >= total and done > 0:
             log.info("nothing to do: %d of %d steps are done", done, total)
             return run.model
-        set_aside_earlier(prefix, others, restarted and restarted[0], done)
+        further = _further_prefixes(run.options)
+        set_aside_earlier(prefix, others, restarted and restarted[0], done, further)
         if output is not None:
             with replacing(output) as partial:
                 text = json.dumps(run.options, indent=2)
@@ -133,20 +148,49 @@ def train(
     return run.model
 
 
-def _claim_outputs(training: dict, output: str | None) -> tuple[Path, list[Path]]:
+def _claim_outputs(options: dict, output: str | None) -> tuple[Path, list[Path]]:
     """Prefix of the checkpoints, and the other files, made sure of."""
+    training = options["training"]
     prefix = Path(training["save_ckpt"])
-    others = [Path(output)] if output is not None else []
+    others = {} if output is None else {"-o": Path(output)}
     if training["disp_training"]:
-        others.append(Path(training["disp_file"]))
-    claim(prefix.with_name(f"{prefix.name}-STEP.keras"))
-    for path in others:
+        others["`disp_file`"] = Path(training["disp_file"])
+    for suffix in _validated(options):
+        others[f"`full_val_file`{suffix}"] = log_path(options, suffix)
+    for start in (prefix, *_further_prefixes(options)):
+        claim(start.with_name(f"{start.name}-STEP.keras"))
+    names: dict[Path, str] = {}
+    for name, path in others.items():
         claim(path)
-    if len({path.resolve() for path in others}) < len(others):
-        raise OutputError(
-            f"`disp_file` and -o are both '{others[0]}'. Give one another name."
-        )
-    return prefix, others
+        other = names.setdefault(path.resolve(), name)
+        if other != name:
+            raise OutputError(
+                f"{name} and {other} are both '{path}'. Give one another name."
+            )
+    if training["tensorboard"]:
+        claim(Path(training["tensorboard_log_dir"]) / "events")
+    return prefix, list(others.values())
+
+
+def _validated(options: dict) -> list[str]:
+    """Suffixes of the files of full validations: none, and that of averaged models."""
+    given = options["validating"]
+    asked = {
+        "": given["full_validation"],
+        EMA: given["ema_full_validation"],
+    }
+    on = given["full_val_start"] != 1
+    return [suffix for suffix, wanted in asked.items() if wanted and on]
+
+
+def _further_prefixes(options: dict) -> list[Path]:
+    """Prefixes of the files of averaged models and of the best ones."""
+    training, found = options["training"], []
+    if training["enable_ema"]:
+        found.append(Path(training["save_ckpt"] + EMA))
+    if options["validating"]["save_best"]:
+        found += [best_prefix(options, suffix) for suffix in _validated(options)]
+    return found
 
 
 @dataclass(frozen=True)
@@ -171,7 +215,9 @@ def _set_up(
     options = with_sel(options, None if origin is None else origin[1])
     options = with_factor(options, origin)
     train_data, valid_data = load_data(inherit(options, origin))
-    options = with_sel(options, train_data)
+    if _validated(options):
+        check_metric(options, valid_data)
+    options = with_length(with_sel(options, train_data), train_data)
     for data in (train_data, valid_data):
         if data is not None:
             data.truncate(data.spin.extend_sel(options["model"]["descriptor"]["sel"]))
@@ -190,13 +236,19 @@ def _set_up(
     return _Run(options, model, train_data, valid_data, metadata)
 
 
-def _steps_at_once(model: SpinEnergyModel, training: dict, done: int) -> int:
+def _steps_at_once(model: SpinEnergyModel, options: dict, done: int) -> int:
     """Steps that Keras makes without coming back to Python, in between of reports."""
+    training = options["training"]
     if model.jit_compile or not hasattr(model, "unrolled_steps_per_execution"):
         return 1  # XLA compiles for shapes known; an older Keras copies the step
     common = math.gcd(training["save_freq"], done)
     if training["disp_training"]:
         common = math.gcd(common, training["disp_freq"])
+    if training["tensorboard"]:
+        common = math.gcd(common, training["tensorboard_freq"])
+    if _validated(options):
+        start = first_step(options) or 0
+        common = math.gcd(common, options["validating"]["validation_freq"], start)
     return max(n for n in range(1, MOST_STEPS + 1) if common % n == 0)
 
 
@@ -209,16 +261,17 @@ def _fit(run: _Run, restart: bool) -> None:
         training["save_freq"],
         training["max_ckpt_keep"],
         run.metadata,
-        written=list(find_checkpoints(training["save_ckpt"]).values()),
     )
     checkpoint.set_model(model)
     if total == 0:
         return _only_begin(run, checkpoint)
     told, judge = _Magnetism(run), LearnsNothing(run.train_data, total)
     guard, line = LossGuard(run.train_data), ProgressLine(total, done)
-    curve = _curve(run, line, restart) if training["disp_training"] else []
+    averaged = AveragedModel()
+    watching = [*_reports(run, line, restart), *_validations(run, averaged, restart)]
+    saving = [checkpoint, *_averages(run, averaged)]
     start = time.perf_counter()
-    model.steps_per_execution = _steps_at_once(model, training, done)
+    model.steps_per_execution = _steps_at_once(model, run.options, done)
     try:
         with StopOnSignal() as stop, line, errors_in_one_line():
             model.fit(
@@ -226,10 +279,10 @@ def _fit(run: _Run, restart: bool) -> None:
                 steps_per_epoch=total - done,
                 verbose=0,
                 shuffle=False,
-                callbacks=[guard, *curve, judge, told, checkpoint, StopTraining(stop)],
+                callbacks=[guard, *watching, judge, told, *saving, StopTraining(stop)],
             )
             told.tell()  # of a training that was stopped
-            path = checkpoint.save()
+            path, *_ = [writer.save() for writer in saving]
     except OutputError as error:
         raise OutputError(f"{error} {checkpoint.way_on}") from error
     except KernelError as error:
@@ -246,10 +299,10 @@ def _fit(run: _Run, restart: bool) -> None:
 
 def _only_begin(run: _Run, checkpoint: Checkpoint) -> None:
     """Write the model as it is before the first step, and its line of the curve."""
-    for curve in _curve(run, ProgressLine(0, 0), restart=False):
-        if run.options["training"]["disp_training"]:
-            curve.set_model(run.model)
-            curve.on_train_begin()
+    for writer in _reports(run, ProgressLine(0, 0), restart=False):
+        writer.set_model(run.model)
+        writer.on_train_begin()
+        writer.on_train_end()
     _Magnetism(run).tell()
     log.info("no steps, model in %s", checkpoint.save())
 
@@ -273,19 +326,66 @@ class _Magnetism(keras.callbacks.Callback):
             metadata["magnetism"] = magnetism(model, self.run.train_data)
 
 
-def _curve(run: _Run, line: ProgressLine, restart: bool) -> list[LearningCurve]:
-    """What writes the learning curve."""
-    training = run.options["training"]
-    return [
-        LearningCurve(
-            training["disp_file"],
-            run.train_data,
-            run.valid_data,
-            disp_freq=training["disp_freq"],
-            numb_btch=(training.get("validation_data") or {}).get("numb_btch", 1),
-            numb_steps=training["numb_steps"],
-            restart=restart,
-            timing=training["time_training"],
-            line=line,
+def _reports(
+    run: _Run, line: ProgressLine, restart: bool
+) -> list[keras.callbacks.Callback]:
+    """What writes the learning curve, to its file and for TensorBoard."""
+    training, found = run.options["training"], []
+    errors = BatchErrors(
+        run.train_data,
+        run.valid_data,
+        training["disp_freq"],
+        (training["validation_data"] or {}).get("numb_btch", 1),
+    )
+    if training["disp_training"]:
+        found.append(
+            LearningCurve(
+                training["disp_file"],
+                errors,
+                disp_freq=training["disp_freq"],
+                numb_steps=training["numb_steps"],
+                restart=restart,
+                timing=training["time_training"],
+                averages=training["disp_avg"],
+                line=line,
+            )
         )
+    if training["tensorboard"]:
+        folder, freq = training["tensorboard_log_dir"], training["tensorboard_freq"]
+        found.append(Summaries(folder, errors, freq))
+    return found
+
+
+def _validations(
+    run: _Run, averaged: AveragedModel, restart: bool
+) -> list[FullValidation]:
+    """What evaluates all validation data."""
+    if run.valid_data is None:
+        return []
+    return [
+        FullValidation(
+            run.valid_data,
+            run.options,
+            run.metadata,
+            chosen=partial(averaged, run.model) if suffix else None,
+            suffix=suffix,
+            restart=restart,
+        )
+        for suffix in _validated(run.options)
     ]
+
+
+def _averages(run: _Run, averaged: AveragedModel) -> list[Checkpoint]:
+    """What writes the averaged model beside each checkpoint."""
+    training = run.options["training"]
+    if not training["enable_ema"]:
+        return []
+    found = Checkpoint(
+        training["save_ckpt"] + EMA,
+        training["save_freq"],
+        training["ema_ckpt_keep"] or training["max_ckpt_keep"],
+        run.metadata,
+        averaged=averaged,
+    )
+    found.set_model(run.model)
+    return [found]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arguments of `input.json`: their trees and their documentation.
 
-Names, aliases, defaults and units are those of DeePMD-kit 3.2.0.
+Those of the training are in `deepspin.utils.argcheck_training`. Names, aliases,
+defaults and units are those of DeePMD-kit 3.2.0.
 """
 
 from __future__ import annotations
@@ -11,38 +12,31 @@ import json
 from dargs import Argument, ArgumentEncoder
 from dargs.json_schema import generate_json_schema
 
+from deepspin.utils.argcheck_training import (
+    learning_rate_args,
+    optimizer_args,
+    training_args,
+    validating_args,
+)
 from deepspin.utils.arguments import (
     ACTIVATION,
     ACTIVATIONS,
     AT_LEAST_ONE,
-    AUGMENTATION,
-    AUTO_PROB,
-    BATCH_SIZE,
     COUNT,
-    DECAY_TYPE,
-    FACTOR,
-    FILE,
     FM_COMPONENT,
     LOSS_FUNC,
     LOSS_PREFACTORS,
     NOT_NEGATIVE,
-    PATHS,
     POSITIVE,
     PRECISION,
-    RATIO,
     SEED,
     SEL,
-    SYS_PROBS,
-    WARMUP_RATIO,
     WIDTHS,
     is_own,
     optional,
     required,
     section,
 )
-
-DEFAULT_STOP_LR = 5e-8
-
 
 # --- Trees: one function per component ------------------------------------------------
 
@@ -294,72 +288,6 @@ def model_args() -> Argument:
     )
 
 
-def learning_rate_exp_args() -> list[Argument]:
-    """Make the arguments of the learning rate `exp`."""
-    return [
-        optional("decay_steps", int, 5000, AT_LEAST_ONE)(
-            "Number of training steps between two decays. Shortened when the training"
-            " is not longer than that, unless ``decay_rate`` is given."
-        ),
-        optional("decay_rate", float, None, RATIO)(
-            "Factor of one decay. By default it follows from ``start_lr`` and"
-            " ``stop_lr``; if given, ``stop_lr`` is the lower bound."
-        ),
-        optional("smooth", bool, False)("Decay at every step instead of in stairs."),
-    ]
-
-
-def learning_rate_wsd_args() -> list[Argument]:
-    """Make the arguments of the learning rate `wsd`."""
-    return [
-        optional("decay_phase_ratio", float, 0.1, RATIO)(
-            "Part of ``numb_steps``, the last, in which the learning rate falls."
-        ),
-        optional("decay_type", str, "inverse_linear", DECAY_TYPE)(
-            "How it falls: its inverse linearly, by half a cosine, or itself linearly."
-        ),
-    ]
-
-
-def learning_rate_args() -> Argument:
-    """Make the section `learning_rate`."""
-    exp, wsd = learning_rate_exp_args(), learning_rate_wsd_args()
-    return section(
-        "learning_rate",
-        "The learning rate.",
-        [
-            required("start_lr", float, POSITIVE)(
-                "Learning rate at the first step after the warm-up."
-            ),
-            optional("stop_lr", float, None, NOT_NEGATIVE)(
-                "Learning rate at the last step; 5e-8 if neither this nor"
-                " ``stop_lr_ratio`` is given."
-            ),
-            optional("stop_lr_ratio", float, None, RATIO)(
-                "``stop_lr`` divided by ``start_lr``; give one of the two."
-            ),
-            optional("warmup_steps", int, 0, NOT_NEGATIVE)(
-                "Number of steps in which the learning rate rises to ``start_lr``."
-            ),
-            optional("warmup_ratio", float, None, WARMUP_RATIO)(
-                "``warmup_steps`` divided by ``numb_steps``; give one of the two."
-            ),
-            optional("warmup_start_factor", float, 0.0, NOT_NEGATIVE)(
-                "The warm-up starts from this factor times ``start_lr``."
-            ),
-        ],
-        [
-            Argument("exp", dict, exp, doc="Exponential decay."),
-            Argument("cosine", dict, [], doc="Half a cosine."),
-            Argument(
-                "wsd", dict, wsd, doc="Warm-up, ``start_lr``, and a fall at the end."
-            ),
-        ],
-        "exp",
-        "How the learning rate falls.",
-    )
-
-
 #: Term of the loss: (what it compares, file of the label, start, limit, unit).
 PREFACTORS = {
     "e": ("the energy", "energy", 0.02, 1.0, "1/eV²"),
@@ -428,108 +356,16 @@ def loss_args() -> Argument:
     )
 
 
-def _data_args(purpose: str) -> list[Argument]:
-    return [
-        required("systems", [list[str], str], PATHS)(
-            f"Folders with the systems for {purpose}: a list or one path. A folder"
-            " and all below it are searched for ``type.raw``, which makes a system,"
-            " ``*.hdf5`` and ``*.h5`` files too."
-        ),
-        optional("rglob_patterns", [list[str]], None)(
-            "Patterns, such as ``*/water``, that systems below the given folders have"
-            " to match."
-        ),
-        optional("batch_size", [list[int], int, str], "auto", BATCH_SIZE)(
-            "Number of frames per batch: one for all systems, or a list with one per"
-            " system, or ``auto:N``: so many that a batch has at least N atoms;"
-            " ``auto`` is ``auto:32``."
-        ),
-        optional(
-            "auto_prob", str, "prob_sys_size", AUTO_PROB, alias=["auto_prob_style"]
-        )(
-            "How likely a system is drawn. ``prob_uniform``: all alike;"
-            " ``prob_sys_size``: in proportion to its number of batches;"
-            " ``prob_sys_size;A:B:W;...``: systems A to B - 1 together with weight W."
-        ),
-        optional("sys_probs", list[float], None, SYS_PROBS, alias=["sys_weights"])(
-            "Probability of each system, instead of ``auto_prob``. Systems with a"
-            " negative one share what is left."
-        ),
-    ]
-
-
-def training_data_args() -> Argument:
-    """Make the section `training/training_data`."""
-    doc = "Data to train on."
-    factor = optional("force_mag_factor", [float, str], 1.0, FACTOR, own=True)(
-        "What the magnetic forces of training and validation data are taken times, for"
-        " data whose energies change by so much more than they say. ``fit`` finds it"
-        " with the baseline of ``model/spin[invariant]``."
-    )
-    return Argument("training_data", dict, [*_data_args("training"), factor], doc=doc)
-
-
-def validation_data_args() -> Argument:
-    """Make the section `training/validation_data`."""
-    numb_btch = optional("numb_btch", int, 1, AT_LEAST_ONE, alias=["numb_batch"])(
-        "Number of batches in each validation."
-    )
-    return Argument(
-        "validation_data",
-        dict,
-        [*_data_args("validation"), numb_btch],
-        optional=True,
-        default=None,
-        doc="Data to validate with; without it only training errors are shown.",
-    )
-
-
-def training_args() -> Argument:
-    """Make the section `training`."""
-    numb_steps_alias = ["stop_batch", "num_step", "num_steps", "numb_step"]
-    fields = [
-        training_data_args(),
-        validation_data_args(),
-        required("numb_steps", int, COUNT, alias=numb_steps_alias)(
-            "Number of training steps, of one batch each; 0 for the model as it is"
-            " before the first."
-        ),
-        optional("seed", [int, None], None, SEED)(
-            "Random seed of the order of the frames; null draws one."
-        ),
-        optional("augmentation", list[str], [], AUGMENTATION, own=True)(
-            "What is done to the frames of each batch at random, for ``ener_spin``."
-            " ``spin_rotation``: all spins of a frame turn together, and their magnetic"
-            " forces with them, as the energy allows without spin-orbit coupling;"
-            " ``time_reversal``: all are reversed, or not."
-        ),
-        optional("disp_file", str, "lcurve.out", FILE)("File of the learning curve."),
-        optional("disp_freq", int, 1000, AT_LEAST_ONE)(
-            "Number of steps between two lines of the learning curve."
-        ),
-        optional("save_freq", int, 1000, AT_LEAST_ONE)(
-            "Number of steps between two checkpoints."
-        ),
-        optional("save_ckpt", str, "model.ckpt", FILE)(
-            "Path prefix of the checkpoints."
-        ),
-        optional("max_ckpt_keep", int, 5, AT_LEAST_ONE)(
-            "Number of checkpoints to keep; older ones are removed."
-        ),
-        optional("disp_training", bool, True)("Show errors during the training."),
-        optional("time_training", bool, True)("Show the time that steps take."),
-        optional("jit_compile", bool, True, own=True)(
-            "Compile the training step with XLA where the compiled kernels are not used"
-            " (see kernels in the documentation)."
-        ),
-    ]
-    doc = "Data, length and output of the training."
-    return Argument("training", dict, fields, doc=doc)
-
-
 def train_args() -> list[Argument]:
-    """Make the sections `model`, `learning_rate`, `loss` and `training`."""
-    return [model_args(), learning_rate_args(), loss_args(), training_args()]
+    """Make the sections of an input."""
+    return [
+        model_args(),
+        learning_rate_args(),
+        optimizer_args(),
+        loss_args(),
+        training_args(),
+        validating_args(),
+    ]
 
 
 def without_own(data: dict) -> dict:

@@ -20,6 +20,10 @@ ACTIVATIONS = (
 )
 PRECISIONS = ("default", "float64", "float32")
 AUGMENTATIONS = ("spin_rotation", "time_reversal")
+# of a full validation: label, kind of its error
+METRICS = tuple(
+    f"{q}:{k}" for q in ("E", "FR", "FM", "S", "V") for k in ("MAE", "RMSE")
+)
 
 
 # --- Checks of single values: a test, and what the message expects --------------------
@@ -69,18 +73,25 @@ def _is_sys_probs(x: list[float]) -> bool:
 
 Check = tuple[Callable[[Any], bool], str]
 
+NO_DECAY = (lambda x: x == 0, '0; "AdamW" is the type whose parameters decay')
 POSITIVE = (lambda x: x > 0, "a number > 0")
 NOT_NEGATIVE = (lambda x: x >= 0, "a number >= 0")
 COUNT = (lambda x: x >= 0, "an integer >= 0")
 AT_LEAST_ONE = (lambda x: x >= 1, "an integer >= 1")
 RATIO = (lambda x: 0 < x <= 1, "a number in (0, 1]")
-WARMUP_RATIO = (lambda x: 0 <= x < 1, "a number in [0, 1)")
+BETWEEN = (lambda x: 0 < x < 1, "a number in (0, 1)")
+BETA = DECAY = WARMUP_RATIO = (lambda x: 0 <= x < 1, "a number in [0, 1)")
 WIDTHS = (lambda x: len(x) > 0 and min(x) >= 1, "a list of integers >= 1")
 SEED = (lambda x: 0 <= x < 2**32, "an integer from 0 to 2**32 - 1, or null")
 PATHS = (lambda x: len(x) > 0 and all(x), "at least one path")
 FILE = (
     lambda x: Path(x).name not in ("", "..") and not x.endswith("/") and "\0" not in x,
     "the path of a file",
+)
+FOLDER = (lambda x: x != "" and "\0" not in x, "the path of a folder")
+METRIC = (
+    lambda x: x.upper() in METRICS,
+    f"one of {', '.join(METRICS)}",
 )
 LOSS_PREFACTORS = (lambda x: x in ("auto", "given"), '"auto" or "given"')
 FACTOR = (
@@ -174,9 +185,14 @@ def section(
     choices: Sequence[Argument] = (),
     default: str = "",
     choice_doc: str = "",
+    may_lack: bool = False,
 ) -> Argument:
-    """Make an object with one choice of `type`, optional if it has a default."""
+    """Make an object with one choice of `type`, optional if it has a default.
+
+    What `may_lack` in an input is filled in with defaults.
+    """
     variant = Variant(
         "type", choices, optional=bool(default), default_tag=default, doc=choice_doc
     )
-    return Argument(name, dict, fields, [variant] if choices else [], doc=doc)
+    lack: dict = {"optional": True, "default": {}} if may_lack else {}
+    return Argument(name, dict, fields, [variant] if choices else [], doc=doc, **lack)

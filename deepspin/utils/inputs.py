@@ -19,12 +19,12 @@ from dargs.dargs import ArgumentError
 
 from deepspin.spins.schemes import DEFAULT, Scheme, build_scheme
 from deepspin.utils.argcheck import (
-    DEFAULT_STOP_LR,
     PREFACTORS,
     baseline_args,
     spin_args,
     train_args,
 )
+from deepspin.utils.argcheck_training import check_training, check_validating
 from deepspin.utils.refused import InputError, bad, explain, refuse, show
 
 if TYPE_CHECKING:
@@ -195,6 +195,8 @@ def normalize(data: dict) -> dict:
         )
     base = Argument("input", dict, train_args())
     data = refuse(_without_comments(data))
+    for name in ("optimizer", "validating"):  # dargs fills in what is there
+        data.setdefault(name, {})
     weighed = _weighs(data)
     _refuse_other_scheme(data)
     try:
@@ -204,9 +206,10 @@ def normalize(data: dict) -> dict:
         explain(err, base, data)
     base.traverse_value(data, value_hook=_check_numbers)
     _check_model(data["model"])
-    _check_learning_rate(data["learning_rate"], data["training"]["numb_steps"])
+    check_training(data["training"], data["learning_rate"])
     _check_loss(data["loss"], data["model"]["spin"]["type"], weighed)
     _check_augmentation(data["training"]["augmentation"], data["model"]["spin"])
+    check_validating(data["validating"], data["training"], data["loss"])
     factor = data["training"]["training_data"]["force_mag_factor"]
     if factor == "fit" and not data["model"]["spin"].get("baseline"):
         raise bad(
@@ -460,31 +463,6 @@ def _check_fitting_net(fitting_net: dict, scheme: Scheme) -> None:
 
 def _lower_activation(net: dict) -> None:
     net["activation_function"] = net["activation_function"].lower()
-
-
-def _check_learning_rate(learning_rate: dict, numb_steps: int) -> None:
-    path = "learning_rate"
-    start_lr, stop_lr = learning_rate["start_lr"], learning_rate["stop_lr"]
-    if stop_lr is not None and learning_rate["stop_lr_ratio"] is not None:
-        raise InputError(
-            f"`{path}` has `stop_lr` and also `stop_lr_ratio`; give one of them."
-        )
-    if stop_lr is None and learning_rate["stop_lr_ratio"] is None:
-        stop_lr = learning_rate["stop_lr"] = DEFAULT_STOP_LR
-    if stop_lr is not None and stop_lr > start_lr:
-        expected = f"at most `start_lr` = {show(start_lr)}"
-        raise bad(f"{path}/stop_lr", stop_lr, expected)
-    if stop_lr == 0 and learning_rate.get("decay_type") == "inverse_linear":
-        expected = 'above 0 with `decay_type` "inverse_linear", which divides by it'
-        raise bad(f"{path}/stop_lr", stop_lr, expected)
-    warmup_steps = learning_rate["warmup_steps"]
-    if warmup_steps != 0 and learning_rate["warmup_ratio"] is not None:
-        raise InputError(
-            f"`{path}` has `warmup_steps` and also `warmup_ratio`; give one of them."
-        )
-    if warmup_steps >= max(numb_steps, 1):
-        expected = f"less than `training/numb_steps` = {numb_steps}"
-        raise bad(f"{path}/warmup_steps", warmup_steps, expected)
 
 
 def _check_augmentation(kinds: list[str], spin: dict) -> None:

@@ -29,11 +29,10 @@ _REMOVE = "remove it"
 _MULTI_TASK = "train one model per input file; deepspin has no multi-task training"
 _TABLE = "remove it; deepspin adds no tabulated pair interaction"
 _PARAMETER = "remove it; deepspin takes no atomic parameters"
-_EPOCH = "give the number of training steps, `training/numb_steps`"
-_EMA = "remove it; deepspin saves no averaged weights"
 _DATA = "move it to `training/training_data`, where DeePMD-kit 2 and later have it"
 _WARMUP = "move it to `learning_rate`"
-_ADAM = "remove it; deepspin trains with Adam, beta1 0.9, beta2 0.999, no weight decay"
+_OPTIMIZER = "move it to `optimizer`"
+_ADAM = "remove it; deepspin trains with Adam or AdamW"
 _OLD = "this is an input of DeePMD-kit 0.x; convert it to the present form first"
 _FORCE = "the loss `ener_spin` calls it `start_pref_fr` and `start_pref_fm`"
 _FORCE_LIMIT = "the loss `ener_spin` calls it `limit_pref_fr` and `limit_pref_fm`"
@@ -99,11 +98,6 @@ REFUSED: dict[str, tuple[tuple, str]] = {
         ("linear", "sqrt", "none"),
         'remove it, or use one of "linear", "sqrt", "none"; with one worker all agree',
     ),
-    # optimizer
-    "optimizer/type": (("Adam",), _ADAM),
-    "optimizer/adam_beta1": ((0.9,), _ADAM),
-    "optimizer/adam_beta2": ((0.999,), _ADAM),
-    "optimizer/weight_decay": ((0,), _ADAM),
     # loss
     "loss/start_pref_f": (NEVER, _FORCE),
     "loss/limit_pref_f": (NEVER, _FORCE_LIMIT),
@@ -121,54 +115,36 @@ REFUSED: dict[str, tuple[tuple, str]] = {
     "training/auto_prob|auto_prob_style|sys_prob": (NEVER, _DATA),
     "training/numb_test": (ANY, _REMOVE),
     "training/warmup_steps|warmup_ratio|warmup_start_factor": (NEVER, _WARMUP),
-    "training/opt_type": (("Adam",), _ADAM),
-    "training/adam_beta1": ((0.9,), _ADAM),
-    "training/adam_beta2": ((0.999,), _ADAM),
-    "training/weight_decay": ((0,), _ADAM),
+    "training/opt_type": (("Adam",), "move it to `optimizer`, as `type`"),
+    "training/adam_beta1": ((0.9,), _OPTIMIZER),
+    "training/adam_beta2": ((0.999,), _OPTIMIZER),
+    "training/weight_decay": ((0,), _OPTIMIZER),
     "training/kf_blocksize|kf_start_pref_e|kf_limit_pref_e": (ANY, _ADAM),
     "training/kf_start_pref_f|kf_limit_pref_f": (ANY, _ADAM),
     "training/momentum|muon_momentum|lr_adjust|lr_adjust_coeff": (ANY, _ADAM),
     "training/muon_2d_only|min_2d_dim": (ANY, _ADAM),
-    "training/numb_epoch|num_epoch|num_epochs|numb_epochs": (NEVER, _EPOCH),
     "training/stat_file": (NEVER, "remove it; deepspin computes statistics each time"),
     "training/stat_file_mode": (ANY, _REMOVE),
     "training/mixed_precision": (
         NEVER,
         "remove it; set `precision` of the descriptor and the fitting net",
     ),
-    "training/save_dir": (NEVER, "give the folder in `training/save_ckpt`"),
-    "training/ckpt_keep_ratio": (NEVER, "use `training/max_ckpt_keep`"),
-    "training/enable_ema": ((False,), _EMA),
-    "training/ema_decay|ema_ckpt_keep": (ANY, _EMA),
     "training/change_bias_after_training": (
         (False,),
         "remove it; deepspin keeps the energy bias found before training",
     ),
-    "training/disp_avg": (
-        (False,),
-        "remove it; `training/disp_file` holds the errors of single batches",
-    ),
     "training/profiling|enable_profiler": ((False,), _PROFILE),
     "training/profiling_file": (ANY, _PROFILE),
-    "training/tensorboard": (
-        (False,),
-        "remove it; `training/disp_file` holds the learning curve",
-    ),
-    "training/tensorboard_log_dir|tensorboard_freq": (ANY, _REMOVE),
-    "training/gradient_max_norm": ((0,), "remove it; gradients are not clipped"),
     "training/acc_freq": ((1,), "use a larger `batch_size`"),
     "training/zero_stage": ((0,), "remove it; deepspin trains in one process"),
     "training/neighbor_graph_method": (ANY, _REMOVE),
     "training/enable_compile": (ANY, "use `training/jit_compile`"),
     "training/enable_tf32": ((False,), "remove it; training does not use TF32"),
     # sections of their own
-    "validating/full_validation|ema_full_validation": (
+    "validating/compiled_infer|tf32_infer|amp_infer": (
         (False,),
-        "remove it; set `training/validation_data/numb_btch` to cover all frames",
+        "remove it; evaluations are compiled, in the model's own precision",
     ),
-    "validating/validation_freq|save_best|save_best_dir|max_best_ckpt": (ANY, _REMOVE),
-    "validating/validation_metric|full_val_file|full_val_start": (ANY, _REMOVE),
-    "validating/compiled_infer|tf32_infer|amp_infer": (ANY, _REMOVE),
     "nvnmd/enable": ((False,), "remove it; deepspin does not train for NVNMD hardware"),
     "nvnmd/version|max_nnei|net_size|map_file|config_file|weight_file": (ANY, _REMOVE),
     "nvnmd/restore_descriptor|restore_fitting_net": (ANY, _REMOVE),
@@ -176,7 +152,7 @@ REFUSED: dict[str, tuple[tuple, str]] = {
 }
 
 #: Sections that deepspin lacks as a whole: dropped when only neutral options are left.
-SECTIONS = ("optimizer", "validating", "nvnmd")
+SECTIONS = ("nvnmd",)
 
 #: Path of a choice: (DeePMD-kit's choices that deepspin lacks, what to do). What
 #: follows a colon, as in "max:256", does not matter.
@@ -202,6 +178,7 @@ CHOICES: dict[str, tuple[list[str], str]] = {
         "ener ener_hess dens dos population property tensor".split(),
         'use "ener_spin", with `start_pref_fr` and `start_pref_fm` for the forces',
     ),
+    "optimizer/type": (["LKF", "AdaMuon", "HybridMuon"], 'use "Adam" or "AdamW"'),
     "training/training_data/batch_size": (["max", "filter", "mixed"], _BATCH),
     "training/validation_data/batch_size": (["max", "filter", "mixed"], _BATCH),
 }

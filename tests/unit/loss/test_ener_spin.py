@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import deepspin
-from deepspin.loss.learning_rate import adam
+from deepspin.loss.learning_rate import build_optimizer
 
 NF, NLOC = 3, 5
 NATOMS = np.array([7.0, 6.0, 4.0])
@@ -244,7 +244,7 @@ def test_fit_and_evaluate(make_model, make_nio, make_inputs, make_labels):
     labels = make_labels(inputs)
     schedule = deepspin.ExpDecay(1e-3, 6, stop_lr=1e-5, decay_steps=2)
     loss = deepspin.EnerSpinLoss(**PREFACTORS, start_lr=1e-3)
-    model.compile(optimizer=adam(schedule), loss=loss, jit_compile=False)
+    model.compile(optimizer=build_optimizer(schedule), loss=loss, jit_compile=False)
     data = tf.data.Dataset.from_tensors((inputs, labels))
     want, wanted_errors = [], []
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from deepspin import CosineAnnealing, ExpDecay, WarmupStableDecay
-from deepspin.loss.learning_rate import SCHEDULES, adam
+from deepspin.loss.learning_rate import SCHEDULES, build_optimizer
 
 
 def rates(schedule, steps):
@@ -177,7 +177,7 @@ def test_serialisation(options):
 
 
 def test_adam():
-    optimizer = adam(ExpDecay(1e-3, 100, stop_lr=1e-5))
+    optimizer = build_optimizer(ExpDecay(1e-3, 100, stop_lr=1e-5))
     assert optimizer.epsilon == 1e-8
     assert (optimizer.beta_1, optimizer.beta_2) == (0.9, 0.999)
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
@@ -191,7 +191,7 @@ def test_adam_updates():
     """
     beta_1, beta_2 = float(np.float32(0.9)), float(np.float32(0.999))
     schedule = ExpDecay(1e-2, 100, stop_lr=1e-5, decay_steps=1)
-    optimizer = adam(schedule)
+    optimizer = build_optimizer(schedule)
     weight = keras.Variable(np.array([1.0, -2.0]), dtype="float64")
     optimizer.build([weight])
     x, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)

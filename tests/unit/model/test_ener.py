@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import deepspin
-from deepspin.loss.learning_rate import adam
+from deepspin.loss.learning_rate import build_optimizer
 from deepspin.op.library import plain_tensorflow
 
 keras_save_warning = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -196,7 +196,9 @@ def compiled(model, steps=100, jit_compile=False):
         start_pref_v=0.1, limit_pref_v=0.1, start_pref_ae=0.1, limit_pref_ae=1.0
     )
     schedule = deepspin.ExpDecay(1e-3, steps, stop_lr=1e-5, decay_steps=1)
-    model.compile(optimizer=adam(schedule), loss=loss, jit_compile=jit_compile)
+    model.compile(
+        optimizer=build_optimizer(schedule), loss=loss, jit_compile=jit_compile
+    )
     return model
 
 
@@ -708,5 +710,5 @@ def test_mixed_precision_is_refused(make_model):
 
 @pytest.mark.parametrize(("rate", "told"), [(1e-3, False), (2e-3, True)])
 def test_rate_above_the_one_of_the_loss(make_model, caplog, rate, told):
-    make_model().compile(optimizer=adam(rate), loss=deepspin.EnerSpinLoss())
+    make_model().compile(optimizer=build_optimizer(rate), loss=deepspin.EnerSpinLoss())
     assert ("is above the loss's `start_lr` 0.001" in caplog.text) == told

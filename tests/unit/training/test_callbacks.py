@@ -13,22 +13,22 @@ from places import REFERENCE
 import deepspin
 from deepspin.loss.ener_spin import EnerSpinLoss
 from deepspin.training.callbacks import (
+    BatchErrors,
     Checkpoint,
-    LearningCurve,
     TrainingError,
+    rows_until,
 )
 
 
-def test_lines_of_a_curve_with_other_columns(tmp_path, monkeypatch):
-    """A curve that does not fit is not gone on with."""
-    path = tmp_path / "lcurve.out"
+def test_lines_of_a_curve_with_other_columns(tmp_path):
+    """A curve that does not fit is not gone on with, nor half a line."""
+    path, header = tmp_path / "lcurve.out", "# step\n# b\n"
+    assert rows_until(path, header, 5) == []
     path.write_text("# another header\n# b\n      0 1.0\n")
-    curve = LearningCurve.__new__(LearningCurve)
-    curve.path = path
-    monkeypatch.setattr(LearningCurve, "_header", lambda self: "# step\n# b\n")
-    assert curve._kept_lines(5) == []
-    path.write_text("# step\n# b\n      0 1.0\n      4 2.0\n      8 3.0\n     10 4.")
-    assert curve._kept_lines(5)[2:] == ["      0 1.0\n", "      4 2.0\n"]
+    assert rows_until(path, header, 5) == []
+    path.write_text(header + "      0 1.0\n      4 2.0\n      8 3.0\n     10 4.")
+    assert rows_until(path, header, 5) == [header, "      0 1.0\n", "      4 2.0\n"]
+    assert len(rows_until(path, header, 10)) == 4
 
 
 def test_weights_that_are_not_finite_are_not_saved(run):
@@ -49,16 +49,16 @@ def test_averages_leave_out_what_a_batch_has_not():
         def batch(self, step):
             return {"step": step}, {"natoms": np.array([2.0 * (step + 1)])}
 
-    curve = LearningCurve.__new__(LearningCurve)
+    errors = BatchErrors(Data(), None, 1, 1)
     rows = [
         {"rmse": 1.0, "rmse_fm": 3.0},
         {"rmse": 4.0, "rmse_fm": np.nan},
     ]
-    curve._errors = lambda inputs, labels: {
+    errors._errors = lambda inputs, labels: {
         k: tf.constant(v) for k, v in rows[int(inputs["step"])].items()
     }
-    found = curve._evaluate(Data(), [0, 1])
+    found = errors._mean(Data(), [0, 1])
     assert found == {"rmse": pytest.approx(3.0), "rmse_fm": pytest.approx(3.0)}
-    assert np.isnan(curve._evaluate(Data(), [1])["rmse_fm"])
+    assert np.isnan(errors._mean(Data(), [1])["rmse_fm"])
     rows[1] = {"rmse": np.nan, "rmse_fm": np.nan}
-    assert np.isnan(curve._evaluate(Data(), [0, 1])["rmse_fm"])
+    assert np.isnan(errors._mean(Data(), [0, 1])["rmse_fm"])

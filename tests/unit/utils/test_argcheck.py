@@ -17,7 +17,7 @@ from inputs import (
 )
 
 from deepspin.entrypoints.doc import doc_train_input
-from deepspin.utils import argcheck
+from deepspin.utils import argcheck, argcheck_training, arguments
 from deepspin.utils.argcheck import gen_doc
 from deepspin.utils.inputs import normalize
 
@@ -97,18 +97,46 @@ DEFAULTS = {
         "sys_probs": None,
         "force_mag_factor": 1.0,
     },
+    "optimizer": {
+        "type": "Adam",
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "weight_decay": 0.0,
+    },
+    "validating": {
+        "full_validation": False,
+        "ema_full_validation": False,
+        "validation_freq": 5000,
+        "full_val_start": 0.5,
+        "validation_metric": "E:MAE",
+        "save_best": True,
+        "save_best_dir": None,
+        "max_best_ckpt": 1,
+        "full_val_file": "val.log",
+    },
     "training": {
         "validation_data": None,
         "numb_steps": 1000,
+        "numb_epoch": None,
         "seed": None,
         "augmentation": [],
         "disp_file": "lcurve.out",
         "disp_freq": 1000,
         "save_freq": 1000,
+        "save_dir": None,
         "save_ckpt": "model.ckpt",
         "max_ckpt_keep": 5,
+        "ckpt_keep_ratio": None,
+        "gradient_max_norm": None,
+        "enable_ema": False,
+        "ema_decay": 0.999,
+        "ema_ckpt_keep": None,
         "disp_training": True,
         "time_training": True,
+        "disp_avg": False,
+        "tensorboard": False,
+        "tensorboard_log_dir": "log",
+        "tensorboard_freq": 1,
         "jit_compile": True,
     },
 }
@@ -147,7 +175,6 @@ NO_DEFAULT = {
     "training/training_data",
     "training/training_data/systems",
     "training/validation_data/systems",
-    "training/numb_steps",
 }
 
 
@@ -160,7 +187,10 @@ OF_INVARIANT = {
 }
 
 
-OF_WSD = {f"learning_rate/{name}" for name in ("decay_phase_ratio", "decay_type")}
+OF_OTHERS = {
+    *(f"learning_rate/{name}" for name in ("decay_phase_ratio", "decay_type")),
+    "optimizer/weight_decay",
+}
 
 
 def test_documented_defaults_are_those_filled_in():
@@ -170,12 +200,17 @@ def test_documented_defaults_are_those_filled_in():
     for path, argument in TREE.items():
         if path in ("learning_rate/stop_lr", "training/validation_data"):
             continue  # 5e-8 unless stop_lr_ratio is given; given here
-        if path in OF_INVARIANT | OF_WSD | {"loss/prefactors", "loss/fm_longitudinal"}:
+        if path in ("optimizer", "validating", "training/numb_steps"):
+            continue  # filled in; given here
+        if path in OF_INVARIANT | OF_OTHERS | {
+            "loss/prefactors",
+            "loss/fm_longitudinal",
+        }:
             continue  # of another choice; follow from the scheme
         if path not in NO_DEFAULT:
             assert argument.optional
             assert get(full, path) == argument.default, path
-    assert f"{argcheck.DEFAULT_STOP_LR:.0e}".replace("e-0", "e-") in (
+    assert f"{argcheck_training.DEFAULT_STOP_LR:.0e}".replace("e-0", "e-") in (
         TREE["learning_rate/stop_lr"].doc
     )
 
@@ -204,6 +239,7 @@ ANCHORS = [
     "learning_rate/start_lr",
     "learning_rate[exp]/decay_steps",
     "learning_rate[wsd]/decay_phase_ratio",
+    "optimizer[AdamW]/weight_decay",
     "training/validation_data/numb_btch",
 ]
 
@@ -228,8 +264,10 @@ def test_doc_in_json():
     assert [s["name"] for s in sections] == [
         "model",
         "learning_rate",
+        "optimizer",
         "loss",
         "training",
+        "validating",
     ]
     schema = json.loads(gen_doc("json_schema"))
     assert schema["title"] == "deepspin"
@@ -258,7 +296,7 @@ def test_nothing_imports_tensorflow():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", [*argcheck.ACTIVATIONS, "None", "Tanh"])
+@pytest.mark.parametrize("name", [*arguments.ACTIVATIONS, "None", "Tanh"])
 def test_activation_functions(name):
     """All of DeePMD-kit's, in any case."""
     full = normalize(changed({"model/fitting_net/activation_function": name}))
@@ -272,9 +310,11 @@ def test_components_are_argument_trees():
         argcheck.descriptor_se_e2_a_args,
         argcheck.fitting_ener_args,
         argcheck.spin_ener_spin_args,
-        argcheck.learning_rate_exp_args,
-        argcheck.learning_rate_wsd_args,
+        argcheck_training.learning_rate_exp_args,
+        argcheck_training.learning_rate_wsd_args,
         argcheck.loss_ener_spin_args,
+        argcheck_training.optimizer_adam_args,
+        argcheck_training.optimizer_adamw_args,
     )
     for make in lists:
         assert all(isinstance(argument, Argument) for argument in make())

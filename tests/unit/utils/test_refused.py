@@ -112,8 +112,8 @@ def test_true_is_not_one_and_zero_is_not_false():
     """Neutral values are compared with their type."""
     with pytest.raises(InputError, match=r"`training/acc_freq` is true"):
         normalize(changed({"training/acc_freq": True}))
-    with pytest.raises(InputError, match="`training/tensorboard` is 0"):
-        normalize(changed({"training/tensorboard": 0}))
+    with pytest.raises(InputError, match="`training/enable_tf32` is 0"):
+        normalize(changed({"training/enable_tf32": 0}))
 
 
 CHOICE_ROWS = [(path, name) for path, (names, _) in CHOICES.items() for name in names]
