@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import re
 from functools import partial
 
+import options
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
@@ -17,7 +17,6 @@ from sphinx.application import Sphinx
 from sphinx.util.inspect import stringify_signature
 
 from deepspin.main import build_parser
-from deepspin.utils.refused import ANY, CHOICES, REFUSED
 
 # --- Formulas: MathML, which browsers set themselves ----------------------------------
 
@@ -94,22 +93,6 @@ def _spelling(action: argparse.Action) -> str:
     return ", ".join(f"`{spelling}`" for spelling in spellings)
 
 
-def refused_options() -> list[str]:
-    """Options of DeePMD-kit that deepspin lacks, and what to do about them."""
-    rows = ["| option | accepted at | otherwise |", "| --- | --- | --- |"]
-    for path, (choices, advice) in CHOICES.items():
-        names = ", ".join(f"`{json.dumps(name)}`" for name in choices)
-        rows.append(f"| `{path}`: {names} | | {advice} |")
-    for paths, (neutral, advice) in REFUSED.items():
-        section, _, names = paths.rpartition("/")
-        head = f"{section}/" if section else ""
-        options = ", ".join(f"`{head}{name}`" for name in names.split("|"))
-        values = [] if neutral is ANY else [f"`{json.dumps(v)}`" for v in neutral]
-        spared = "any value" if neutral is ANY else ", ".join(values)
-        rows.append(f"| {options} | {spared} | {advice} |")
-    return rows
-
-
 def generated(write) -> type[Directive]:
     """Make a directive of a function that writes lines of MyST."""
 
@@ -130,5 +113,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("autodoc-process-signature", true_signature)
     app.connect("env-purge-doc", forget_arguments)
     app.add_directive("command-line", generated(command_line))
-    app.add_directive("refused-options", generated(refused_options))
+    app.add_directive("option-table", generated(options.option_table))
+    app.add_directive("flag-table", generated(options.flag_table))
     return {"parallel_read_safe": False}

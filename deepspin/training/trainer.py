@@ -8,7 +8,6 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -367,7 +366,7 @@ def _validations(
             run.valid_data,
             run.options,
             run.metadata,
-            chosen=partial(averaged, run.model) if suffix else None,
+            averaged=averaged if suffix else None,
             suffix=suffix,
             restart=restart,
         )

@@ -16,7 +16,7 @@ from deepspin.data.dataset import DataSystem
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.modelfiles.archive import save_model
 from deepspin.modelfiles.find import find_checkpoints, read_metadata
-from deepspin.training.callbacks import rows_until, step_of
+from deepspin.training.callbacks import AveragedModel, rows_until, step_of
 from deepspin.utils.outputs import append, replacing
 from deepspin.utils.refused import bad
 
@@ -79,8 +79,8 @@ class FullValidation(keras.callbacks.Callback):
         The normalised input.
     metadata : dict
         Stored in every file, with the step and the errors.
-    chosen : callable, optional
-        Returns the model to judge; by default the one that is trained.
+    averaged : AveragedModel, optional
+        Makes the model to judge; by default it is the one that is trained.
     suffix : str
         Added to the names of the files, before their extensions.
     restart : bool
@@ -93,7 +93,7 @@ class FullValidation(keras.callbacks.Callback):
         options: dict,
         metadata: dict,
         *,
-        chosen: Callable[[], SpinEnergyModel] | None = None,
+        averaged: AveragedModel | None = None,
         suffix: str = "",
         restart: bool = False,
     ):
@@ -105,7 +105,7 @@ class FullValidation(keras.callbacks.Callback):
         self.path = log_path(options, suffix)
         self.prefix = best_prefix(options, suffix)
         self.kept = given["max_best_ckpt"] if given["save_best"] else 0
-        self.chosen = chosen or (lambda: self.model)
+        self.averaged = averaged
         self.best: list[tuple[float, int, Path]] = []  # the best first
         self.names = _quantities(data)
         self._evaluate: tuple[SpinEnergyModel, Callable] | None = None
@@ -129,11 +129,15 @@ class FullValidation(keras.callbacks.Callback):
         step = step_of(self.model)
         if self.start is None or step < self.start or (step - self.start) % self.freq:
             return
-        model = self.chosen()
+        model = self.model if self.averaged is None else self.averaged(self.model)
         errors = self.errors(model)
         values = "".join(f"  {errors[name]:12.6e}" for name in self._columns())
         append(self.path, f"{step:8d}{values}\n")
-        log.info("step %d: all validation data: %s %.4e", step, *self._of(errors))
+        whose = ", averaged model" if self.averaged else ""
+        value = errors[self.metric]
+        log.info(
+            "step %d: all validation data%s: %s %.4e", step, whose, self.metric, value
+        )
         if self.kept:
             self._keep(model, step, errors)
 
@@ -159,9 +163,6 @@ class FullValidation(keras.callbacks.Callback):
             found[f"{name}:MAE"] = absolute / number if number else math.nan
             found[f"{name}:RMSE"] = math.sqrt(square / number) if number else math.nan
         return found
-
-    def _of(self, errors: dict[str, float]) -> tuple[str, float]:
-        return self.metric, errors[self.metric]
 
     def _columns(self) -> list[str]:
         return [f"{name}:{kind}" for name in self.names for kind in ("MAE", "RMSE")]

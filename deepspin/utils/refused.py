@@ -98,6 +98,11 @@ REFUSED: dict[str, tuple[tuple, str]] = {
         ("linear", "sqrt", "none"),
         'remove it, or use one of "linear", "sqrt", "none"; with one worker all agree',
     ),
+    # optimizer
+    "optimizer/kf_blocksize|kf_start_pref_e|kf_limit_pref_e": (NEVER, _ADAM),
+    "optimizer/kf_start_pref_f|kf_limit_pref_f": (NEVER, _ADAM),
+    "optimizer/momentum|muon_momentum|lr_adjust|lr_adjust_coeff": (NEVER, _ADAM),
+    "optimizer/muon_mode|enable_gram|flash_muon|magma_muon": (NEVER, _ADAM),
     # loss
     "loss/start_pref_f": (NEVER, _FORCE),
     "loss/limit_pref_f": (NEVER, _FORCE_LIMIT),

@@ -27,11 +27,14 @@ def given() -> dict:
     data = copy.deepcopy(tiny.INPUT)
     training = data["training"]
     del training["numb_steps"]
-    training |= {"num_epochs": 0.15, "save_freq": 1, "ckpt_keep_ratio": 0.99}
-    training |= {"enable_ema": True, "ema_decay": DECAY, "gradient_max_norm": 2.0}
+    training |= {"num_epochs": 0.15, "save_freq": 1, "max_ckpt_keep": 9}
+    training |= {"enable_ema": True, "ema_decay": DECAY, "ema_ckpt_keep": 4}
+    training |= {"gradient_max_norm": 2.0, "time_training": False}
     training |= {"disp_avg": True, "disp_freq": 3, "save_dir": "files"}
     training |= {"tensorboard": True, "tensorboard_freq": 2}
+    training |= {"tensorboard_log_dir": "points"}
     data["optimizer"] = {"type": "AdamW", "adam_beta1": 0.8, "weight_decay": 0.1}
+    data["optimizer"]["adam_beta2"] = 0.99
     data["validating"] = {
         "full_validation": True,
         "ema_full_validation": True,
@@ -39,6 +42,8 @@ def given() -> dict:
         "full_val_start": 2,
         "validation_metric": "fr:rmse",
         "max_best_ckpt": 2,
+        "save_best_dir": "best",
+        "full_val_file": "all.log",
     }
     return data
 
@@ -49,7 +54,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("options")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["train", write(given())]) == 0
+        assert main(["train", write(given()), "-l", "said.txt"]) == 0
     return folder
 
 
@@ -86,12 +91,14 @@ def test_length_and_files(trained):
         f"model.ckpt-{k}.keras" for k in range(1, STEPS + 1)
     }
     assert {n for n in names if "_ema-" in n and n.startswith("model")} == {
-        f"model.ckpt_ema-{k}.keras" for k in range(1, STEPS + 1)
+        f"model.ckpt_ema-{k}.keras" for k in range(STEPS - 3, STEPS + 1)
     }
     assert Path("files/checkpoint").read_text().count("model.ckpt-6.keras")
-    assert len([n for n in names if n.startswith("best.ckpt-")]) == 2
-    assert len([n for n in names if n.startswith("best_ema.ckpt-")]) == 2
-    assert len(names) == 2 * STEPS + 5
+    best = {p.name for p in Path("best").iterdir()}
+    assert len([n for n in best if n.startswith("best.ckpt-")]) == 2
+    assert len([n for n in best if n.startswith("best_ema.ckpt-")]) == 2
+    assert (len(names), len(best)) == (STEPS + 5, 4)
+    assert "ms/step" not in Path("said.txt").read_text()
 
 
 def test_averages_of_weights(trained):
@@ -102,6 +109,8 @@ def test_averages_of_weights(trained):
         average = [
             DECAY * a + (1 - DECAY) * w for a, w in zip(average, now, strict=True)
         ]
+        if step <= STEPS - 4:
+            continue  # not kept any more
         found = trainable(f"files/model.ckpt_ema-{step}.keras")
         for a, b in zip(average, found, strict=True):
             np.testing.assert_allclose(b, a, rtol=1e-13, atol=1e-15)
@@ -129,7 +138,7 @@ def test_steps_are_those_of_the_formula(trained):
         for kind in ("momentum", "velocity")
     }
     after = trainable("files/model.ckpt-4.keras")
-    b1, b2 = 0.8, 0.999
+    b1, b2 = 0.8, 0.99
     p1, p2 = (float(np.float32(b)) ** 4 for b in (b1, b2))  # as Keras holds them
     parts = (variables, gradients, kinds["momentum"], kinds["velocity"], after)
     for v, g, m, s, found in zip(*parts, strict=True):
@@ -144,7 +153,7 @@ def test_full_validation_is_what_test_says(trained, run, capsys):
     """Of the model and of the averaged one, and the best are kept."""
     names = {"E:RMSE": "rmse_ea", "FR:MAE": "mae_fr", "FM:RMSE": "rmse_fm"}
     names["V:RMSE"] = "rmse_va"
-    for log, name in (("val.log", "model.ckpt"), ("val_ema.log", "model.ckpt_ema")):
+    for log, name in (("all.log", "model.ckpt"), ("all_ema.log", "model.ckpt_ema")):
         rows = table(log)
         assert list(rows) == [2, 4, 6]
         run("test", "-m", f"files/{name}-6.keras", "-s", str(VALID), "-n", "0")
@@ -160,15 +169,16 @@ def test_full_validation_is_what_test_says(trained, run, capsys):
             }[line]
             value = float(text.rpartition(title)[2].split()[1])
             assert rows[6][column] == pytest.approx(value, rel=2e-4), column
-        prefix = "best.ckpt" if log == "val.log" else "best_ema.ckpt"
+        prefix = "best.ckpt" if log == "all.log" else "best_ema.ckpt"
         best = {}
-        for path in Path("files").glob(f"{prefix}-*"):
+        for path in Path("best").glob(f"{prefix}-*"):
             step = read_metadata(path)["step"]
             best[step] = read_metadata(path)["validation"]["FR:RMSE"]
             assert best[step] == pytest.approx(rows[step]["FR:RMSE"], rel=1e-5)
-            same = weights(f"files/{name}-{step}.keras")
-            for a, b in zip(weights(path), same, strict=True):
-                np.testing.assert_array_equal(a, b)
+            if step > 2:
+                same = weights(f"files/{name}-{step}.keras")
+                for a, b in zip(weights(path), same, strict=True):
+                    np.testing.assert_array_equal(a, b)
         (left,) = set(rows) - set(best)
         assert max(best.values()) <= rows[left]["FR:RMSE"] * (1 + 1e-5)
 
@@ -181,7 +191,7 @@ def test_stresses_are_virials_per_volume(trained):
         wrong -= labels["virial"].numpy().reshape(-1, 9)
         volume = np.abs(np.linalg.det(inputs["box"].numpy()))
         errors.append(np.abs(wrong / volume[:, None]))
-    shown = table("val.log")[6]["S:MAE"]
+    shown = table("all.log")[6]["S:MAE"]
     assert shown == pytest.approx(np.mean(np.concatenate(errors)), rel=1e-6)
 
 
@@ -204,7 +214,7 @@ def test_averages_of_errors(trained):
 
 
 def test_points_for_tensorboard(trained):
-    (path,) = Path("log").iterdir()
+    (path,) = Path("points").iterdir()
     points: dict[str, dict[int, float]] = {}
     for event in tf.compat.v1.train.summary_iterator(str(path)):
         for value in event.summary.value:
@@ -222,17 +232,35 @@ def test_points_for_tensorboard(trained):
 def test_restart_is_exact(trained, run):
     """Weights, averages, optimizer and the files of the validation."""
     last = [f"files/model.ckpt{end}-6.keras" for end in ("", "_ema")]
-    best = sorted(p.name for p in Path("files").glob("best*"))
+    best = sorted(p.name for p in Path("best").glob("*.keras"))
     whole = [*weights(last[0]), *weights(last[1]), *optimizer_state(last[0])]
-    files = {name: Path(name).read_bytes() for name in ("val.log", "val_ema.log")}
+    files = {name: Path(name).read_bytes() for name in ("all.log", "all_ema.log")}
     run("train", "input.json", "-r", "files/model.ckpt-3.keras")
     again = [*weights(last[0]), *weights(last[1]), *optimizer_state(last[0])]
     for a, b in zip(whole, again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert {name: Path(name).read_bytes() for name in files} == files
-    assert {p.name for p in Path("files").glob("best*")} <= {*best} | {
+    assert {p.name for p in Path("best").glob("*.keras")} <= {*best} | {
         f"best{end}.ckpt-2.keras" for end in ("", "_ema")
     }
+
+
+def test_what_is_not_wanted_is_not_written(run):
+    data = copy.deepcopy(tiny.INPUT)
+    data["training"] |= {"numb_steps": 2, "disp_training": False}
+    data["validating"] = {
+        "full_validation": True,
+        "full_val_start": 0.5,
+        "validation_freq": 1,
+        "save_best": False,
+    }
+    run("train", write(data))
+    names = {p.name for p in Path().iterdir()}
+    written = {"input.json", "out.json", "checkpoint", "val.log", "model.ckpt-2.keras"}
+    assert names == written
+    assert list(table("val.log")) == [1, 2]
+    data["validating"] |= {"full_val_start": 1, "validation_metric": "FM:MAE"}
+    run("train", write(data), "-r", "model.ckpt-2.keras")
 
 
 def test_refusals_before_any_work(run, capsys):

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from inputs import MISSING, changed
 
-from deepspin.training.setup import balanced, longitudinal
+from deepspin.training.setup import balanced, longitudinal, with_length
+from deepspin.utils.inputs import normalize
+from deepspin.utils.refused import InputError
 
 ERRORS = {"energy": 2e-4, "force": 3e-2, "along": 5e-3, "across": 1e-3, "virial": 0.1}
 LOSS = {"loss_func": "mse", "intensive_ener_virial": False, "fm_component": "full"}
@@ -43,3 +46,31 @@ def test_one_part_alone(missing):
     assert longitudinal(ERRORS, transverse) == 1.0
     found = balanced(ERRORS, 32.0, {**transverse, "fm_longitudinal": 1.0})
     np.testing.assert_allclose(found["fm"] * ERRORS["across"] ** 2, 1.0)
+
+
+class Drawn:
+    """So many batches of systems, and how likely each is drawn."""
+
+    nbatches = (10, 4, 7)
+    probabilities = np.array([0.8, 0.2, 0.0])
+
+
+def test_epochs_as_steps():
+    """The largest number of batches over its probability: 4 / 0.2, times epochs."""
+    given = {"numb_steps": MISSING, "numb_epoch": 2.52, "ckpt_keep_ratio": 0.3}
+    given = {f"training/{name}": value for name, value in given.items()}
+    options = normalize(changed({**given, "training/save_freq": 10}))
+    training = with_length(options, Drawn())["training"]
+    assert training["numb_steps"] == 51  # ceil(2.52 x 20)
+    assert training["numb_epoch"] is training["ckpt_keep_ratio"] is None
+    # of six checkpoints, at 10, 20, ..., 51
+    assert training["max_ckpt_keep"] == training["ema_ckpt_keep"] == 2
+    again = normalize({**options, "training": training})
+    assert with_length(again, Drawn()) == again
+
+
+def test_a_warm_up_longer_than_the_epochs():
+    given = {"training/numb_steps": MISSING, "training/numb_epoch": 1}
+    options = normalize(changed({**given, "learning_rate/warmup_steps": 20}))
+    with pytest.raises(InputError, match="less than `training/numb_steps` = 20"):
+        with_length(options, Drawn())
