@@ -112,11 +112,71 @@ ROWS = {
     ),
     "missing key": given(
         "Leave out an option that has no default.",
-        "`training/numb_steps` is missing, and has no default. Add it: "
-        "Number of training steps, of one batch each; 0 for the model as it is before "
-        "the first.",
+        "`learning_rate/start_lr` is missing, and has no default. Add it: Learning "
+        "rate at the first step after the warm-up.",
+        "learning_rate/start_lr",
+        MISSING,
+    ),
+    "no length": given(
+        "Forget how long to train.",
+        "`training/numb_steps` is missing, and has no default. Add it: Number of "
+        "training steps, of one batch each; or `numb_epoch`, the number of times that "
+        "the data are drawn.",
         "training/numb_steps",
         MISSING,
+    ),
+    "two lengths": given(
+        "Give steps and epochs.",
+        "`training` has `numb_steps` and also `numb_epoch`; give one of them.",
+        "training/numb_epoch",
+        2.5,
+    ),
+    "folder and path from the root": given(
+        "Give `save_dir` beside a path that begins with `/`.",
+        '`training/save_ckpt` is "/tmp/model.ckpt", a path from the root, which '
+        '`save_dir`, "files", cannot stand before. Give one of them.',
+        "training/save_dir",
+        "files",
+        ("training/save_ckpt", "/tmp/model.ckpt"),
+    ),
+    "averages of no step": given(
+        "Ask for averaged weights of no steps.",
+        "`training/enable_ema` is true; expected false with `numb_steps` 0.",
+        "training/enable_ema",
+        True,
+        ("training/numb_steps", 0),
+    ),
+    "validation of no averages": given(
+        "Validate averaged weights without averaging.",
+        "`validating/ema_full_validation` is true; expected false without "
+        "`training/enable_ema`, which makes the averaged model.",
+        "validating",
+        {"ema_full_validation": True},
+    ),
+    "validation of no data": given(
+        "Ask for a full validation without validation data.",
+        "`validating/full_validation` evaluates all of `training/validation_data`, "
+        "which is missing. Add it.",
+        "validating",
+        {"full_validation": True},
+    ),
+    "metric without weight": given(
+        "Choose the best model by what the loss leaves out.",
+        '`validating/validation_metric` is "V:MAE"; expected an error that the loss '
+        "weighs, with `loss/start_pref_v` and `loss/limit_pref_v` above 0.",
+        "validating",
+        {"full_validation": True, "validation_metric": "V:MAE"},
+        ("training/validation_data", {"systems": ["data"]}),
+    ),
+    "metric without label": given(
+        "Choose the best model by what the data do not tell.",
+        '`validating/validation_metric` is "V:MAE"; expected one of E, FR, FM with '
+        ":MAE or :RMSE, as no system of `training/validation_data` has 'virial'.",
+        "validating",
+        {"full_validation": True, "validation_metric": "V:MAE"},
+        ("training/validation_data", {"systems": ["data"]}),
+        ("loss/start_pref_v", 1.0),
+        ("loss/limit_pref_v", 1.0),
     ),
     "wrong type": given(
         "Write the number of steps as 1e6.",
