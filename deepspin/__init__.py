@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from deepspin.registration import register
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -32,6 +34,13 @@ _HOMES = {
     "DeepSpinCalculator": "deepspin.calculator",
 }
 
+# those that Keras' files name
+_SAVED = (
+    *("SpinEnergyModel", "Spin", "InvariantSpin", "SpinChannels", "Baseline"),
+    *("DescrptSeA", "EnerFitting", "EnerSpinLoss"),
+    *("ExpDecay", "CosineAnnealing", "WarmupStableDecay"),
+)
+
 # `import *` must not ask for ASE
 __all__ = ["__version__", *(name for name in _HOMES if name != "DeepSpinCalculator")]
 
@@ -49,3 +58,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(["__version__", *_HOMES])
+
+
+register("deepspin", _SAVED, __getattr__)

@@ -468,9 +468,6 @@ class SpinEnergyModel(keras.Model):
         self.failed_step.assign(tf.where(fails, step, self.failed_step))
         weights = self.trainable_variables
         gradients = tape.gradient(loss, weights)
-        for gradient, weight in zip(gradients, weights, strict=True):
-            if gradient is not None:  # those of kernels do not know their shapes
-                gradient.set_shape(weight.shape)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return self._report(labels, pred, loss)
 

@@ -205,9 +205,10 @@ class Potential:
                 positions = operations.deepspin_potential_positions(**given, **upstream)
                 if self.leaves:
                     return *positions, *[None] * len(weights)
-                return *positions, *operations.deepspin_potential_weights(
-                    **given, **upstream
-                )
+                found = operations.deepspin_potential_weights(**given, **upstream)
+                # the operation does not tell shapes, which optimizers ask for
+                pairs = zip(found, weights, strict=True)
+                return *positions, *[tf.ensure_shape(g, w.shape) for g, w in pairs]
 
             return (
                 out.atom_ener,

@@ -23,7 +23,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each room imports itself and what comes before, never what stands beside it. A model
 # file may be one of DeePMD-kit's, so what reads any of them comes after interop.
 ORDER = (
-    ("keys", "env"),
+    ("keys", "env", "registration"),
     ("op",),
     ("spins",),
     ("utils",),
