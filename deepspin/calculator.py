@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepspin.atoms.moments import ARRAYS, INITIAL, read_moments
+from deepspin.data.moments import ARRAYS, INITIAL, read_moments
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.keys import MU_B
 from deepspin.model.ener import SpinEnergyModel

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepspin.atoms import units
-from deepspin.atoms.moments import INITIAL, read_moments
 from deepspin.data.files import DataError, find_systems
+from deepspin.data.moments import INITIAL, read_moments
 from deepspin.data.systems import load_system
 from deepspin.utils.outputs import OutputError, replacing
 

@@ -6,15 +6,15 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepspin import keys
-from deepspin.data import nlist
+from deepspin.data import memory, nlist
 from deepspin.data.augmentation import random_turns, turned
 from deepspin.data.collate import (
     Shape,
@@ -24,12 +24,16 @@ from deepspin.data.collate import (
     pad_frames,
     scatter,
 )
-from deepspin.data.files import DataError, find_systems
+from deepspin.data.files import DataError, InMemory, find_systems
 from deepspin.data.frames import System
 from deepspin.data.sampling import batch_sizes, probabilities
 from deepspin.data.systems import load_systems
 from deepspin.spins.schemes import SCHEMES, Scheme
 from deepspin.utils.arguments import AUGMENTATIONS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from ase import Atoms
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +171,7 @@ class DataSystem:
 
     def __init__(
         self,
-        systems: str | Sequence[str],
+        systems: str | Sequence[str | InMemory],
         type_map: Sequence[str],
         spin: Scheme,
         rcut: float,
@@ -215,6 +219,44 @@ class DataSystem:
         self._draws: list[np.ndarray] = []  # systems of each chunk of steps
         self._drawn = [np.array([0] * len(self.systems))]  # before each chunk
         self._order = lru_cache(maxsize=256)(self._permutation)
+
+    # -- from memory ----------------------------------------------------------------
+
+    @classmethod
+    def from_arrays(
+        cls, systems: Mapping | Iterable[Mapping], **options: Any
+    ) -> DataSystem:
+        """Make it of dicts of arrays, see `deepspin.data.memory.from_arrays`.
+
+        `options` are the other arguments, such as ``**model.data_spec``.
+        """
+        return cls(memory.from_arrays(systems), **options)
+
+    @classmethod
+    def from_ase(
+        cls,
+        frames: Atoms | Iterable[Atoms],
+        *,
+        type_map: Sequence[str],
+        spin: Scheme,
+        names: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> DataSystem:
+        """Make it of ASE's atoms, see `deepspin.data.memory.from_ase`.
+
+        `options` are the other arguments, such as ``**model.data_spec``.
+        """
+        magnetic = [type_map[t] for t in spin.types.spin_types]
+        systems = memory.from_ase(frames, magnetic, names)
+        return cls(systems, type_map, spin, **options)
+
+    @classmethod
+    def from_dataset(cls, data: tf.data.Dataset, **options: Any) -> DataSystem:
+        """Make it of a data set of frames, see `deepspin.data.memory.from_dataset`.
+
+        `options` are the other arguments, such as ``**model.data_spec``.
+        """
+        return cls(memory.from_dataset(data), **options)
 
     # -- what there is -------------------------------------------------------------
 

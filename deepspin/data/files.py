@@ -41,21 +41,22 @@ class DataError(ValueError):
 
 
 def find_systems(
-    systems: str | Sequence[str], rglob_patterns: Sequence[str] | None = None
-) -> list[str]:
+    systems: str | Sequence[str | InMemory],
+    rglob_patterns: Sequence[str] | None = None,
+) -> list:
     """Expand the option ``systems`` to the paths of all systems, each once.
 
     Parameters
     ----------
     systems : str or sequence of str
         Systems, folders or HDF5 files; each is searched through all its levels, HDF5
-        files in folders too.
+        files in folders too. Those in memory stay as they are.
     rglob_patterns : sequence of str, optional
         Take only systems whose path below the searched one matches one of these.
 
     Returns
     -------
-    list of str
+    list
         Folders and ``file.hdf5#/group``, in the order given, then sorted, those in HDF5
         last.
 
@@ -74,7 +75,12 @@ def find_systems(
                 f"`rglob_patterns` must be relative paths with *, or ** between two /. "
                 f"Received: {pattern!r}"
             )
-    found = [path for root in roots for path in _search(root, rglob_patterns or None)]
+    found: list[str | InMemory] = []
+    for root in roots:
+        if isinstance(root, InMemory):
+            found.append(root)
+        else:
+            found += _search(root, rglob_patterns or None)
     return list(dict.fromkeys(found))
 
 
@@ -177,15 +183,18 @@ class Set:
     ----------
     place : str
         Path of the set.
-    suffix : {".npy", ".raw"}
-        How its files end.
+    suffix : {".npy", ".raw", ""}
+        How its files end; it has none in memory.
     arrays : dict
         Contents by name, see `FIELDS`.
+    fparam : optional
+        Frame parameters, if in memory; see `read_fparam`.
     """
 
     place: str
     suffix: str
     arrays: dict[str, Any]
+    fparam: Any = None
 
     def file(self, name: str) -> str:
         """Spell a file in messages."""
@@ -198,13 +207,35 @@ class Set:
         return 1 if np.ndim(coord) <= 1 else len(coord)
 
 
-def read_system(path: str) -> tuple[dict[str, Any], list[Set]]:
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """A system that is in no file, see `deepspin.data.memory`.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in messages.
+    head : dict
+        What `read_system` answers.
+    sets : tuple of Set
+        Its frames.
+    """
+
+    name: str
+    head: dict[str, Any]
+    sets: tuple[Set, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:
     """Read all files of a system.
 
     Parameters
     ----------
-    path : str
-        Folder with ``type.raw``, or ``file.hdf5#/group``.
+    path : str or InMemory
+        Folder with ``type.raw``, or ``file.hdf5#/group``; or what is read already.
 
     Returns
     -------
@@ -218,6 +249,8 @@ def read_system(path: str) -> tuple[dict[str, Any], list[Set]]:
     DataError
         If there is no such system or a file cannot be read.
     """
+    if isinstance(path, InMemory):
+        return path.head, list(path.sets)
     with _opened(path) as (node, place):
         top = _files(node)
         if "type.raw" not in top:
@@ -250,6 +283,8 @@ def read_fparam(part: Set) -> Any | None:
 
     It is read apart from the rest, for models that take frame parameters.
     """
+    if not part.suffix:
+        return part.fparam
     with _opened(part.place) as (node, _):
         file = _files(node).get(f"fparam{part.suffix}")
         return None if file is None else _read(file)

@@ -19,6 +19,7 @@ from deepspin.data.files import (
     LABELS,
     LARGEST,
     DataError,
+    InMemory,
     Set,
     concatenate,
     numbers,
@@ -43,7 +44,7 @@ _UNKNOWN = -2  # a type of the file that the model does not have
 
 
 def load_systems(
-    paths: Sequence[str],
+    paths: Sequence[str | InMemory],
     type_map: Sequence[str],
     spin: Scheme,
     allow_zero_spin: bool = False,
@@ -53,8 +54,8 @@ def load_systems(
 
     Parameters
     ----------
-    paths : sequence of str
-        Folders with ``type.raw``, or ``file.hdf5#/group``.
+    paths : sequence of str or InMemory
+        Folders with ``type.raw``, ``file.hdf5#/group``, or systems in memory.
     type_map : sequence of str, length ntypes
         Names of the model's types.
     spin : Scheme
@@ -175,7 +176,7 @@ def _frame_parameters(sets: Sequence[Set], number: int | None) -> np.ndarray:
 
 
 def _read_frames(
-    path: str, model: tuple, numb_fparam: int | None
+    path: str | InMemory, model: tuple, numb_fparam: int | None
 ) -> tuple[np.ndarray, _Table, Places, _Table]:
     """Model's types (nf, natoms), arrays (nf, columns), sets, and `type_map.raw`..."""
     head, sets = read_system(path)
@@ -199,7 +200,7 @@ def _read_frames(
 
 
 def _convert(
-    path: str,
+    path: str | InMemory,
     type_map: Sequence[str],
     spin: Scheme,
     numb_fparam: int | None,
@@ -254,9 +255,11 @@ def _convert(
     )
 
 
-def _own_codec(path: str, type_map: Sequence[str], spin: Scheme) -> VirtualAtomCodec:
+def _own_codec(
+    path: str | InMemory, type_map: Sequence[str], spin: Scheme
+) -> VirtualAtomCodec:
     """How the virtual atoms of a system stand for spins, as its own file says."""
-    scheme = read_scheme(path)
+    scheme = None if isinstance(path, InMemory) else read_scheme(path)
     if scheme is None:
         raise DataError(
             f"'{path}' holds spins as virtual atoms, and the scheme `{spin.name}` has "
@@ -280,7 +283,7 @@ def _own_codec(path: str, type_map: Sequence[str], spin: Scheme) -> VirtualAtomC
 
 
 def _detect_layout(
-    path: str, frames: _Table, types: np.ndarray, codec: VirtualAtomCodec
+    path: str | InMemory, frames: _Table, types: np.ndarray, codec: VirtualAtomCodec
 ) -> str:
     virtual = (types >= codec.ntypes).any()
     files = [name for name in ("spin", "force_mag") if name in frames]
@@ -335,7 +338,7 @@ def _gather(rows: np.ndarray, index: np.ndarray, natoms: int) -> np.ndarray:
 
 
 def _cells(
-    path: str, frames: _Table, places: Places, notes: _Notes
+    path: str | InMemory, frames: _Table, places: Places, notes: _Notes
 ) -> np.ndarray | None:
     """Boxes (nf, 3, 3), None if there are none."""
     if "box" not in frames:

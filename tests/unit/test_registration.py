@@ -15,10 +15,11 @@ import deepspin.modelfiles.archive
 PARTS = {"ResidualDense", "EmbeddingTable"}
 
 ORDERS = {
-    "deepspin first": "import deepspin\nassert 'keras' not in sys.modules\nimport keras",
+    "deepspin first": "import deepspin\nassert 'keras' not in sys.modules",
     "keras first": "import keras\nimport deepspin",
 }
 LOAD = """
+import keras
 assert not [m for m in sys.modules if m.startswith("deepspin.model.")]
 model = keras.saving.load_model(sys.argv[1])
 copy = keras.models.clone_model(model)

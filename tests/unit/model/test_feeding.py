@@ -84,6 +84,17 @@ def test_two_calls_are_one(way, data, build, whole):
     assert_same(model, whole)
 
 
+def test_arrays_in_memory_are_files(build, whole):
+    """Training on them is training on files."""
+    model, (arrays, types) = build(), small_data.frames(8)
+    given = {**arrays, "atype": np.array(["Ni", "O"])[types]}
+    data = deepspin.DataSystem.from_arrays(
+        given, **model.data_spec, batch_size=2, seed=3
+    )
+    model.fit(data, steps_per_epoch=2 * STEPS, verbose=0)
+    assert_same(model, whole)
+
+
 def test_a_loaded_model_goes_on(data, build, whole, tmp_path):
     model = build()
     model.fit(data, steps_per_epoch=STEPS, verbose=0)

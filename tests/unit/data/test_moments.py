@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from deepspin.atoms.moments import INITIAL, read_moments
+from deepspin.data.moments import INITIAL, read_moments
 
 SPIN = np.array([[0, 0, 1.0], [1, 0, 0]])
 

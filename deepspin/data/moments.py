@@ -62,9 +62,14 @@ def read_moments(atoms: Atoms, names: Sequence[str] = ARRAYS) -> Moments | None:
             raise ValueError(
                 f"two kinds of spins, which differ: {name} and {other}. Remove one."
             )
-    if values.shape not in ((len(atoms),), (len(atoms), 3)):
+    vectors = as_vectors(values, len(atoms), name)
+    return Moments(name, vectors, values.ndim == 1)
+
+
+def as_vectors(values: np.ndarray, natoms: int, name: str) -> np.ndarray:
+    """Moments (N, 3) from N x 3 numbers, or from N along z."""
+    if values.shape not in ((natoms,), (natoms, 3)):
         raise ValueError(f"{name} must be N or N x 3 numbers. Received: {values.shape}")
-    along_z = values.ndim == 1
-    if along_z:
+    if values.ndim == 1:
         values = values[:, None] * np.array([0.0, 0.0, 1.0])
-    return Moments(name, values.astype(float), along_z)
+    return values.astype(float)
