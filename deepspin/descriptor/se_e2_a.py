@@ -277,7 +277,18 @@ class DescrptSeA(keras.layers.Layer):
         -------
         tf.Tensor
             Descriptor, shape (nf, nloc, neuron[-1] * axis_neuron).
+
+        Raises
+        ------
+        TypeError
+            Separations that are not float64.
         """
+        if found := {d.dtype.name for d in diff} - {"float64"}:
+            raise TypeError(
+                f"`diff` must be float64. Received: {', '.join(found)}. A keras.Model "
+                "rounds its inputs to its own precision: of yours say "
+                '`super().__init__(dtype="float64")`, of keras.Input dtype="float64".'
+            )
         rows = self.rows(diff, filled)
         parts = []
         for types, counts, cut in self._sharing(natoms):

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+log = logging.getLogger(__name__)
 
 # what of a magnetic force can count, and in how many components
 COMPONENTS = {"full": 3, "transverse": 3, "longitudinal": 1}
@@ -19,6 +22,11 @@ LABELS = {
     "v": "virial",
     "ae": "atom_ener",
 }
+# how a model gives the loss what it looks at
+RECIPE = (
+    "define compute_loss(self, x, y, y_pred, *args, **kwargs) as `return self.loss("
+    '{**y, "spin": x["spin"], "learning_rate": self.optimizer.learning_rate}, y_pred)`.'
+)
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -126,6 +134,7 @@ class EnerSpinLoss(keras.losses.Loss):
         self.fm_component = fm_component
         self.fm_longitudinal = float(fm_longitudinal)
         self.start_lr = float(start_lr)
+        self._told = False  # that there is no learning rate
 
     @property
     def active(self) -> list[str]:
@@ -171,7 +180,28 @@ class EnerSpinLoss(keras.losses.Loss):
         return {term: rows[term]() for term in self.active}
 
     def call(self, y_true: dict, y_pred: dict) -> tf.Tensor:
-        """Loss of one batch, a scalar."""
+        """Loss of one batch, a scalar.
+
+        Raises
+        ------
+        TypeError
+            Labels and outputs that are no dicts, as Keras' own `compute_loss` hands
+            them over one by one.
+        """
+        if not (isinstance(y_true, Mapping) and isinstance(y_pred, Mapping)):
+            raise TypeError(
+                "EnerSpinLoss looks at all labels and outputs at once, in dicts. "
+                f"Received: {type(y_true).__name__} and {type(y_pred).__name__}. In a "
+                f"keras.Model of your own {RECIPE}"
+            )
+        changes = any(start != limit for start, limit in self.prefactors.values())
+        if changes and "learning_rate" not in y_true and not self._told:
+            self._told = True
+            log.warning(
+                "no `learning_rate` among the labels: the loss keeps the prefactors of "
+                "the start. In a keras.Model of your own %s",
+                RECIPE,
+            )
         return self._total(y_true, self.terms(y_true, y_pred))
 
     def _total(self, y_true: dict, terms: dict[str, tuple]) -> tf.Tensor:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -50,8 +52,26 @@ def check_inputs(inputs: Any) -> None:
         )
 
 
-def check_precision(optimizer: keras.optimizers.Optimizer) -> None:
-    """Refuse what scales losses or expects layers of mixed precision."""
+def check_double(inputs: dict) -> None:
+    """Refuse positions, spins and cells that have been rounded to float32."""
+    for name in ("coord", "spin", "box"):
+        found = keras.backend.standardize_dtype(inputs[name].dtype)
+        if found != "float64":
+            raise TypeError(
+                f"`{name}` must be float64. Received: {found}. A keras.Model rounds "
+                "its inputs to its own precision: of yours say "
+                '`super().__init__(dtype="float64")`, of keras.Input dtype="float64".'
+            )
+
+
+def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    """Refuse what scales losses, has several rates or asks for mixed precision."""
+    if not hasattr(optimizer, "learning_rate"):
+        raise ValueError(
+            f"{type(optimizer).__name__} has no learning rate of its own, which the "
+            "loss's prefactors follow. Take one optimizer for all weights; descriptor "
+            "and fitting net have `trainable`."
+        )
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     if scaled or getattr(optimizer, "loss_scale_factor", None) is not None:
         raise ValueError(
@@ -66,6 +86,31 @@ def check_precision(optimizer: keras.optimizers.Optimizer) -> None:
             "fitting net ('float64' or 'float32') says in what precision they work. "
             "Set the policy to 'float32'."
         )
+
+
+def check_callbacks(
+    callbacks: Iterable[keras.callbacks.Callback],
+    optimizer: keras.optimizers.Optimizer,
+) -> None:
+    """Refuse, before the first step, callbacks that would fail after an epoch."""
+    scheduled = isinstance(optimizer.get_config()["learning_rate"], dict)
+    setters = (
+        keras.callbacks.ReduceLROnPlateau,
+        keras.callbacks.LearningRateScheduler,
+    )
+    for callback in callbacks:
+        if scheduled and isinstance(callback, setters):
+            raise ValueError(
+                f"{type(callback).__name__} sets the learning rate, which a schedule "
+                "of the optimizer sets already. Compile with a number instead, "
+                "keras.optimizers.Adam(1e-3), or leave the callback out."
+            )
+        board = isinstance(callback, keras.callbacks.TensorBoard)
+        if board and importlib.util.find_spec("tensorboard") is None:
+            raise ImportError(
+                "The callback TensorBoard needs the package of that name, which is not "
+                "installed: `pip install tensorboard`, or take CSVLogger."
+            )
 
 
 def tell_of_rate(

@@ -15,8 +15,10 @@ from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.descriptor.spin_channels import SpinChannels
 from deepspin.fit.ener import EnerFitting
 from deepspin.model.checks import (
+    check_callbacks,
+    check_double,
     check_inputs,
-    check_precision,
+    check_optimizer,
     refuse_weights,
     tell_of_rate,
     unpacked,
@@ -33,7 +35,7 @@ from deepspin.model.feeding import (
 from deepspin.model.invariant import InvariantSpin
 from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
-from deepspin.op.adam import fuse
+from deepspin.op.adam import fuse, widen
 from deepspin.op.library import KernelError, errors_in_one_line
 from deepspin.spins.schemes import DEFAULT, Scheme
 
@@ -133,7 +135,8 @@ class SpinEnergyModel(keras.Model):
         """Evaluate the model on tensors or numpy arrays; see the class for them."""
         check_inputs(inputs)
         # Keras 3.3 would make floats of the integers in numpy arrays
-        inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+        inputs = tf.nest.map_structure(_tensor, inputs)
+        check_double(inputs)
         self._check_parameters(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -287,12 +290,13 @@ class SpinEnergyModel(keras.Model):
                 f"or a keras.losses.Loss of your own. Received: {loss!r}"
             )
         optimizer = keras.optimizers.get(optimizer)
-        check_precision(optimizer)
+        check_optimizer(optimizer)
         tell_of_rate(optimizer, loss)
         jit_compile = jit_compile and not self.native
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)
         fuse(self.optimizer)
+        widen(self.optimizer)
         self.loss_function = loss
         # first step whose loss was not finite, -1 as long as there is none
         self.failed_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
@@ -382,6 +386,8 @@ class SpinEnergyModel(keras.Model):
         """
         for name in ("sample_weight", "class_weight"):
             refuse_weights(kwargs.pop(name, None))
+        if self.compiled:
+            check_callbacks(listed(callbacks), self.optimizer)
         if validation_split and validation_data is None:
             if not (isinstance(x, dict) and isinstance(y, dict)):
                 raise ValueError(
@@ -578,6 +584,12 @@ def build_model(model: dict) -> SpinEnergyModel:
         **spin.fitting_options,
     )
     return SpinEnergyModel(model["type_map"], descriptor, fitting, spin)
+
+
+def _tensor(values: Any) -> Any:
+    """Array as a tensor, unless it stands for one, as in Keras' functional API."""
+    symbolic = isinstance(values, keras.KerasTensor)
+    return values if symbolic else tf.convert_to_tensor(values)
 
 
 def _dtype(precision: str) -> str:

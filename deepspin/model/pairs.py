@@ -31,7 +31,7 @@ def separations(
         image = tf.cast(shift, tf.float64)
         translation = sum(image[..., k : k + 1] * box[..., k, :] for k in range(3))
         diff.append(there + translation - centre)
-        filled.append(nlist >= 0)
+        filled.append(tf.convert_to_tensor(nlist) >= 0)
     return diff, filled
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keras' Adam and AdamW with TensorFlow's fused update."""
+"""Keras' Adam and AdamW with TensorFlow's fused update, its Muon in float64."""
 
 from __future__ import annotations
 
@@ -20,6 +20,27 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> None:
     known = (keras.optimizers.Adam, keras.optimizers.AdamW)
     if type(optimizer) in known and not optimizer.amsgrad:
         optimizer.update_step = partial(_update_step, optimizer, WeakKeyDictionary())
+
+
+def widen(optimizer: keras.optimizers.Optimizer) -> None:
+    """Have Keras' Muon update weights in their own precision; leave others alone.
+
+    Its own multiplies by numbers in float32, which is an error with weights in float64.
+    """
+    if type(optimizer) is not getattr(keras.optimizers, "Muon", None):
+        return
+    update_step = optimizer.update_step
+
+    def in_own_precision(
+        gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        update_step(gradient, variable, tf.cast(learning_rate, variable.dtype))
+
+    def lr_adjust(update: tf.Tensor) -> tf.Tensor:
+        rate = optimizer.rms_rate
+        return update if rate is None else update * (rate * max(update.shape) ** 0.5)
+
+    optimizer.update_step, optimizer.lr_adjust = in_own_precision, lr_adjust
 
 
 def _update_step(

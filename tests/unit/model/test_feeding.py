@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model is fed with, in Keras' ways: the same batches, nothing lost."""
 
+import copy
 import pickle
 
 import keras
@@ -272,10 +273,31 @@ def test_divergence_is_one_line(data, build):
 
 # -- files, optimizers -----------------------------------------------------------------
 
+REFUSED = {
+    "LossScaleOptimizer": r"Losses are not scaled here.*Received: LossScaleOptimizer",
+    "MultiOptimizer": r"MultiOptimizer has no learning rate of its own",
+}
+# all that this version of Keras has
 OPTIMIZERS = [
-    *("SGD", "RMSprop", "Adam", "AdamW", "Adadelta", "Adagrad", "Adamax", "Adafactor"),
-    *("Nadam", "Ftrl", "Lion"),
+    name
+    for name, kind in sorted(vars(keras.optimizers).items())
+    if isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)
+    if name not in ("Optimizer", *REFUSED)
 ]
+
+
+@pytest.mark.parametrize("name", [n for n in REFUSED if hasattr(keras.optimizers, n)])
+def test_refused_optimizers(name, build):
+    inner = keras.optimizers.Adam(1e-3)
+    if name == "MultiOptimizer":
+        inner = keras.optimizers.OptimizerMap(inner)
+    optimizer = getattr(keras.optimizers, name)(inner)
+    with pytest.raises(ValueError, match=REFUSED[name]):
+        build().compile(optimizer, deepspin.EnerSpinLoss(), jit_compile=False)
+
+
+def test_optimizers_are_found():
+    assert len(OPTIMIZERS) >= 11 and {"Adam", "Lion", "Ftrl"} <= set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -291,13 +313,33 @@ def test_optimizers(name, data, build):
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
 
 
-def test_a_pickle_is_the_model(data, build, whole):
-    """Training goes on after it."""
+@pytest.mark.parametrize(
+    "again", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy]
+)
+def test_a_copy_is_the_model(again, data, build, whole):
+    """Training goes on after it, and the first is left as it was."""
     model = build()
     model.fit(data, steps_per_epoch=STEPS, verbose=0)
-    again = pickle.loads(pickle.dumps(model))
-    again.fit(data, steps_per_epoch=STEPS, verbose=0)
-    assert_same(again, whole)
+    before = model.get_weights()
+    second = again(model)
+    second.fit(data, steps_per_epoch=STEPS, verbose=0)
+    assert_same(second, whole)
+    assert_same(model, before)
+
+
+def test_a_clone_begins_anew(data, build):
+    """As compiled, with the weights of the start and without statistics."""
+    model, first = build(), build()
+    model.compute_stats(data.sample(1))
+    model.fit(data, steps_per_epoch=1, verbose=0)
+    clone = keras.models.clone_model(model)
+    assert int(clone.optimizer.iterations.numpy()) == 0
+    assert clone.loss_function.get_config() == model.loss_function.get_config()
+    assert not np.asarray(clone.descriptor.davg).any()
+    for layer, other in ((clone.fitting, first.fitting), (clone.spin, first.spin)):
+        assert [w.shape for w in layer.weights] == [w.shape for w in other.weights]
+    clone.set_weights(model.get_weights())
+    assert_same(clone, model.get_weights())
 
 
 def test_files_that_nothing_reads(build, tmp_path):
