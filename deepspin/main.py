@@ -11,6 +11,7 @@ from typing import NoReturn, TextIO
 
 from deepspin import __version__
 from deepspin.entrypoints import (
+    change_bias,
     check_data,
     check_symmetry,
     compress,
@@ -45,6 +46,7 @@ VERBS = (
         relax,
         md,
         thermo,
+        change_bias,
         freeze,
         compress,
         show,

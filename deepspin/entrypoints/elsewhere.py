@@ -10,7 +10,6 @@ _BRANCHES = "models have one branch: leave it out"
 _HARDWARE = "there is no NVNMD hardware for models with spins"
 
 VERBS = {
-    "change-bias": "not there yet; a training that begins anew finds the energy bias",
     "convert-backend": "`convert-to` writes DeePMD-kit's formats, and all that reads "
     "models reads them",
     "embed": "`deepspin.load_model(...).descriptors(inputs)` from Python",
@@ -30,11 +29,6 @@ OPTIONS = {
     **dict.fromkeys(("--pd", "--paddle", "--jax", "--np", "--numpy"), _BACKENDS),
     **dict.fromkeys(("--dp", "--dpmodel"), _BACKENDS),
     **dict.fromkeys(("--head", "--model-branch"), _BRANCHES),
-    **dict.fromkeys(
-        ("-t", "--finetune", "--use-pretrain-script"),
-        "not there yet; `train -i MODEL` begins with its weights, with the options of "
-        "your input",
-    ),
     **dict.fromkeys(("-w", "--nvnmd-weight"), _HARDWARE),
     **dict.fromkeys(
         ("-n", "--node-names"), "a frozen model always has all that is evaluated"

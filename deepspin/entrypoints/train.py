@@ -34,6 +34,19 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
         metavar="FROZEN",
         help="begin with the weights of this frozen DeePMD-kit spin model (.pb)",
     )
+    begin.add_argument(
+        "-t",
+        "--finetune",
+        metavar="MODEL",
+        help="begin with the weights of this model, of any kind, at step 0, its energy "
+        "bias changed so that it fits the training data best",
+    )
+    parser.add_argument(
+        "--use-pretrain-script",
+        action="store_true",
+        help="take the section `model` of the model that -t, -i or -f begins with, not "
+        "the input's",
+    )
     add_completed_input(parser)
     parser.add_argument(
         "--skip-neighbor-stat",
@@ -52,20 +65,29 @@ def train(*, input: str, **options: Any) -> None:
     **options
         Those of `deepspin.train`.
     """
-    from deepspin.data.files import find_systems
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.utils.inputs import load_input, normalize
 
-    content = normalize(load_input(input))  # a typo answers before TensorFlow loads
-    for section in ("training_data", "validation_data"):  # so does a wrong path
-        data = content["training"][section]
-        if data:
-            find_systems(data["systems"], data["rglob_patterns"])
-    checkpoint = options.get("restart") or options.get("init_model")
+    content = load_input(input)
+    if not options.get("use_pretrain_script"):  # which may give the section `model`
+        content = normalize(content)  # a typo answers before TensorFlow loads
+        _find_data(content["training"])
+    names = ("restart", "init_model", "finetune")
+    checkpoint = next((options[name] for name in names if options.get(name)), None)
     if checkpoint:  # and a wrong checkpoint
         resolve_checkpoint(checkpoint)
     start_tensorflow()
     from deepspin.training.trainer import train as run
 
     run(content, **options)
+
+
+def _find_data(training: dict) -> None:
+    """Refuse a wrong path before TensorFlow loads."""
+    from deepspin.data.files import find_systems
+
+    for section in ("training_data", "validation_data"):
+        data = training[section]
+        if data:
+            find_systems(data["systems"], data["rglob_patterns"])

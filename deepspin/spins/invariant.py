@@ -102,6 +102,10 @@ class Invariant:
         """Take the `sel` of the types of atoms as it is."""
         return tuple(sel)
 
+    def reordered(self, types: Sequence[int]) -> list[int]:
+        """Numbers of all types of neighbours, as they come if types do so."""
+        return list(types)
+
     def largest_of_types(self, found: Sequence[int] | np.ndarray) -> list[int]:
         """Numbers of each type's neighbours, as they are."""
         return [int(n) for n in found]

@@ -67,6 +67,9 @@ class Scheme(Protocol):
     def extend_sel(self, sel: Sequence[int]) -> tuple[int, ...]:
         """`sel` of all blocks from that of the types of atoms."""
 
+    def reordered(self, types: Sequence[int]) -> list[int]:
+        """Numbers of all blocks, as they come if types come in this order."""
+
     def largest_of_types(self, found: Sequence[int] | np.ndarray) -> list[int]:
         """Largest of the numbers of each type's blocks."""
 

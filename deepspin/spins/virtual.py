@@ -155,6 +155,13 @@ class VirtualAtoms:
         """Append to the `sel` of the types of atoms that of the further types."""
         return (*sel, *(sel[t] for t in self.owners))
 
+    def reordered(self, types: Sequence[int]) -> list[int]:
+        """Numbers of all types of neighbours, as they come if types do so."""
+        magnetic = [t for t in types if self.types.use_spin[t]]
+        others = [t for t in types if not self.types.use_spin[t]]
+        owners = [*magnetic, *(others if self.placeholders else ())]
+        return [*types, *(self.ntypes + self.owners.index(t) for t in owners)]
+
     def largest_of_types(self, found: Sequence[int] | np.ndarray) -> list[int]:
         """Largest of the numbers of each type's neighbours, atoms or virtual atoms.
 

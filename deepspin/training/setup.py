@@ -322,7 +322,8 @@ def _copy_weights(source: SpinEnergyModel, target: SpinEnergyModel, name: str) -
             detail = ", ".join(f"{k}: {a.get(k)} there, {b.get(k)} here" for k in what)
             raise InputError(
                 f"'{name}' is another model than `model` of the input: {part} differs "
-                f"({detail}). Use the input it was trained with, or train from scratch."
+                f"({detail}). Use the input it was trained with, or its `model` by "
+                "--use-pretrain-script, or train from scratch."
             )
     for a, b in zip(source.weights, target.weights, strict=True):
         b.assign(a)

@@ -18,6 +18,7 @@ from deepspin.model.invariant import InvariantSpin
 from deepspin.model.magnetism import magnetism
 from deepspin.modelfiles.find import read_metadata
 from deepspin.op.library import KernelError, errors_in_one_line
+from deepspin.training.bias import demand_energies
 from deepspin.training.callbacks import (
     AveragedModel,
     BatchErrors,
@@ -29,6 +30,7 @@ from deepspin.training.callbacks import (
     Summaries,
     step_of,
 )
+from deepspin.training.finetune import adjust, matched, with_script
 from deepspin.training.report import (
     report,
     report_augmentation,
@@ -77,6 +79,8 @@ def train(
     init_model: str | None = None,
     restart: str | None = None,
     init_frz_model: str | None = None,
+    finetune: str | None = None,
+    use_pretrain_script: bool = False,
     output: str | None = "out.json",
     skip_neighbor_stat: bool = False,
 ) -> SpinEnergyModel:
@@ -93,6 +97,11 @@ def train(
         bit for bit as if never interrupted, on the same machine and versions.
     init_frz_model : str, optional
         Begin with the weights of this frozen DeePMD-kit model (``.pb``), at step 0.
+    finetune : str, optional
+        Begin with the weights of this model of any kind, at step 0, its energy bias
+        changed so that it fits the training data best.
+    use_pretrain_script : bool
+        Take the section ``model`` of the model that is begun with, not the input's.
     output : str, optional
         Where to write the input with all defaults filled in.
     skip_neighbor_stat : bool
@@ -117,11 +126,16 @@ def train(
     Stopped
         SIGINT or SIGTERM came; the model is saved.
     """
-    if sum(x is not None for x in (init_model, restart, init_frz_model)) > 1:
+    begun = (init_model, restart, init_frz_model, finetune)
+    if sum(x is not None for x in begun) > 1:
         raise InputError(
-            "Give at most one of -i (init_model), -r (restart), -f (init_frz_model)."
+            "Give at most one of -i (init_model), -r (restart), -f (init_frz_model), "
+            "-t (finetune)."
         )
-    options = normalize(input if isinstance(input, dict) else load_input(input))
+    content = input if isinstance(input, dict) else load_input(input)
+    if use_pretrain_script:
+        content = with_script(content, init_model or init_frz_model or finetune)
+    options = normalize(content)
     prefix, others = _claim_outputs(options, output)
     with locked(
         prefix,
@@ -129,9 +143,13 @@ def train(
         "another folder, or with other `save_ckpt` and `disp_file`.",
     ):
         start = time.perf_counter()
-        origin = load_origin(restart or init_model, init_frz_model)
+        origin = load_origin(restart or init_model or finetune, init_frz_model)
         restarted = origin if restart else None
-        run = _set_up(options, origin, restarted, skip_neighbor_stat)
+        if restarted is None:
+            options, origin = matched(options, origin)
+        run = _set_up(
+            options, origin, restarted, skip_neighbor_stat, finetune is not None
+        )
         report(run.model, run.train_data, run.valid_data, time.perf_counter() - start)
         done, total = step_of(run.model), run.options["training"]["numb_steps"]
         if done >= total and done > 0:
@@ -208,6 +226,7 @@ def _set_up(
     origin: Origin | None,
     restarted: Origin | None,
     skip_neighbor_stat: bool,
+    finetune: bool,
 ) -> _Run:
     """Read data, settle `sel` and seed, make model and optimizer."""
     options = with_seed(options, restarted)
@@ -216,6 +235,10 @@ def _set_up(
     train_data, valid_data = load_data(inherit(options, origin))
     if _validated(options):
         check_metric(options, valid_data)
+    if finetune:
+        demand_energies(train_data, "-t (finetune)")
+    if options["training"]["change_bias_after_training"]:
+        demand_energies(train_data, "`training/change_bias_after_training`")
     options = with_length(with_sel(options, train_data), train_data)
     for data in (train_data, valid_data):
         if data is not None:
@@ -224,6 +247,8 @@ def _set_up(
         report_neighbors(train_data)
     report_augmentation(train_data)
     model, options = initial_model(options, origin, train_data, valid_data)
+    if finetune:
+        adjust(model, options, train_data)
     report_baseline(model, train_data, valid_data)
     options = with_prefactors(options, model, train_data, restarted)
     compile_model(model, options)
@@ -267,7 +292,10 @@ def _fit(run: _Run, restart: bool) -> None:
     told, judge = _Magnetism(run), LearnsNothing(run.train_data, total)
     guard, line = LossGuard(run.train_data), ProgressLine(total, done)
     averaged = AveragedModel()
-    watching = [*_reports(run, line, restart), *_validations(run, averaged, restart)]
+    reports, validations = (
+        _reports(run, line, restart),
+        _validations(run, averaged, restart),
+    )
     saving = [checkpoint, *_averages(run, averaged)]
     start = time.perf_counter()
     model.steps_per_execution = _steps_at_once(model, run.options, done)
@@ -278,7 +306,10 @@ def _fit(run: _Run, restart: bool) -> None:
                 steps_per_epoch=total - done,
                 verbose=0,
                 shuffle=False,
-                callbacks=[guard, *watching, judge, told, *saving, StopTraining(stop)],
+                callbacks=[
+                    *(guard, *reports, judge, _LastBias(run), told),
+                    *(*validations, *saving, StopTraining(stop)),
+                ],
             )
             told.tell()  # of a training that was stopped
             path, *_ = [writer.save() for writer in saving]
@@ -304,6 +335,21 @@ def _only_begin(run: _Run, checkpoint: Checkpoint) -> None:
         writer.on_train_end()
     _Magnetism(run).tell()
     log.info("no steps, model in %s", checkpoint.save())
+
+
+class _LastBias(keras.callbacks.Callback):
+    """Change the energy bias after the last step, if the input wants it."""
+
+    def __init__(self, run: _Run):
+        super().__init__()
+        self.run = run
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Change it."""
+        run, training = self.run, self.run.options["training"]
+        last = step_of(run.model) == training["numb_steps"]
+        if last and training["change_bias_after_training"]:
+            adjust(run.model, run.options, run.train_data)
 
 
 class _Magnetism(keras.callbacks.Callback):

@@ -278,6 +278,10 @@ def training_args() -> Argument:
         optional("ema_ckpt_keep", int, None, AT_LEAST_ONE)(
             "Number of averaged models to keep, by default ``max_ckpt_keep``."
         ),
+        optional("change_bias_after_training", bool, False)(
+            "Change the energy bias after the last step, so that it fits the energies "
+            "of all training data best."
+        ),
         optional("disp_training", bool, True)("Show errors during the training."),
         optional("time_training", bool, True)("Show the time that steps take."),
         optional("disp_avg", bool, False)(

@@ -134,10 +134,6 @@ REFUSED: dict[str, tuple[tuple, str]] = {
         NEVER,
         "remove it; set `precision` of the descriptor and the fitting net",
     ),
-    "training/change_bias_after_training": (
-        (False,),
-        "remove it; deepspin keeps the energy bias found before training",
-    ),
     "training/profiling|enable_profiler": ((False,), _PROFILE),
     "training/profiling_file": (ANY, _PROFILE),
     "training/acc_freq": ((1,), "use a larger `batch_size`"),

@@ -31,6 +31,7 @@ VERBS = (
         "relax",
         "md",
         "thermo",
+        "change-bias",
         "freeze",
         "compress",
         "show",
@@ -122,7 +123,7 @@ DP = json.loads((REFERENCE / "command_line.json").read_text())
 
 
 REQUIRED = {
-    **{verb: ["file"] for verb in ("train", "show", "convert-from")},
+    **{v: ["file"] for v in ("train", "show", "convert-from", "change-bias")},
     "model-devi": ["-m", "one", "two"],
 }
 

@@ -199,6 +199,31 @@ ROWS = {
         "convert-from frozen.pb",
         "No frozen model: 'frozen.pb' is not a file.",
     ),
+    "bias of other number": typed(
+        "Give an energy bias for one of two types.",
+        "change-bias model.keras -b -1.5 -o new.keras",
+        "The energy bias needs 2 finite numbers, one for each of the types Ni O. "
+        "Received: [-1.5]",
+        model("model.keras"),
+    ),
+    "bias of no frames": typed(
+        "Fit the energy bias to less than no frames.",
+        "change-bias model.keras -s data -n -1",
+        "-n must be 0 (all) or more frames of each system. Received: -1",
+    ),
+    "bias into a graph": typed(
+        "Write a model with another energy bias as DeePMD-kit's.",
+        "change-bias model.keras -s data -o new.pb",
+        "change-bias writes .keras files. Received: 'new.pb'. `dp-spin freeze` makes a "
+        ".pb or a SavedModel of one, and `dp-spin convert-to deepmd` a .dp.",
+        model("model.keras"),
+    ),
+    "script of no model": typed(
+        "Ask for the options of a model without giving one.",
+        "train input.json --use-pretrain-script",
+        "--use-pretrain-script takes the section `model` of a model that is begun "
+        "with. Give one with -t, -i or -f.",
+    ),
     "plot absent": typed(
         "Mistype the file to draw.", "plot lcurv.out", "There is no file 'lcurv.out'."
     ),

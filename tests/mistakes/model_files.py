@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .row import Mistake, Step
-from .steps import TABLES, model, model_bytes, option, text
+from .steps import TABLES, model, model_bytes, option, remove, text
 
 TITLE = "Model files"
 ABOUT = "Mistakes in the files after `-m`, `-r`, `-i` and `-f`."
@@ -215,8 +215,42 @@ ROWS = {
         "train input.json -i other.keras",
         "'other.keras' is another model than `model` of the input: "
         "descriptor differs (rcut: 4.0 there, 3.0 here). Use the input "
-        "it was trained with, or train from scratch.",
+        "it was trained with, or its `model` by --use-pretrain-script, or train from "
+        "scratch.",
         model("other.keras", rcut=4.0),
+    ),
+    "model without a type": file(
+        "Finetune a model on an element that it does not know.",
+        "train input.json -t other.keras",
+        "'other.keras' knows no S: its types are Ni O. Slots of further types would "
+        "count in all sums over neighbours, and change what its weights mean. Train "
+        "from scratch, on data of all types.",
+        model("other.keras"),
+        option("model/type_map", ["Ni", "S"]),
+    ),
+    "model of another scheme": file(
+        "Begin a training from a model of another spin scheme.",
+        "train input.json -i other.keras",
+        "'other.keras' is a model of the scheme `ener_spin`, and `model/spin/type` is "
+        '"invariant". Change that, or train from scratch.',
+        model("other.keras"),
+        option("model/type_map", ["O", "Ni"]),
+        option("model/spin", {"type": "invariant", "use_spin": ["Ni"]}),
+    ),
+    "model without its options": file(
+        "Take the options of a model that Keras' `save` wrote.",
+        "train input.json -i other.keras --use-pretrain-script",
+        "'other.keras' does not tell the section `model` that it was trained with: "
+        "Keras wrote it. Leave out --use-pretrain-script, and give that section.",
+        model("other.keras"),
+    ),
+    "bias without energies": file(
+        "Finetune a model on data without energies.",
+        "train input.json -t other.keras",
+        "-t (finetune) changes the energy bias, and no system has energies: 'data'. "
+        "Add energy.npy.",
+        model("other.keras"),
+        remove("data/set.000/energy.npy"),
     ),
     "no optimizer": file(
         "Restart from a model that was never trained.",

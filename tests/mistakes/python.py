@@ -236,7 +236,8 @@ ROWS = {
     "two origins": python(
         "Begin from two models.",
         'deepspin.train("input.json", restart="a", init_model="b")',
-        "Give at most one of -i (init_model), -r (restart), -f (init_frz_model).",
+        "Give at most one of -i (init_model), -r (restart), -f (init_frz_model), -t "
+        "(finetune).",
         "InputError",
     ),
     "no systems": python(

@@ -47,7 +47,6 @@ PEER_DEFAULTS = {
     "training/enable_ema": False,
     "training/ema_decay": 0.999,
     "training/ema_ckpt_keep": None,
-    "training/change_bias_after_training": False,
     "training/disp_avg": False,
     "training/profiling": False,
     "training/profiling_file": "timeline.json",
