@@ -144,8 +144,8 @@ def change_bias(
     .. math:: \arg\min_d \sum_f \bigl(E_f - E^\mathrm{model}_f
               - \sum_t n_{ft} d_t\bigr)^2,
 
-    or, set by statistics, the bias is what it would be of a model that is trained anew:
-    the same of the energies themselves. Where many fit equally well it is the smallest.
+    or, set by statistics, the bias is the same of the energies themselves, whatever the
+    model says. Where many fit equally well it is the smallest.
     Types of which there is no atom keep theirs.
 
     Parameters
@@ -185,20 +185,14 @@ def change_bias(
     free = [t for t in np.flatnonzero(seen) if t not in given]
     if mode == "change-by-statistic":
         fixed = {t: value - old[t] for t, value in given.items()}
-        assigned = [fixed.get(t) for t in range(len(old))]
-        new = old + energy_per_type(label - predicted, counts, assigned)
+        new = old + energy_per_type(label - predicted, counts, _listed(fixed, old))
     else:
-        kinds = list(model.spin.scheme.energy_types)
-        assigned = [given.get(t) for t in range(len(old))]
-        assigned += [0.0 if t in given else None for t in kinds[len(old) :]]
-        new = np.zeros(len(old))
-        np.add.at(new, kinds, energy_per_type(label, counts[:, kinds], assigned))
+        new = energy_per_type(label, counts, _listed(given, old))
     new[kept] = old[kept]
     model.fitting.bias_atom_e.assign(new)
     natoms = counts.sum(axis=1)
     rest = label - predicted
     names = np.array(model.type_map)
-    rank = np.linalg.matrix_rank(counts[:, free]) if free else 0
     return BiasChange(
         model.type_map,
         old,
@@ -206,9 +200,23 @@ def change_bias(
         _rms(rest / natoms),
         _rms((rest - counts @ (new - old)) / natoms),
         nframes=len(label),
-        alike=names[free].tolist() if rank < len(free) else [],
+        alike=names[_undetermined(counts, free)].tolist(),
         kept=names[kept].tolist(),
     )
+
+
+def _undetermined(counts: np.ndarray, free: list[int]) -> list[int]:
+    """Types that compositions do not tell apart from others."""
+    if not free:
+        return []
+    _, size, axes = np.linalg.svd(counts[:, free])
+    rank = int(np.sum(size > 1e-10 * size[0]))
+    loose = np.abs(axes[rank:]).max(axis=0, initial=0.0) > 1e-8
+    return [t for t, flag in zip(free, loose, strict=True) if flag]
+
+
+def _listed(given: Mapping[int, float], old: np.ndarray) -> list[float | None]:
+    return [given.get(t) for t in range(len(old))]
 
 
 def _rms(values: np.ndarray) -> float:

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import json
+
 import batches
 import invariant_models
 import numpy as np
 import pytest
+import small_data
+import tensorflow as tf
+from places import REFERENCE
 
 import deepspin
 from deepspin.data.files import DataError
@@ -34,7 +39,7 @@ def model():
 
 def load(model, places, names):
     paths = [places[name] for name in names]
-    return deepspin.DataSystem(paths, **model.data_spec, batch_size=3)
+    return deepspin.DataSystem(paths, **model.data_spec, batch_size=3, max_shapes=1)
 
 
 def errors(model, data):
@@ -84,7 +89,7 @@ def test_equal_compositions(model, places, caplog):
 
 
 def test_set_by_statistic(model, places):
-    """As before a training: the model's answers do not count."""
+    """As before a training, where that is determined: answers do not count."""
     data = load(model, places, "abcd")
     fresh = batches.make_model(model.descriptor.sel)
     fresh.compute_stats(data.spread(20))
@@ -160,3 +165,40 @@ def test_given_numbers(model):
         set_bias(model, [1, np.nan])
     with pytest.raises(ValueError, match="`mode` is one of"):
         change_bias(model, None, "change")
+
+
+@pytest.mark.parametrize(
+    ("name", "alike"),
+    [
+        ("one_side", []),
+        ("two_alike", ["Ni", "Fe"]),
+    ],
+)
+def test_deepmd_kit(name, alike, tmp_path):
+    """Energies after the change, and the bias set by statistics, are DeePMD-kit's."""
+    wanted = json.loads((REFERENCE / "change_bias.json").read_text())[name]
+    file = REFERENCE / "dpmodel" / wanted["model"]
+    model = deepspin.load_model(file)
+    with np.load(file.with_suffix(".npz")) as stored:
+        frames = dict(stored)
+    atype, nf = frames["atype"], len(frames["box"])
+    magnetic = model.spin.scheme.types.is_magnetic(atype)[:, None]
+    frames["spin"] = np.where(magnetic, frames["spin"], 0.0)
+    systems = []
+    for size, label in zip(wanted["natoms"], wanted["label"], strict=True):
+        arrays = {k: frames[k][:, :size] for k in ("coord", "spin")}
+        arrays |= {"box": frames["box"], "energy": np.array(label)}
+        folder = tmp_path / str(size)
+        systems.append(
+            small_data.write(folder, arrays, atype[:size], names=model.type_map)
+        )
+    data = deepspin.DataSystem(
+        list(map(str, systems)), **model.data_spec, batch_size=nf, max_shapes=1
+    )
+    assert change_bias(model, data).alike == alike
+    evaluate = tf.function(lambda inputs: model(inputs)["energy"], autograph=False)
+    for k, energy in enumerate(wanted["changed"]):
+        found = evaluate(tf.nest.map_structure(tf.constant, data.frames(k, [0, 1])[0]))
+        np.testing.assert_allclose(found, energy, rtol=1e-11)
+    change_bias(model, data, "set-by-statistic")
+    np.testing.assert_allclose(model.fitting.bias_atom_e, wanted["set"], rtol=1e-9)

@@ -131,6 +131,7 @@ DEFAULTS = {
         "enable_ema": False,
         "ema_decay": 0.999,
         "ema_ckpt_keep": None,
+        "change_bias_after_training": False,
         "disp_training": True,
         "time_training": True,
         "disp_avg": False,
