@@ -38,6 +38,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import machine
@@ -398,9 +399,11 @@ def print_row(row: Row, names: Sequence[str]) -> None:
     sys.stdout.flush()
 
 
-def print_rows(c: Comparison, groups: Sequence[str]) -> tuple[list[Row], list[str]]:
+def print_rows(
+    pair: Sequence[Side], groups: dict[str, Callable[[], Iterator[Callable[[], Row]]]]
+) -> tuple[list[Row], list[str]]:
     """Run and print the rows of some groups; the rows, and the failures."""
-    names = [side.name for side in c.pair]
+    names = [side.name for side in pair]
     head = [f"{'row, unit':48s}", *(f"{name:>26s}" for name in names)]
     sys.stdout.write("  ".join([*head, f"{'ratio':>20s}", f"{'floor':>8s}"]) + "\n")
     rows: list[Row] = []
@@ -421,9 +424,9 @@ def print_rows(c: Comparison, groups: Sequence[str]) -> tuple[list[Row], list[st
         rows.append(row)
         print_row(row, names)
 
-    for group in groups:
+    for group, rows_of in groups.items():
         try:
-            for run in ROWS[group](c):
+            for run in rows_of():
                 attempt(run)
         except Failed as error:  # what all rows of a group need
             failures.append(str(error))
@@ -519,7 +522,8 @@ def main() -> None:
             + "\n"
         )
         comparison = Comparison(args, pair, folder, rates)
-        rows, failures = print_rows(comparison, groups)
+        groups = {group: partial(ROWS[group], comparison) for group in groups}
+        rows, failures = print_rows(pair, groups)
     if args.json:
         content = {
             "command": sys.argv,

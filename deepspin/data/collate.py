@@ -224,8 +224,8 @@ def pad_frames(arrays: dict, extra: int) -> dict:
 
     def pad(key: str, array: np.ndarray) -> np.ndarray:
         fill = -1 if key == "nlist" else 0
-        width = [(0, extra)] + [(0, 0)] * (array.ndim - 1)
-        return np.pad(array, width, constant_values=fill)
+        more = np.full((extra, *array.shape[1:]), fill, dtype=array.dtype)
+        return np.concatenate([array, more])
 
     return {
         key: tuple(pad(key, a) for a in value)

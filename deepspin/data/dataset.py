@@ -267,6 +267,10 @@ class DataSystem:
             s.nframes // b for s, b in zip(self.systems, self.batch_sizes, strict=True)
         ]
 
+    def neighbors(self, system: int) -> list[nlist.Neighbors]:
+        """Neighbours of each frame of a system, in the scheme's lists."""
+        return self._neighbors[system]
+
     @property
     def found(self) -> np.ndarray:
         """Largest number of neighbours of each type, virtual ones last."""
@@ -395,13 +399,16 @@ class DataSystem:
         return system, self._frames(system, int(before))
 
     def _frames(self, system: int, draw: int) -> np.ndarray:
-        epoch, k = divmod(draw, self.nbatches[system])
         size = self.batch_sizes[system]
+        epoch, k = divmod(draw, self.systems[system].nframes // size)
         return self._order(system, epoch)[k * size : (k + 1) * size]
 
     def _permutation(self, system: int, epoch: int) -> np.ndarray:
+        nframes = self.systems[system].nframes
+        if nframes == 1:
+            return np.zeros(1, dtype=int)
         random = np.random.default_rng([self.seed, 2, system, epoch])
-        return random.permutation(self.systems[system].nframes)
+        return random.permutation(nframes)
 
     def frames(self, system: int, frames: np.ndarray) -> tuple[dict, dict]:
         """Inputs and labels of given frames of a system, as numpy arrays."""
@@ -472,20 +479,42 @@ class DataSystem:
         return self._arrays(data, everything, lists, self.shapes[system])
 
     def sample(self, nbatches: int) -> Iterator[tuple[dict, dict]]:
-        """First `nbatches` batches of every system, for statistics."""
-        for system in range(len(self.systems)):
+        """First `nbatches` batches of every system, for statistics.
+
+        Of a system that has fewer those that come again are the same object.
+        """
+        for system, different in enumerate(self.nbatches):
+            made: dict[bytes, tuple[dict, dict]] = {}
             for k in range(nbatches):
-                yield self.frames(system, self._frames(system, k))
+                frames = self._frames(system, k)
+                batch = made.get(frames.tobytes()) or self.frames(system, frames)
+                if different < nbatches:
+                    made[frames.tobytes()] = batch
+                yield batch
 
     def spread(self, nframes: int) -> Iterator[tuple[dict, dict]]:
-        """Batches of `nframes` frames in all, or of all, evenly from every system."""
-        total = sum(system.nframes for system in self.systems)
-        for s, system in enumerate(self.systems):
-            share = min(math.ceil(system.nframes * nframes / total), system.nframes)
-            chosen = np.unique(np.linspace(0, system.nframes - 1, share).astype(int))
+        """Batches of `nframes` frames in all, or of all, evenly from every system.
+
+        If there are more systems than that, from as many of them, evenly.
+        """
+        for s, chosen in self._chosen(nframes):
             size = self.shapes[s].nframes
             for first in range(0, len(chosen), size):
                 yield self.frames(s, chosen[first : first + size])
+
+    def _chosen(self, nframes: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Systems, and frames of each."""
+        sizes = np.array([system.nframes for system in self.systems])
+        ends = np.cumsum(sizes)
+        if nframes < len(sizes):
+            chosen = np.unique(np.linspace(0, ends[-1] - 1, nframes).astype(int))
+            owner = np.searchsorted(ends, chosen, side="right")
+            for s in np.unique(owner):
+                yield int(s), chosen[owner == s] - (ends[s] - sizes[s])
+            return
+        for s, size in enumerate(sizes.tolist()):
+            share = min(math.ceil(size * nframes / int(ends[-1])), size)
+            yield s, np.unique(np.linspace(0, size - 1, share).astype(int))
 
     def dataset(
         self, start: int | Callable[[], int] | None = None, steps: int | None = None

@@ -126,11 +126,12 @@ def _search(root: str, patterns: Sequence[str] | None) -> list[str]:
     _refuse_lmdb(Path(root))
     with _opened(root) as (node, place):
         if isinstance(node, Path):
-            below = sorted({d for p in patterns or ["*"] for d in node.rglob(p)})
-            below = [node, *below] if patterns is None else below
-            found = [str(d) for d in below if (d / "type.raw").is_file()]
-            for file in sorted(node.rglob("*")):
-                _refuse_lmdb(file)
+            folders, files = _walk(node)
+            if patterns is not None:
+                chosen = {d for p in patterns for d in node.rglob(p)}
+                folders = sorted(d for d in chosen if d.is_dir())
+            found = [str(d) for d in folders if (d / "type.raw").is_file()]
+            for file in files:
                 if file.suffix in HDF5_SUFFIXES and h5py.is_hdf5(file):
                     found += _search_file(file, node, patterns)
         else:
@@ -146,6 +147,25 @@ def _search(root: str, patterns: Sequence[str] | None) -> list[str]:
             "with type.raw in it. Correct `systems` or `rglob_patterns`."
         )
     return found
+
+
+def _walk(top: Path) -> tuple[list[Path], list[Path]]:
+    """Folders from `top` down and files with the suffixes of HDF5, sorted.
+
+    Folders that are links are not entered.
+    """
+    folders, files = [], []
+    for place, inside, names in os.walk(top):
+        here = Path(place)
+        folders.append(here)
+        folders += [here / d for d in inside if os.path.islink(os.path.join(place, d))]
+        for name in (*inside, *names):
+            suffix = os.path.splitext(name)[1]
+            if suffix == ".lmdb":
+                _refuse_lmdb(here / name)
+            if suffix in HDF5_SUFFIXES:
+                files.append(here / name)
+    return sorted(folders), sorted(files)
 
 
 def _search_file(

@@ -362,7 +362,8 @@ def _check_extent(
             f"a point is {turns:.3g} lattice vectors away from the cell. Wrap "
             "coordinates into it, and check that they are in Å."
         )
-    directions = np.linalg.svd(cell)[2][rank:]  # open ones
+    # open directions
+    directions = np.zeros((0, 3)) if rank == 3 else np.linalg.svd(cell)[2][rank:]
     width = 1.0 / np.linalg.norm(inverse[:, periodic], axis=0)
     width = np.concatenate([width, np.ptp(points @ directions.T, axis=0)])  # (3,)
     reach = 2 * rcut / np.maximum(width, 1e-9)  # part of all points, or how many images
@@ -389,6 +390,8 @@ def _close_gaps(
     Only gaps wider than twice the cutoff shrink, to that width. vesin's grid of cells
     fails, or is slow, on points spread very wide.
     """
+    if periodic.all():
+        return points
     directions = np.linalg.svd(np.where(periodic[:, None], box, 0.0))[2]
     for direction in directions[np.count_nonzero(periodic) :]:  # at right angles
         height = points @ direction

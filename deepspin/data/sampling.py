@@ -53,18 +53,19 @@ def batch_sizes(
         raise DataError(
             f"`batch_size` must hold integers of at least 1. Received: {batch_size}"
         )
-    for k, system in enumerate(systems):
-        if sizes[k] > system.nframes:
-            if not isinstance(batch_size, str):
-                log.warning(
-                    "%s has %d frames, fewer than the batch size %d: its batches "
-                    "hold all of them",
-                    system.path,
-                    system.nframes,
-                    sizes[k],
-                )
-            sizes[k] = system.nframes
-    return sizes
+    short = [k for k, system in enumerate(systems) if sizes[k] > system.nframes]
+    if short and not isinstance(batch_size, str):
+        first, others = short[0], len(short) - 1
+        more = f". The same in {others} more of {len(systems)} systems."
+        log.warning(
+            "%s has %d frames, fewer than the batch size %d: its batches hold all of "
+            "them%s",
+            systems[first].path,
+            systems[first].nframes,
+            sizes[first],
+            more if others else "",
+        )
+    return [min(n, system.nframes) for n, system in zip(sizes, systems, strict=True)]
 
 
 def _check_number(option: str, given: Sequence, systems: Sequence[System]) -> None:

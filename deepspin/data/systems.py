@@ -309,7 +309,10 @@ def _pair(
     Both (nf, nloc), for types (nf, natoms) of the file. Frames of equal types (all,
     unless the types are mixed) are done at once.
     """
-    rows, inverse = np.unique(types, axis=0, return_inverse=True)
+    if (types == types[0]).all():
+        rows, inverse = types[:1], np.zeros(len(types), dtype=int)
+    else:
+        rows, inverse = np.unique(types, axis=0, return_inverse=True)
     inverse, pairs = inverse.ravel(), []
     for k, row in enumerate(rows):
         real = np.flatnonzero(row >= 0)

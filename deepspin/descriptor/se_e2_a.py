@@ -7,7 +7,7 @@ matrix (4), g channel of the embedding, a axis channel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -397,40 +397,67 @@ class DescrptSeA(keras.layers.Layer):
             return self.tables[number](u)
         return run(self._net(number), tf.cast(u, self.compute_dtype))
 
-    def compute_stats(self, batches: Iterable[tuple]) -> None:
+    def moments(
+        self,
+        diff: Sequence[tf.Tensor],
+        filled: Sequence[tf.Tensor],
+        masks: Sequence[np.ndarray],
+        batches: Sequence[slice],
+    ) -> list[np.ndarray]:
+        """Sums over the environment matrices of batches, for `set_stats`.
+
+        Parameters
+        ----------
+        diff, filled : sequence of tf.Tensor
+            As for `call`, of all frames of all batches.
+        masks : sequence of np.ndarray of bool, each (nf, n)
+            For each type of centre, whether the centre's slot holds an atom.
+        batches : sequence of slice
+            The frames of each batch.
+
+        Returns
+        -------
+        list of np.ndarray, each (nblocks, ntypes, 5)
+            Number of slots, and sums of s, s^2, |a|^2 and a_x + a_y + a_z, which the
+            blocks of neighbours add to each type of centre. The slots are those of all
+            blocks, and count with the first.
+        """
+        rows = [tuple(map(np.asarray, row)) for row in self.rows(diff, filled)]
+        ends = np.cumsum([0, *(mask.shape[1] for mask in masks)])
+        result = []
+        for frames in batches:
+            sums = np.zeros((len(rows), self.ntypes, 5))
+            for t, mask in enumerate(masks):
+                cut = slice(ends[t], ends[t + 1])
+                sums[0, t, 0] = np.sum(mask[frames]) * sum(self.sel)
+                for e, (radial, angular) in enumerate(rows):
+                    if self.excludes(t, e):
+                        continue
+                    s, a = radial[frames][:, cut], angular[frames][:, cut]
+                    sums[e, t, 1:] = s.sum(), (s * s).sum(), (a * a).sum(), a.sum()
+            result.append(sums)
+        return result
+
+    def set_stats(self, moments: Sequence[np.ndarray]) -> None:
         """Set `davg` and `dstd` from data (DeePMD-kit's definition).
 
         Pooled over all slots of all centres of a type, the empty ones as rows of 0.
 
         Parameters
         ----------
-        batches : iterable of (diff, filled, masks)
-            The first two as for `call`; `masks` holds for each type of centre whether
-            the centre's slot holds an atom, shape (nf, n).
+        moments : sequence of np.ndarray, each (nblocks, ntypes, 5)
+            Of each batch, see `moments`.
         """
-        sums = np.zeros((self.ntypes, 4))  # n, s, s^2, |a|^2
-        axes = np.zeros(self.ntypes)  # a_x + a_y + a_z
-        for diff, filled, masks in batches:
-            begin = 0
-            rows = self.rows(diff, filled)
-            for t, mask in enumerate(masks):
-                cut = slice(begin, begin + mask.shape[1])
-                begin += mask.shape[1]
-                sums[t, 0] += np.sum(mask) * sum(self.sel)
-                for e, (radial, angular) in enumerate(rows):
-                    if self.excludes(t, e):
-                        continue
-                    s, a = np.asarray(radial)[:, cut], np.asarray(angular)[:, cut]
-                    sums[t, 1:] += s.sum(), (s * s).sum(), (a * a).sum()
-                    axes[t] += a.sum()
+        parts = np.concatenate([np.zeros((1, self.ntypes, 5)), *moments])
+        sums = np.cumsum(parts, axis=0)[-1]  # added one by one, as they come
         davg, dstd = np.zeros((self.ntypes, 4)), np.ones((self.ntypes, 4))
-        for t, (n, s, s2, a2) in enumerate(sums):
+        for t, (n, s, s2, a2, axes) in enumerate(sums):
             if n == 0:
                 dstd[t] = 1.0 / self.rcut
                 continue
             mean = s / n
             radial = np.sqrt(max(s2 / n - mean**2, 0.0))
-            angular = np.sqrt(max(a2 / (3 * n) - (axes[t] / (3 * n)) ** 2, 0.0))
+            angular = np.sqrt(max(a2 / (3 * n) - (axes / (3 * n)) ** 2, 0.0))
             davg[t, 0] = mean
             dstd[t] = [max(x, MIN_STD) for x in (radial, angular, angular, angular)]
         if not self.set_davg_zero:

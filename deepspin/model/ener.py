@@ -152,6 +152,7 @@ class SpinEnergyModel(keras.Model):
             return
         nf, found = inputs["coord"].shape[0], "none"
         if given is not None:
+            given = tf.convert_to_tensor(given)
             if given.shape.is_compatible_with([nf, number]) and (
                 given.dtype == tf.float64
             ):
@@ -209,7 +210,8 @@ class SpinEnergyModel(keras.Model):
         Parameters
         ----------
         batches : iterable of (inputs, labels)
-            The sample; a frame drawn twice counts twice.
+            The sample; a frame drawn twice counts twice. Batches that are the same
+            object are looked at once, and none may change until all are looked at.
         atom_ener : sequence of float or None, optional
             Given energies in eV of the types, or of the types and the spin types'
             virtual atoms; None where they are to be found.
@@ -224,10 +226,10 @@ class SpinEnergyModel(keras.Model):
 
         def checked() -> Iterator[tuple[dict, dict]]:
             for inputs, labels in batches:
-                inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
                 self._check_parameters(inputs)
                 if "fparam" in inputs:
-                    there = all_slots(inputs).numpy().any(axis=1)
+                    masks = list(map(np.asarray, inputs["mask"]))
+                    there = np.concatenate(masks, axis=1).any(axis=1)
                     fparam.append(np.asarray(inputs["fparam"])[there])
                 yield inputs, labels
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from deepspin.model.pairs import (
     separations,
     virials,
 )
+from deepspin.model.statistics import EachOnce
 from deepspin.op import library
 from deepspin.op.potential import Potential
 from deepspin.spins.types import UNKNOWN_SPIN
@@ -393,7 +394,7 @@ class Spin(keras.layers.Layer):
         Parameters
         ----------
         batches : iterable of (inputs, labels)
-            The sample.
+            The sample, see `SpinEnergyModel.compute_stats`.
         descriptor, fitting
             The model's other layers.
         atom_ener : sequence of float or None, optional
@@ -404,17 +405,20 @@ class Spin(keras.layers.Layer):
         """
         energies, counts, scheme = [], [], self.scheme
 
-        def environments() -> Iterator:
-            for inputs, labels in batches:
-                masks = [np.asarray(m) for m in inputs["mask"]]
-                if "energy" in labels:
-                    real = np.stack([m.sum(axis=1) for m in masks], axis=1)
-                    found = np.asarray(labels["find_energy"]) > 0
-                    counts.append(real[found][:, scheme.energy_types])
-                    energies.append(np.asarray(labels["energy"])[found])
-                yield (*self.seen(inputs, descriptor), masks)
+        def moments(inputs: dict, frames: Sequence[slice]) -> list[np.ndarray]:
+            masks = [np.asarray(m) for m in inputs["mask"]]
+            return descriptor.moments(*self.seen(inputs, descriptor), masks, frames)
 
-        descriptor.compute_stats(environments())
+        sample = EachOnce(moments)
+        for inputs, labels in batches:
+            sample.add(inputs)
+            if "energy" in labels:
+                masks = [np.asarray(m) for m in inputs["mask"]]
+                real = np.stack([m.sum(axis=1) for m in masks], axis=1)
+                found = np.asarray(labels["find_energy"]) > 0
+                counts.append(real[found][:, scheme.energy_types])
+                energies.append(np.asarray(labels["energy"])[found])
+        descriptor.set_stats(sample.results())
         if not energies or not sum(map(len, energies)):
             return
         given = list(atom_ener) if atom_ener is not None else None

@@ -17,6 +17,8 @@ from deepspin.training.setup import VALIDATED_FRAMES
 
 log = logging.getLogger(__name__)
 
+# so many systems are listed
+MOST_ROWS = 50
 _COLUMNS = ("system", "atoms", "frames", "batch", "prob", "labels")
 
 
@@ -145,11 +147,12 @@ def report_baseline(
 
 def _report_data(title: str, data: DataSystem) -> None:
     log.info("%s data: %d systems", title, len(data.systems))
-    paths = [_shortened(system.path) for system in data.systems]
+    told = data.systems[:MOST_ROWS]
+    paths = [_shortened(system.path) for system in told]
     width = max(map(len, (*paths, "system")))
     row = f"  %-{width}s %6s %6s %5s %6s  %s"
     log.info(row, *_COLUMNS)
-    for k, system in enumerate(data.systems):
+    for k, system in enumerate(told):
         log.info(
             row,
             paths[k],
@@ -159,6 +162,9 @@ def _report_data(title: str, data: DataSystem) -> None:
             f"{data.probabilities[k]:.3f}",
             " ".join(sorted(system.labels)),
         )
+    if more := len(data.systems) - len(told):
+        total = sum(system.nframes for system in data.systems)
+        log.info("  … and %d more systems; %d frames in all", more, total)
     if data.overflow():
         log.warning(
             "more neighbours than `sel` (%s): %d are left out, and energies jump "

@@ -147,23 +147,18 @@ def nearest_pairs(data: DataSystem) -> np.ndarray:
     Shape (ntypes, number of types of neighbours), infinite where there is no pair.
     """
     nearest = np.full((data.spin.ntypes, data.spin.nblocks), np.inf)
-    for k, (system, size) in enumerate(
-        zip(data.systems, data.batch_sizes, strict=True)
-    ):
-        for first in range(0, system.nframes, size):
-            frames = np.arange(first, min(first + size, system.nframes))
-            inputs, _ = data.frames(k, frames)
-            coord, counts = inputs["coord"], [m.shape[1] for m in inputs["mask"]]
-            atype = np.repeat(np.arange(len(counts)), counts)
-            points, _ = data.spin.points(coord, inputs["spin"], atype)
-            for e, nlist, shift in zip(
-                data.spin.list_blocks, inputs["nlist"], inputs["shift"], strict=True
-            ):
-                f, i, j = np.nonzero(nlist >= 0)
-                image = np.einsum("pk,pkx->px", shift[f, i, j], inputs["box"][f])
-                apart = points[f, nlist[f, i, j]] + image - coord[f, i]
-                distance = np.linalg.norm(apart, axis=1)
-                np.minimum.at(nearest[:, e], atype[i], distance)
+    blocks = np.array(data.spin.list_blocks)
+    for k, system in enumerate(data.systems):
+        points, _ = data.spin.points(system.coord, system.spin, system.atype)
+        for f, own in enumerate(data.neighbors(k)):
+            i, e = np.nonzero(own.count)  # runs of pairs of one centre and one list
+            length = own.count[i, e]
+            image = np.einsum("pk,kx->px", own.shift, system.box[f])
+            centres = np.repeat(system.coord[f, i], length, axis=0)
+            distance = np.linalg.norm(points[f, own.index] + image - centres, axis=1)
+            if len(i):
+                least = np.minimum.reduceat(distance, np.cumsum(length) - length)
+                np.minimum.at(nearest, (system.atype[f, i], blocks[e]), least)
     return nearest
 
 

@@ -208,7 +208,7 @@ def initial_model(
         more: dict = {}
         fits = options["training"]["training_data"]["force_mag_factor"] == "fit"
         if baseline:
-            sample = data.spread(baseline["nframes"])
+            sample = data.spread(max(baseline["nframes"], len(data.systems)))
             more = {"factor": None if fits else 1.0}
         model.compute_stats(
             sample,
