@@ -99,6 +99,21 @@ def instruction_set() -> int:
     return int(text)
 
 
+def workers_told() -> dict[str, str]:
+    """What the environment tells of several workers, by the names of its variables."""
+    told = ("TF_CONFIG", "DEEPSPIN_PORT")
+    names = [*told, *(name for name in os.environ if name.startswith("SLURM_"))]
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def tell_workers(config: str | None) -> None:
+    """Have TensorFlow find these workers; None for a program on its own."""
+    if config is None:
+        os.environ.pop("TF_CONFIG", None)
+    else:
+        os.environ["TF_CONFIG"] = config
+
+
 def keep_freed_memory() -> None:
     """Have the C library keep large blocks that are freed, where it can.
 
@@ -152,8 +167,11 @@ def _tensorflow_version() -> str:
     return "unknown"
 
 
-def start_tensorflow() -> None:
-    """Import TensorFlow for the command line: quietly, with the threads asked for."""
+def start_tensorflow(*, alone: bool = True) -> None:
+    """Import TensorFlow for the command line: quietly, with the threads asked for.
+
+    Not `alone`, other workers are joined later, before the first operation.
+    """
     set_defaults()
     keep_freed_memory()
     keep_compiled_programs()
@@ -166,7 +184,8 @@ def start_tensorflow() -> None:
             tf.config.threading.set_intra_op_parallelism_threads(intra)
         if inter:
             tf.config.threading.set_inter_op_parallelism_threads(inter)
-        tf.zeros([])  # the first operation has something to say too
+        if alone:
+            tf.zeros([])  # the first operation has something to say too
 
 
 def share_threads(processes: int) -> None:

@@ -47,6 +47,7 @@ CHUNK = 4096
 MAX_TABLES = 2**30
 # so many steps are planned at once, and no more than these are ever made
 PLAN_AHEAD, ENDLESS = 256, 2**60
+WHOLE = (0, 1)  # part of a batch
 ATOM_LABELS = (keys.FORCE, keys.FORCE_MAG, keys.ATOM_ENER, keys.ATOM_ENER_COEFF)
 FRAME_LABELS = (keys.ENERGY, keys.VIRIAL)
 
@@ -457,13 +458,20 @@ class DataSystem:
             labels[f"find_{key.name}"] = np.full(nf, float(found))
         return inputs, pad_frames(labels, shape.nframes - nf)
 
-    def batch(self, step: int) -> tuple[dict, dict]:
-        """Inputs and labels of the batch of a step, as numpy arrays."""
+    def batch(self, step: int, part: tuple[int, int] = WHOLE) -> tuple[dict, dict]:
+        """Inputs and labels of the batch of a step, as numpy arrays.
+
+        A `part` (k, n) is every n-th of its frames, from the k-th on.
+        """
         system, frames = self.plan(step)
+        first, count = part
+        own = frames[first::count]
+        size = math.ceil(self.shapes[system].nframes / count)
         if not self.augmentation:
-            return self.frames(system, frames)
+            return self._stored(system, own, size)
         random = np.random.default_rng([self.seed, 3, step])
-        turns = random_turns(self.augmentation, len(frames), random)
+        turns = random_turns(self.augmentation, len(frames), random)[first::count]
+        frames = own
         data = turned(self.systems[system], frames, turns)
         lists = self._build_lists(data)
         dropped = sum(own.dropped for own in lists)
@@ -476,7 +484,8 @@ class DataSystem:
                 step,
             )
         everything = np.arange(len(frames))
-        return self._arrays(data, everything, lists, self.shapes[system])
+        shape = replace(self.shapes[system], nframes=size)
+        return self._arrays(data, everything, lists, shape)
 
     def sample(self, nbatches: int) -> Iterator[tuple[dict, dict]]:
         """First `nbatches` batches of every system, for statistics.
@@ -517,7 +526,10 @@ class DataSystem:
             yield s, np.unique(np.linspace(0, size - 1, share).astype(int))
 
     def dataset(
-        self, start: int | Callable[[], int] | None = None, steps: int | None = None
+        self,
+        start: int | Callable[[], int] | None = None,
+        steps: int | None = None,
+        part: tuple[int, int] = WHOLE,
     ) -> Any:
         """Batches as a `tf.data.Dataset` of (inputs, labels).
 
@@ -529,6 +541,9 @@ class DataSystem:
             model's optimizer, and any other begins at 0.
         steps : int, optional
             How many; without it the data set never ends.
+        part : (int, int)
+            What of each batch: (k, n) is every n-th of its frames, from the k-th on,
+            and frames without atoms to make all parts as large.
         """
         import tensorflow as tf
 
@@ -543,11 +558,16 @@ class DataSystem:
         shapes = list(dict.fromkeys(self.shapes))
         if not self.augmentation and self._table_bytes() <= MAX_TABLES:
             tables = [self._table(shape) for shape in shapes]
-            sizes = [shape.nframes for shape in shapes]
-            data = pipeline.looked_up(lambda: self._rows(every()), tables, sizes)
+            sizes = [math.ceil(shape.nframes / part[1]) for shape in shapes]
+            data = pipeline.looked_up(lambda: self._rows(every(), part), tables, sizes)
         else:
-            examples = [self.frames(s, np.arange(1)) for s in range(len(self.systems))]
-            data = pipeline.drawn(lambda: map(self.batch, every()), examples)
+            examples = [
+                self._stored(s, np.arange(1), math.ceil(shape.nframes / part[1]))
+                for s, shape in enumerate(self.shapes)
+            ]
+            data = pipeline.drawn(
+                lambda: (self.batch(step, part) for step in every()), examples
+            )
         number = tf.data.INFINITE_CARDINALITY if steps is None else steps
         data = pipeline.finished(data, number)
         if steps is None and start is None:
@@ -584,8 +604,10 @@ class DataSystem:
                 parts.append(self._stored(s, everything, system.nframes + 1))
         return _join([p[0] for p in parts]), _join([p[1] for p in parts])
 
-    def _rows(self, every: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Table, and rows in it, of each batch; those of many batches at once."""
+    def _rows(
+        self, every: range, part: tuple[int, int]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Table, and rows in it, of each part; those of many batches at once."""
         shapes = list(dict.fromkeys(self.shapes))
         table = np.array([shapes.index(shape) for shape in self.shapes])
         size = np.array([system.nframes + 1 for system in self.systems])
@@ -593,6 +615,7 @@ class DataSystem:
         for t in range(len(shapes)):
             first[table == t] = np.cumsum(size[table == t]) - size[table == t]
         width = max(shape.nframes for shape in shapes)
+        width = part[1] * math.ceil(width / part[1])
         for begin in every[::PLAN_AHEAD]:
             last = min(begin + PLAN_AHEAD, every.stop)
             plan = [self.plan(step) for step in range(begin, last)]
@@ -601,4 +624,5 @@ class DataSystem:
             rows = np.repeat(empty[:, None], width, axis=1)
             for k, (system, frames) in enumerate(plan):
                 rows[k, : len(frames)] = first[system] + frames
-            yield table[systems].astype(np.int32), rows.astype(np.int32)
+            own = rows[:, part[0] :: part[1]]
+            yield table[systems].astype(np.int32), own.astype(np.int32)

@@ -67,6 +67,7 @@ def train(*, input: str, **options: Any) -> None:
     """
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
+    from deepspin.training.cluster import find_cluster
     from deepspin.utils.inputs import load_input, normalize
 
     content = load_input(input)
@@ -77,7 +78,10 @@ def train(*, input: str, **options: Any) -> None:
     checkpoint = next((options[name] for name in names if options.get(name)), None)
     if checkpoint:  # and a wrong checkpoint
         resolve_checkpoint(checkpoint)
-    start_tensorflow()
+    cluster = find_cluster()
+    if cluster is not None:  # and workers that cannot be
+        cluster.check()
+    start_tensorflow(alone=cluster is None)
     from deepspin.training.trainer import train as run
 
     run(content, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -27,6 +27,14 @@ RECIPE = (
     "define compute_loss(self, x, y, y_pred, *args, **kwargs) as `return self.loss("
     '{**y, "spin": x["spin"], "learning_rate": self.optimizer.learning_rate}, y_pred)`.'
 )
+
+
+class Sums(NamedTuple):
+    """What a term is made of, which adds up over parts of a batch."""
+
+    loss: tf.Tensor  # sum of what the term is the mean of
+    error: tf.Tensor  # the same, of what is reported
+    count: tf.Tensor  # of how many that is the sum
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -160,8 +168,10 @@ class EnerSpinLoss(keras.losses.Loss):
         learning_rate = tf.clip_by_value(learning_rate, 0.0, self.start_lr)
         return limit + (start - limit) * learning_rate / self.start_lr
 
-    def terms(self, y_true: dict, y_pred: dict) -> dict[str, tuple]:
-        """Each active term without its prefactor: (loss, error as reported, found).
+    def sums(self, y_true: dict, y_pred: dict) -> dict[str, Sums]:
+        """Each active term as sums over the frames given.
+
+        Those of the parts of a batch add up to those of the batch.
 
         Parameters
         ----------
@@ -178,6 +188,24 @@ class EnerSpinLoss(keras.losses.Loss):
             "ae": lambda: self._atomic("atom_ener", "mask", y_true, y_pred),
         }
         return {term: rows[term]() for term in self.active}
+
+    def means(self, sums: dict[str, Sums]) -> dict[str, tuple]:
+        """Each term without its prefactor: (loss, error as reported, found).
+
+        A term of nothing, as of magnetic forces where no atom is magnetic, is not
+        found.
+        """
+        found = {}
+        for term, (loss, error, number) in sums.items():
+            count = tf.maximum(number, 1.0)
+            error = error / count
+            error = tf.sqrt(error) if self.loss_func == "mse" else error
+            found[term] = (loss / count, error, tf.cast(number > 0, loss.dtype))
+        return found
+
+    def terms(self, y_true: dict, y_pred: dict) -> dict[str, tuple]:
+        """The same of a batch; arguments as of `sums`."""
+        return self.means(self.sums(y_true, y_pred))
 
     def call(self, y_true: dict, y_pred: dict) -> tf.Tensor:
         """Loss of one batch, a scalar.
@@ -202,9 +230,10 @@ class EnerSpinLoss(keras.losses.Loss):
                 "the start. In a keras.Model of your own %s",
                 RECIPE,
             )
-        return self._total(y_true, self.terms(y_true, y_pred))
+        return self.total(y_true, self.terms(y_true, y_pred))
 
-    def _total(self, y_true: dict, terms: dict[str, tuple]) -> tf.Tensor:
+    def total(self, y_true: dict, terms: dict[str, tuple]) -> tf.Tensor:
+        """Loss of what `means` gave, at the learning rate among the labels."""
         learning_rate = y_true.get("learning_rate", self.start_lr)
         total = tf.zeros([], dtype=self.dtype)
         for term, (loss, _, found) in terms.items():
@@ -224,26 +253,29 @@ class EnerSpinLoss(keras.losses.Loss):
         The loss falls with the learning rate, however good the model; the score tells
         which of two models is better.
         """
-        terms = self.terms(y_true, y_pred)
+        return self.report_terms(y_true, self.terms(y_true, y_pred))
+
+    def report_terms(self, y_true: dict, terms: dict[str, tuple]) -> dict:
+        """The same of what `means` gave."""
         errors = self._errors(y_true, terms)
         end = {"learning_rate": tf.zeros([], dtype=self.dtype)}
-        return {"score": self._total(end, terms), **errors}
+        return {"score": self.total(end, terms), **errors}
 
     def _errors(self, y_true: dict, terms: dict[str, tuple]) -> dict[str, tf.Tensor]:
-        values = [tf.sqrt(self._total(y_true, terms))]
+        values = [tf.sqrt(self.total(y_true, terms))]
         for _, error, found in terms.values():
             nan = tf.constant(float("nan"), dtype=error.dtype)
             values.append(tf.where(found > 0, error, nan))
         return dict(zip(self.names, values, strict=True))
 
-    def _energy(self, y_true: dict, y_pred: dict) -> tuple:
+    def _energy(self, y_true: dict, y_pred: dict) -> Sums:
         energy = y_pred["energy"]
         if self.enable_atom_ener_coeff and "atom_ener_coeff" in y_true:
             coefficients = tf.cast(y_true["atom_ener_coeff"], energy.dtype)
             energy = tf.reduce_sum(coefficients * y_pred["atom_ener"], axis=1)
         return self._frame("energy", energy, y_true, y_pred)
 
-    def _frame(self, key: str, pred: tf.Tensor, y_true: dict, y_pred: dict) -> tuple:
+    def _frame(self, key: str, pred: tf.Tensor, y_true: dict, y_pred: dict) -> Sums:
         """Term of a quantity of whole frames, and its error per atom."""
         label, find = self._label(key, pred, y_true)
         natoms = y_true.get("natoms")
@@ -253,39 +285,29 @@ class EnerSpinLoss(keras.losses.Loss):
         square = self._power(pred - label)
         square = tf.reduce_mean(tf.reshape(square, [tf.shape(pred)[0], -1]), axis=1)
         intensive = 2 if self.intensive_ener_virial and self.loss_func == "mse" else 1
-        count = tf.maximum(tf.reduce_sum(find), 1.0)
-        loss = tf.reduce_sum(find * square / natoms**intensive) / count
-        if self.loss_func == "mse":
-            error = tf.sqrt(tf.reduce_sum(find * square / natoms**2) / count)
-        else:
-            error = tf.reduce_sum(find * square / natoms) / count
-        return loss, error, tf.reduce_max(find)
+        error = 2 if self.loss_func == "mse" else 1
+        return Sums(
+            tf.reduce_sum(find * square / natoms**intensive),
+            tf.reduce_sum(find * square / natoms**error),
+            tf.reduce_sum(find),
+        )
 
-    def _atomic(self, key: str, mask: str, y_true: dict, y_pred: dict) -> tuple:
-        """Term of a quantity of atoms: mean over components of the atoms that count.
-
-        Without any, as of magnetic forces where no atom is magnetic, it is not found.
-        """
+    def _atomic(self, key: str, mask: str, y_true: dict, y_pred: dict) -> Sums:
+        """Term of a quantity of atoms: of the components of the atoms that count."""
         pred = y_pred[key]
         label, find = self._label(key, pred, y_true)
         weight = tf.cast(y_pred[mask], pred.dtype) * find[:, None]
         if pred.shape.rank == 3:
             weight = weight[..., None]
-        square = self._power(pred - label) * weight
-        return self._term(square, tf.reduce_sum(weight * tf.ones_like(pred)))
+        total = tf.reduce_sum(self._power(pred - label) * weight)
+        return Sums(total, total, tf.reduce_sum(weight * tf.ones_like(pred)))
 
-    def _term(self, square: tf.Tensor, count: tf.Tensor) -> tuple:
-        """Mean of so many components, its error, and whether there are any."""
-        loss = tf.reduce_sum(square) / tf.maximum(count, 1.0)
-        error = tf.sqrt(loss) if self.loss_func == "mse" else loss
-        return loss, error, tf.cast(count > 0, loss.dtype)
-
-    def _mean(self, square: tf.Tensor, weight: tf.Tensor, number: int) -> tuple:
+    def _weighted(self, square: tf.Tensor, weight: tf.Tensor, number: int) -> Sums:
         """The same of `number` components of the atoms that count."""
-        count = float(number) * tf.reduce_sum(weight)
-        return self._term(square * weight[..., None], count)
+        total = tf.reduce_sum(square * weight[..., None])
+        return Sums(total, total, float(number) * tf.reduce_sum(weight))
 
-    def _magnetic(self, y_true: dict, y_pred: dict) -> tuple:
+    def _magnetic(self, y_true: dict, y_pred: dict) -> Sums:
         """Term of the magnetic forces, or of what is across or along the spins."""
         whole = self.fm_component == "full"
         plain = self._atomic("force_mag", "mask_mag", y_true, y_pred)
@@ -311,10 +333,10 @@ class EnerSpinLoss(keras.losses.Loss):
             square = self._power(across) + self.fm_longitudinal * self._power(
                 along * direction
             )
-            return (self._mean(square, weight, 3)[0], *plain[1:])
+            return plain._replace(loss=self._weighted(square, weight, 3).loss)
         wrong = along if self.fm_component == "longitudinal" else across
         number = COMPONENTS[self.fm_component]
-        return self._mean(self._power(wrong), weight * known, number)
+        return self._weighted(self._power(wrong), weight * known, number)
 
     def _power(self, difference: tf.Tensor) -> tf.Tensor:
         return tf.square(difference) if self.loss_func == "mse" else tf.abs(difference)

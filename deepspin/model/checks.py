@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,19 @@ def refuse_weights(sample_weight: Any) -> None:
         raise ValueError(
             "`sample_weight` and `class_weight` have no use here: a label counts with "
             "its `find_NAME` (nf,), 0 or 1; DataSystem draws systems by `sys_probs`."
+        )
+
+
+def refuse_scope() -> None:
+    """Refuse the scope of a strategy that would distribute the training."""
+    if tf.distribute.has_strategy():
+        name = type(tf.distribute.get_strategy()).__name__
+        raise ValueError(
+            f"Models are not made in the scope of a tf.distribute strategy. Received: "
+            f"{name}. Keras would take each replica's loss for a mean over as many "
+            "frames. Make the model outside; for several processes there are "
+            "`dp-spin train` with TF_CONFIG and deepspin.training.workers.join(), one "
+            "device for each."
         )
 
 

@@ -19,6 +19,7 @@ from deepspin.model.checks import (
     check_double,
     check_inputs,
     check_optimizer,
+    refuse_scope,
     refuse_weights,
     tell_of_rate,
     unpacked,
@@ -94,6 +95,7 @@ class SpinEnergyModel(keras.Model):
         spin: Spin | InvariantSpin,
         **kwargs: Any,
     ):
+        refuse_scope()
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
         if len(descriptor.sel) != spin.scheme.nblocks:
             raise ValueError(
@@ -168,6 +170,10 @@ class SpinEnergyModel(keras.Model):
         outputs = self.spin.evaluate(
             inputs, self.descriptor, self.fitting, training=bool(training)
         )
+        return {**outputs, **self.masks(inputs)}
+
+    def masks(self, inputs: dict) -> dict[str, tf.Tensor]:
+        """The outputs ``mask`` and ``mask_mag``."""
         flags = self.spin.scheme.types.use_spin
         magnetic = tf.concat(
             [
@@ -177,7 +183,7 @@ class SpinEnergyModel(keras.Model):
             axis=0,
         )
         mask = all_slots(inputs)
-        return {**outputs, "mask": mask, "mask_mag": mask * magnetic}
+        return {"mask": mask, "mask_mag": mask * magnetic}
 
     @property
     def compressed(self) -> bool:
@@ -325,13 +331,13 @@ class SpinEnergyModel(keras.Model):
                 "No loss: pass `loss=deepspin.EnerSpinLoss(...)` to compile."
             )
         refuse_weights(sample_weight)
-        return self.loss_function(self._completed(x, y), y_pred)
+        return self.loss_function(self.completed(x, y), y_pred)
 
     def errors(self, inputs: dict, labels: dict) -> dict[str, tf.Tensor]:
         """Errors of one batch at the present learning rate, see `EnerSpinLoss.rmse`."""
-        return self.loss_function.rmse(self._completed(inputs, labels), self(inputs))
+        return self.loss_function.rmse(self.completed(inputs, labels), self(inputs))
 
-    def _completed(self, inputs: dict, labels: dict) -> dict:
+    def completed(self, inputs: dict, labels: dict) -> dict:
         """Labels, and what else the loss looks at: spins and learning rate."""
         labels = {"spin": inputs["spin"], **labels}
         if not self.compiled or "learning_rate" in labels:
@@ -344,6 +350,12 @@ class SpinEnergyModel(keras.Model):
         values = {} if report is None else report(labels, pred)
         self._errors.update_state({"loss": loss, **values}, labels, pred)
         return self._errors.result()
+
+    def note_failure(self, loss: tf.Tensor) -> None:
+        """Keep the first step whose loss is not finite."""
+        fails = (self.failed_step < 0) & ~tf.math.is_finite(loss)
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        self.failed_step.assign(tf.where(fails, step, self.failed_step))
 
     def fit(
         self,
@@ -467,13 +479,11 @@ class SpinEnergyModel(keras.Model):
     def train_step(self, data: tuple[dict, dict]) -> dict:
         """Update the weights on one batch."""
         inputs, labels = unpacked(data)
-        labels = self._completed(inputs, labels)  # with the rate of this step
+        labels = self.completed(inputs, labels)  # with the rate of this step
         with tf.GradientTape() as tape:
             pred = self(inputs, training=True)
             loss = self.compute_loss(inputs, labels, pred)
-        fails = (self.failed_step < 0) & ~tf.math.is_finite(loss)
-        step = tf.cast(self.optimizer.iterations, tf.int64)
-        self.failed_step.assign(tf.where(fails, step, self.failed_step))
+        self.note_failure(loss)
         weights = self.trainable_variables
         gradients = tape.gradient(loss, weights)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
@@ -482,7 +492,7 @@ class SpinEnergyModel(keras.Model):
     def test_step(self, data: tuple[dict, dict]) -> dict:
         """Evaluate one batch."""
         inputs, labels = unpacked(data)
-        labels = self._completed(inputs, labels)
+        labels = self.completed(inputs, labels)
         pred = self(inputs, training=False)
         return self._report(labels, pred, self.compute_loss(inputs, labels, pred))
 

@@ -420,8 +420,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save(self) -> Path:
         """Save now, unless this step is saved already."""
-        step = step_of(self.model)
-        path = self.prefix.with_name(f"{self.prefix.name}-{step}.keras")
+        step, path = step_of(self.model), self.path
         if self.written and path == self.written[-1]:
             return path
         if not all(np.isfinite(w.numpy()).all() for w in self.model.weights):
@@ -440,6 +439,12 @@ class Checkpoint(keras.callbacks.Callback):
             old.unlink(missing_ok=True)
         self.written = self.written[-self.max_keep :]
         return path
+
+    @property
+    def path(self) -> Path:
+        """Where the model is saved as it is now."""
+        step = step_of(self.model)
+        return self.prefix.with_name(f"{self.prefix.name}-{step}.keras")
 
     @property
     def way_on(self) -> str:

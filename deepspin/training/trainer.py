@@ -7,11 +7,15 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
+from deepspin import __version__
 from deepspin.data.dataset import DataSystem
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.model.invariant import InvariantSpin
@@ -26,7 +30,6 @@ from deepspin.training.callbacks import (
     LearningCurve,
     LearnsNothing,
     LossGuard,
-    StopTraining,
     Summaries,
     step_of,
 )
@@ -37,7 +40,12 @@ from deepspin.training.report import (
     report_baseline,
     report_neighbors,
 )
-from deepspin.training.runs import describe, set_aside_earlier, warn_of_differences
+from deepspin.training.runs import (
+    describe,
+    fingerprint,
+    set_aside_earlier,
+    warn_of_differences,
+)
 from deepspin.training.setup import (
     Origin,
     compile_model,
@@ -59,6 +67,7 @@ from deepspin.training.validation import (
     first_step,
     log_path,
 )
+from deepspin.training.workers import LOST, Workers, join
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.outputs import OutputError, claim, locked, replacing
 from deepspin.utils.refused import InputError
@@ -125,6 +134,8 @@ def train(
         The loss is not finite any more, or the weights have grown too large.
     Stopped
         SIGINT or SIGTERM came; the model is saved.
+    WorkerError
+        Another worker of a training over several was lost; the chief saves the model.
     """
     begun = (init_model, restart, init_frz_model, finetune)
     if sum(x is not None for x in begun) > 1:
@@ -136,33 +147,54 @@ def train(
     if use_pretrain_script:
         content = with_script(content, init_model or init_frz_model or finetune)
     options = normalize(content)
-    prefix, others = _claim_outputs(options, output)
-    with locked(
-        prefix,
-        f"Another training is writing '{prefix}-*.keras' now. Wait for it, or train in "
-        "another folder, or with other `save_ckpt` and `disp_file`.",
-    ):
+    workers = join()
+    with workers.heard(), _outputs(options, output, workers) as outputs:
         start = time.perf_counter()
+        given = (options, *begun, use_pretrain_script)
+        workers.agree(input=given, version=(__version__, tf.__version__))
         origin = load_origin(restart or init_model or finetune, init_frz_model)
         restarted = origin if restart else None
         if restarted is None:
             options, origin = matched(options, origin)
         run = _set_up(
-            options, origin, restarted, skip_neighbor_stat, finetune is not None
+            options,
+            origin,
+            restarted,
+            skip_neighbor_stat,
+            finetune is not None,
+            workers,
         )
         report(run.model, run.train_data, run.valid_data, time.perf_counter() - start)
         done, total = step_of(run.model), run.options["training"]["numb_steps"]
         if done >= total and done > 0:
             log.info("nothing to do: %d of %d steps are done", done, total)
             return run.model
-        further = _further_prefixes(run.options)
-        set_aside_earlier(prefix, others, restarted and restarted[0], done, further)
-        if output is not None:
+        if workers.chief:
+            further = _further_prefixes(run.options)
+            set_aside_earlier(*outputs, restarted and restarted[0], done, further)
+        if workers.chief and output is not None:
             with replacing(output) as partial:
                 text = json.dumps(run.options, indent=2)
                 partial.write_text(text, encoding="utf-8")
         _fit(run, restarted is not None)
     return run.model
+
+
+@contextmanager
+def _outputs(
+    options: dict, output: str | None, workers: Workers
+) -> Iterator[tuple[Path, list[Path]]]:
+    """Prefix of the checkpoints, and the other files, kept from other programs."""
+    if not workers.chief:
+        yield Path(options["training"]["save_ckpt"]), []
+        return
+    prefix, others = _claim_outputs(options, output)
+    with locked(
+        prefix,
+        f"Another training is writing '{prefix}-*.keras' now. Wait for it, or train in "
+        "another folder, or with other `save_ckpt` and `disp_file`.",
+    ):
+        yield prefix, others
 
 
 def _claim_outputs(options: dict, output: str | None) -> tuple[Path, list[Path]]:
@@ -219,6 +251,7 @@ class _Run:
     train_data: DataSystem
     valid_data: DataSystem | None
     metadata: dict
+    workers: Workers
 
 
 def _set_up(
@@ -227,12 +260,14 @@ def _set_up(
     restarted: Origin | None,
     skip_neighbor_stat: bool,
     finetune: bool,
+    workers: Workers,
 ) -> _Run:
     """Read data, settle `sel` and seed, make model and optimizer."""
-    options = with_seed(options, restarted)
+    options = workers.settled(with_seed(options, restarted))
     options = with_sel(options, None if origin is None else origin[1])
     options = with_factor(options, origin)
     train_data, valid_data = load_data(inherit(options, origin))
+    workers.agree(training_data=fingerprint(train_data))
     if _validated(options):
         check_metric(options, valid_data)
     if finetune:
@@ -251,13 +286,16 @@ def _set_up(
         adjust(model, options, train_data)
     report_baseline(model, train_data, valid_data)
     options = with_prefactors(options, model, train_data, restarted)
+    options = workers.settled(options)
     compile_model(model, options)
     metadata = describe(options, train_data)
+    metadata["engine"]["workers"] = workers.count
     if restarted is not None:
         restore_optimizer(model, *restarted)
         stored = read_metadata(restarted[0])
         warn_of_differences(stored, metadata, str(restarted[0]))
-    return _Run(options, model, train_data, valid_data, metadata)
+    workers.share(model)
+    return _Run(options, model, train_data, valid_data, metadata, workers)
 
 
 def _steps_at_once(model: SpinEnergyModel, options: dict, done: int) -> int:
@@ -287,43 +325,49 @@ def _fit(run: _Run, restart: bool) -> None:
         run.metadata,
     )
     checkpoint.set_model(model)
+    workers = run.workers
     if total == 0:
-        return _only_begin(run, checkpoint)
-    told, judge = _Magnetism(run), LearnsNothing(run.train_data, total)
+        return _only_begin(run, checkpoint) if workers.chief else None
     guard, line = LossGuard(run.train_data), ProgressLine(total, done)
-    averaged = AveragedModel()
-    reports, validations = (
-        _reports(run, line, restart),
-        _validations(run, averaged, restart),
-    )
+    told, judge = _Magnetism(run), LearnsNothing(run.train_data, total)
+    reports, averaged = _reports(run, line, restart), AveragedModel()
+    validations = _validations(run, averaged, restart)
     saving = [checkpoint, *_averages(run, averaged)]
+    own = [*reports, judge, _LastBias(run), told, *validations, *saving]
     start = time.perf_counter()
-    model.steps_per_execution = _steps_at_once(model, run.options, done)
+    if workers.count == 1:
+        model.steps_per_execution = _steps_at_once(model, run.options, done)
     try:
         with StopOnSignal() as stop, line, errors_in_one_line():
             model.fit(
-                run.train_data.dataset(done, total - done),
+                workers.dataset(run.train_data, done, total - done),
                 steps_per_epoch=total - done,
                 verbose=0,
                 shuffle=False,
                 callbacks=[
-                    *(guard, *reports, judge, _LastBias(run), told),
-                    *(*validations, *saving, StopTraining(stop)),
+                    *(guard, *(own if workers.chief else [])),
+                    workers.stop_by(stop),
                 ],
             )
-            told.tell()  # of a training that was stopped
-            path, *_ = [writer.save() for writer in saving]
+            path = checkpoint.path
+            if workers.chief:
+                told.tell()  # of a training that was stopped
+                path, *_ = [writer.save() for writer in saving]
+            workers.finish()
+    except LOST as error:
+        raise workers.lost(error, checkpoint) from error
     except OutputError as error:
         raise OutputError(f"{error} {checkpoint.way_on}") from error
     except KernelError as error:
         guard.blame(step_of(model), str(error).partition(". ")[0].capitalize())
     seconds = time.perf_counter() - start
     log.info("%d steps in %.1f s, model in %s", step_of(model) - done, seconds, path)
-    if stop.received is not None and step_of(model) < total:
+    received = workers.stopped_by(stop)
+    if received is not None and step_of(model) < total:
         raise Stopped(
-            f"stopped by {stop.received.name} after step {step_of(model)}; go on with "
+            f"stopped by {received.name} after step {step_of(model)}; go on with "
             f"-r {path}",
-            stop.received,
+            received,
         )
 
 
