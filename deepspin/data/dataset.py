@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +24,7 @@ from deepspin.data.collate import (
 )
 from deepspin.data.files import DataError, InMemory, find_systems
 from deepspin.data.frames import System
-from deepspin.data.sampling import batch_sizes, probabilities
+from deepspin.data.sampling import Order, batch_sizes, probabilities
 from deepspin.data.systems import load_systems
 from deepspin.spins.schemes import SCHEMES, Scheme
 from deepspin.utils.arguments import AUGMENTATIONS
@@ -41,8 +39,6 @@ log = logging.getLogger(__name__)
 MIN_BOND = 0.5
 # a data set is padded to at most so many shapes, each of which is compiled once
 MAX_SHAPES = 8
-# systems are drawn in chunks of so many steps
-CHUNK = 4096
 # frames are kept as batches need them if that takes at most so many bytes
 MAX_TABLES = 2**30
 # so many steps are planned at once, and no more than these are ever made
@@ -216,10 +212,8 @@ class DataSystem:
         self.max_shapes = max_shapes
         self._left_out = False  # a neighbour of turned spins
         self.shapes = self._merge_shapes()
-        self._lock = threading.Lock()  # several threads may draw batches
-        self._draws: list[np.ndarray] = []  # systems of each chunk of steps
-        self._drawn = [np.array([0] * len(self.systems))]  # before each chunk
-        self._order = lru_cache(maxsize=256)(self._permutation)
+        numbers = [system.nframes for system in self.systems]
+        self._order = Order(self.seed, self.probabilities, numbers, self.batch_sizes)
 
     # -- from memory ----------------------------------------------------------------
 
@@ -386,30 +380,7 @@ class DataSystem:
 
     def plan(self, step: int) -> tuple[int, np.ndarray]:
         """System and frames of the batch of a step."""
-        chunk, rest = divmod(step, CHUNK)
-        nsys = len(self.systems)
-        with self._lock:
-            while len(self._draws) <= chunk:
-                random = np.random.default_rng([self.seed, 1, len(self._draws)])
-                draw = random.choice(nsys, size=CHUNK, p=self.probabilities)
-                self._draws.append(draw.astype(np.int32))
-                self._drawn.append(self._drawn[-1] + np.bincount(draw, minlength=nsys))
-        draws = self._draws[chunk]
-        system = int(draws[rest])
-        before = self._drawn[chunk][system] + np.count_nonzero(draws[:rest] == system)
-        return system, self._frames(system, int(before))
-
-    def _frames(self, system: int, draw: int) -> np.ndarray:
-        size = self.batch_sizes[system]
-        epoch, k = divmod(draw, self.systems[system].nframes // size)
-        return self._order(system, epoch)[k * size : (k + 1) * size]
-
-    def _permutation(self, system: int, epoch: int) -> np.ndarray:
-        nframes = self.systems[system].nframes
-        if nframes == 1:
-            return np.zeros(1, dtype=int)
-        random = np.random.default_rng([self.seed, 2, system, epoch])
-        return random.permutation(nframes)
+        return self._order.plan(step)
 
     def frames(self, system: int, frames: np.ndarray) -> tuple[dict, dict]:
         """Inputs and labels of given frames of a system, as numpy arrays."""
@@ -495,7 +466,7 @@ class DataSystem:
         for system, different in enumerate(self.nbatches):
             made: dict[bytes, tuple[dict, dict]] = {}
             for k in range(nbatches):
-                frames = self._frames(system, k)
+                frames = self._order.frames(system, k)
                 batch = made.get(frames.tobytes()) or self.frames(system, frames)
                 if different < nbatches:
                     made[frames.tobytes()] = batch

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a system is drawn, and how many of its frames at once."""
+"""How often a system is drawn, how many of its frames at once, and in what order."""
 
 from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # `auto` batches hold at least so many atoms
 AUTO_BATCH_ATOMS = 32
+# systems are drawn in chunks of so many steps
+CHUNK = 4096
 
 
 def batch_sizes(
@@ -159,3 +163,61 @@ def _block_weights(
             )
         owner[part] = k
     return weights
+
+
+class Order:
+    """Which frames each step sees: a function of seed and step alone.
+
+    Systems are drawn by their probabilities; the frames of a system come in a new
+    random order each time all have been seen. Several threads may ask.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all of it.
+    probabilities : array
+        Probability of each system.
+    nframes, sizes : sequence of int
+        Frames of each system, and in a batch of it.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        probabilities: np.ndarray,
+        nframes: Sequence[int],
+        sizes: Sequence[int],
+    ):
+        self.seed, self.probabilities = seed, probabilities
+        self.nframes, self.sizes = nframes, sizes
+        self._lock = threading.Lock()
+        self._draws: list[np.ndarray] = []  # systems of each chunk of steps
+        self._drawn = [np.array([0] * len(nframes))]  # before each chunk
+        self._permuted = lru_cache(maxsize=256)(self._permutation)
+
+    def plan(self, step: int) -> tuple[int, np.ndarray]:
+        """System and frames of the batch of a step."""
+        chunk, rest = divmod(step, CHUNK)
+        nsys = len(self.nframes)
+        with self._lock:
+            while len(self._draws) <= chunk:
+                random = np.random.default_rng([self.seed, 1, len(self._draws)])
+                draw = random.choice(nsys, size=CHUNK, p=self.probabilities)
+                self._draws.append(draw.astype(np.int32))
+                self._drawn.append(self._drawn[-1] + np.bincount(draw, minlength=nsys))
+        draws = self._draws[chunk]
+        system = int(draws[rest])
+        before = self._drawn[chunk][system] + np.count_nonzero(draws[:rest] == system)
+        return system, self.frames(system, int(before))
+
+    def frames(self, system: int, draw: int) -> np.ndarray:
+        """Frames of a system when it is drawn for the time `draw`, from 0 on."""
+        size = self.sizes[system]
+        epoch, k = divmod(draw, self.nframes[system] // size)
+        return self._permuted(system, epoch)[k * size : (k + 1) * size]
+
+    def _permutation(self, system: int, epoch: int) -> np.ndarray:
+        if self.nframes[system] == 1:
+            return np.zeros(1, dtype=int)
+        random = np.random.default_rng([self.seed, 2, system, epoch])
+        return random.permutation(self.nframes[system])

@@ -142,3 +142,20 @@ def tell_of_rate(
             start,
             rate,
         )
+
+
+def check_loss(loss: Any, options: dict) -> None:
+    """Refuse a loss, or options of `compile`, that see no dicts of outputs."""
+    unused = {"loss_weights", "weighted_metrics"} & {
+        k for k, v in options.items() if v is not None
+    }
+    if unused:
+        raise ValueError(
+            f"{sorted(unused)} have no use here: the loss sees the whole dict of "
+            "outputs and has prefactors of its own; `metrics` are weighted already."
+        )
+    if loss is not None and not isinstance(loss, keras.losses.Loss):
+        raise TypeError(
+            "`loss` sees dicts of labels and outputs: deepspin.EnerSpinLoss(...), "
+            f"or a keras.losses.Loss of your own. Received: {loss!r}"
+        )

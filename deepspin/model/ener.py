@@ -18,6 +18,7 @@ from deepspin.model.checks import (
     check_callbacks,
     check_double,
     check_inputs,
+    check_loss,
     check_optimizer,
     refuse_scope,
     refuse_weights,
@@ -284,19 +285,7 @@ class SpinEnergyModel(keras.Model):
                 "A compressed model cannot be trained: its embedding nets are tables. "
                 "Train before compressing, the model that it was made of."
             )
-        unused = {"loss_weights", "weighted_metrics"} & {
-            k for k, v in kwargs.items() if v is not None
-        }
-        if unused:
-            raise ValueError(
-                f"{sorted(unused)} have no use here: the loss sees the whole dict of "
-                "outputs and has prefactors of its own; `metrics` are weighted already."
-            )
-        if loss is not None and not isinstance(loss, keras.losses.Loss):
-            raise TypeError(
-                "`loss` sees dicts of labels and outputs: deepspin.EnerSpinLoss(...), "
-                f"or a keras.losses.Loss of your own. Received: {loss!r}"
-            )
+        check_loss(loss, kwargs)
         optimizer = keras.optimizers.get(optimizer)
         check_optimizer(optimizer)
         tell_of_rate(optimizer, loss)
