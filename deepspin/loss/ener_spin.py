@@ -247,19 +247,25 @@ class EnerSpinLoss(keras.losses.Loss):
         """
         return self._errors(y_true, self.terms(y_true, y_pred))
 
-    def report(self, y_true: dict, y_pred: dict) -> dict[str, tf.Tensor]:
-        """The same and ``score``: the loss with each prefactor at its limit.
+    def report(self, y_true: dict, y_pred: dict) -> dict[str, tuple]:
+        """The same and ``score``, each with its weight beside other batches.
 
-        The loss falls with the learning rate, however good the model; the score tells
-        which of two models is better.
+        The loss falls with the learning rate, however good the model; the score, the
+        loss with each prefactor at its limit, tells which of two models is better. The
+        weight of a term is the number of frames, or of components of atoms, that it is
+        the mean of, so that means over batches are those over all of them.
         """
-        return self.report_terms(y_true, self.terms(y_true, y_pred))
+        return self.report_sums(y_true, self.sums(y_true, y_pred))
 
-    def report_terms(self, y_true: dict, terms: dict[str, tuple]) -> dict:
-        """The same of what `means` gave."""
-        errors = self._errors(y_true, terms)
+    def report_sums(self, y_true: dict, sums: dict[str, Sums]) -> dict[str, tuple]:
+        """The same of what `sums` gave."""
+        terms = self.means(sums)
         end = {"learning_rate": tf.zeros([], dtype=self.dtype)}
-        return {"score": self.total(end, terms), **errors}
+        errors = {"score": self.total(end, terms), **self._errors(y_true, terms)}
+        one = tf.ones([], dtype=self.dtype)
+        weights = [one, one, *(own.count for own in sums.values())]
+        rows = zip(errors.items(), weights, strict=True)
+        return {name: (value, weight) for (name, value), weight in rows}
 
     def _errors(self, y_true: dict, terms: dict[str, tuple]) -> dict[str, tf.Tensor]:
         values = [tf.sqrt(self.total(y_true, terms))]

@@ -26,14 +26,7 @@ from deepspin.model.checks import (
     unpacked,
 )
 from deepspin.model.errors import Errors
-from deepspin.model.feeding import (
-    Position,
-    listed,
-    padded,
-    serve,
-    split,
-    words_of_step,
-)
+from deepspin.model.feeding import Position, listed, padded, serve, split, words_of_step
 from deepspin.model.invariant import InvariantSpin
 from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.virtual import Spin
@@ -326,6 +319,10 @@ class SpinEnergyModel(keras.Model):
         """Errors of one batch at the present learning rate, see `EnerSpinLoss.rmse`."""
         return self.loss_function.rmse(self.completed(inputs, labels), self(inputs))
 
+    def report(self, inputs: dict, labels: dict) -> dict[str, tuple]:
+        """The same with their weights beside other batches, and the score."""
+        return self.loss_function.report(self.completed(inputs, labels), self(inputs))
+
     def completed(self, inputs: dict, labels: dict) -> dict:
         """Labels, and what else the loss looks at: spins and learning rate."""
         labels = {"spin": inputs["spin"], **labels}
@@ -337,7 +334,8 @@ class SpinEnergyModel(keras.Model):
     def _report(self, labels: dict, pred: dict, loss: tf.Tensor) -> dict:
         report = getattr(self.loss_function, "report", None)
         values = {} if report is None else report(labels, pred)
-        self._errors.update_state({"loss": loss, **values}, labels, pred)
+        own = {"loss": (loss, tf.ones_like(loss)), **values}
+        self._errors.update_state(own, labels, pred)
         return self._errors.result()
 
     def note_failure(self, loss: tf.Tensor) -> None:

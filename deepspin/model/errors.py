@@ -20,8 +20,19 @@ ATOMIC = {
 FRAMES = ("energy", "virial")
 
 
+class RootMeanSquare(keras.metrics.Mean):
+    """Square root of the mean of squares."""
+
+    def result(self) -> tf.Tensor:
+        """The root of the mean so far."""
+        return tf.sqrt(super().result())
+
+
 class Errors(CompileMetrics):
     """Means over batches of what a loss reports, and metrics of one's own.
+
+    Over all that counts, as `dp-spin test` has them: of ``rmse`` the square root of the
+    mean of squares.
 
     Keras' callbacks look in a class of its own for metrics that know which way is
     better (`_direction`), so that ``monitor="val_rmse_fm"`` needs no ``mode``.
@@ -43,8 +54,10 @@ class Errors(CompileMetrics):
 
     def __init__(self, names: Sequence[str], own: Any = None):
         super().__init__(None, None)
+        kinds = {True: RootMeanSquare, False: keras.metrics.Mean}
         self._means = [
-            _down(keras.metrics.Mean(name, dtype="float64")) for name in names
+            _down(kinds[name.startswith("rmse")](name, dtype="float64"))
+            for name in names
         ]
         self._own = list(_own_metrics(own))
         self.built = True
@@ -60,15 +73,17 @@ class Errors(CompileMetrics):
         return [variable for metric in self.metrics for variable in metric.variables]
 
     def update_state(
-        self, values: Mapping[str, tf.Tensor], labels: dict, outputs: dict
+        self, values: Mapping[str, tuple], labels: dict, outputs: dict
     ) -> None:
-        """Add a batch: what the loss reports, labels and outputs."""
+        """Add a batch: values with their weights, labels and outputs."""
         for mean in self._means:
             # a batch without the label does not count; a loss of NaN does
-            value = values[mean.name]
+            value, weight = values[mean.name]
             there = (mean.name == "loss") | ~tf.math.is_nan(value)
-            mean.total.assign_add(tf.where(there, value, tf.zeros_like(value)))
-            mean.count.assign_add(tf.cast(there, tf.float64))
+            value = tf.square(value) if isinstance(mean, RootMeanSquare) else value
+            part = tf.where(there, value * weight, tf.zeros_like(value))
+            mean.total.assign_add(part)
+            mean.count.assign_add(tf.where(there, weight, tf.zeros_like(weight)))
         for key, metric in self._own:
             if key in labels:
                 rows = _rows(key, labels[key]), _rows(key, outputs[key])

@@ -163,7 +163,7 @@ class BatchErrors:
     ):
         self.train, self.valid = train, valid
         self.freq, self.numb_btch = freq, numb_btch
-        self._errors: Any = None  # until there is a model
+        self._report: Any = None  # until there is a model
         self._last: tuple[int, list[dict[str, float]]] = (-1, [])
 
     @property
@@ -174,7 +174,7 @@ class BatchErrors:
     def begin(self, model: keras.Model) -> None:
         """Prepare the evaluation of a model."""
         # without XLA: an evaluation now and then does not repay compiling
-        self._errors = tf.function(model.errors, autograph=False, reduce_retracing=True)
+        self._report = tf.function(model.report, autograph=False, reduce_retracing=True)
 
     def at(self, step: int) -> list[dict[str, float]]:
         """Errors by name after so many steps, in the order of `columns`."""
@@ -188,27 +188,35 @@ class BatchErrors:
         return [dict(row) for row in self._last[1]]
 
     def _mean(self, data: DataSystem, steps: Sequence[int]) -> dict[str, float]:
-        """Errors averaged over batches, weighted with their number of atoms.
+        """Errors over batches: what counts in one of them counts alike in all.
 
         A batch counts for what it has labels and atoms of.
         """
         total: dict[str, float] = {}
         weights: dict[str, float] = {}
         for step in steps:
-            inputs, labels = tf.nest.map_structure(
-                tf.convert_to_tensor, data.batch(step)
-            )
-            errors = {k: v.numpy() for k, v in self._errors(inputs, labels).items()}
-            weight = float(np.max(labels["natoms"]))
-            finite = math.isfinite(errors["rmse"])
-            for name, value in errors.items():
+            batch = tf.nest.map_structure(tf.convert_to_tensor, data.batch(step))
+            found = {
+                name: (float(value), float(weight))
+                for name, (value, weight) in self._report(*batch).items()
+                if name != "score"
+            }
+            finite = math.isfinite(found["rmse"][0])
+            for name, (value, weight) in found.items():
                 counts = weight if value == value or not finite else 0.0
+                power = 2 if name.startswith("rmse") else 1
                 weights[name] = weights.get(name, 0.0) + counts
-                total[name] = total.get(name, 0.0) + (counts and counts * value)
-        return {
-            name: value / weights[name] if weights[name] else math.nan
-            for name, value in total.items()
-        }
+                more = counts and counts * value**power
+                total[name] = total.get(name, 0.0) + more
+        return {name: _root(name, total[name], weights[name]) for name in total}
+
+
+def _root(name: str, total: float, weight: float) -> float:
+    """Mean of so many, or its root where squares were added up."""
+    if not weight:
+        return math.nan
+    mean = total / weight
+    return math.sqrt(mean) if name.startswith("rmse") else mean
 
 
 class LearningCurve(keras.callbacks.Callback):

@@ -271,12 +271,13 @@ class Workers:
                 None if g is None else _like(next(rest), w)
                 for g, w in zip(gradients, weights, strict=True)
             ]
-            terms = loss.means(_unpacked_sums(loss, sums, counts))
-            total = loss.total(labels, terms)
+            whole = _unpacked_sums(loss, sums, counts)
+            total = loss.total(labels, loss.means(whole))
             model.note_failure(total)
             model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
             (errors,) = model.metrics
-            values = {"loss": total, **loss.report_terms(labels, terms)}
+            values = {"loss": (total, tf.ones_like(total))}
+            values |= loss.report_sums(labels, whole)
             errors.update_state(values, {}, {})
             return errors.result()
 

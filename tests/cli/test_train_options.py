@@ -183,6 +183,19 @@ def test_full_validation_is_what_test_says(trained, run, capsys):
         assert max(best.values()) <= rows[left]["FR:RMSE"] * (1 + 1e-5)
 
 
+def test_means_over_batches_are_those_of_all(trained):
+    """Of Keras' `evaluate` in batches of any size, and of the file's rows."""
+    model = deepspin.load_model("files/model.ckpt-6.keras")
+    row = table("all.log")[6]
+    pairs = {"E": "rmse_e", "FR": "rmse_fr", "FM": "rmse_fm", "V": "rmse_v"}
+    for size in (3, 10):
+        data = DataSystem(str(VALID), **model.data_spec, batch_size=size)
+        found = model.evaluate(data, verbose=0, return_dict=True)
+        for name, error in pairs.items():
+            assert found[error] == pytest.approx(row[f"{name}:RMSE"], rel=1e-6)
+    assert found["rmse"] == pytest.approx(np.sqrt(found["loss"]), rel=1e-12)
+
+
 def test_stresses_are_virials_per_volume(trained):
     model = deepspin.load_model("files/model.ckpt-6.keras")
     errors = []
@@ -208,7 +221,7 @@ def test_averages_of_errors(trained):
         if line == 1:
             continue  # the model before the first step is not saved
         for name in ("rmse", "rmse_e", "rmse_fr", "rmse_fm", "rmse_v"):
-            mean = np.mean([e[name] for e in errors])
+            mean = np.sqrt(np.mean([e[name] ** 2 for e in errors]))
             shown = curve[line, names.index(f"{name}_trn")]
             assert shown == pytest.approx(mean, rel=6e-3), name
 

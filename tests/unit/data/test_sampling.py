@@ -17,10 +17,8 @@ from batches import (
     write_virtual,
 )
 
-from deepspin.data.dataset import (
-    CHUNK,
-)
 from deepspin.data.files import DataError
+from deepspin.data.sampling import CHUNK
 
 
 def test_plan_is_a_function_of_seed_and_step(four):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from places import REFERENCE
 
 import deepspin
@@ -47,18 +46,20 @@ def test_averages_leave_out_what_a_batch_has_not():
 
     class Data:
         def batch(self, step):
-            return {"step": step}, {"natoms": np.array([2.0 * (step + 1)])}
+            return {"step": step}, {}
 
     errors = BatchErrors(Data(), None, 1, 1)
     rows = [
-        {"rmse": 1.0, "rmse_fm": 3.0},
-        {"rmse": 4.0, "rmse_fm": np.nan},
+        {"score": (9.0, 1.0), "rmse": (1.0, 1.0), "rmse_fm": (3.0, 12.0)},
+        {"score": (9.0, 1.0), "rmse": (4.0, 1.0), "rmse_fm": (np.nan, 0.0)},
+        {"score": (9.0, 1.0), "rmse": (1.0, 1.0), "rmse_fm": (5.0, 6.0)},
     ]
-    errors._errors = lambda inputs, labels: {
-        k: tf.constant(v) for k, v in rows[int(inputs["step"])].items()
+    errors._report = lambda inputs, labels: rows[int(inputs["step"])]
+    found = errors._mean(Data(), [0, 1, 2])
+    assert found == {
+        "rmse": pytest.approx(np.sqrt((1 + 16 + 1) / 3)),
+        "rmse_fm": pytest.approx(np.sqrt((12 * 9 + 6 * 25) / 18)),
     }
-    found = errors._mean(Data(), [0, 1])
-    assert found == {"rmse": pytest.approx(3.0), "rmse_fm": pytest.approx(3.0)}
     assert np.isnan(errors._mean(Data(), [1])["rmse_fm"])
-    rows[1] = {"rmse": np.nan, "rmse_fm": np.nan}
+    rows[1] = {"rmse": (np.nan, 1.0), "rmse_fm": (np.nan, 4.0)}
     assert np.isnan(errors._mean(Data(), [0, 1])["rmse_fm"])
