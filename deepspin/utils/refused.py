@@ -96,7 +96,8 @@ REFUSED: dict[str, tuple[tuple, str]] = {
     # learning_rate
     "learning_rate/scale_by_worker": (
         ("linear", "sqrt", "none"),
-        'remove it, or use one of "linear", "sqrt", "none"; with one worker all agree',
+        'remove it, or use one of "linear", "sqrt", "none"; workers divide each batch, '
+        "so that no rate is scaled",
     ),
     # optimizer
     "optimizer/kf_blocksize|kf_start_pref_e|kf_limit_pref_e": (NEVER, _ADAM),

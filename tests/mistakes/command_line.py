@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
+import socket
 
 from .row import Mistake, Step
 from .steps import NO_LABELS, model, structure, text
@@ -24,6 +27,23 @@ def typed(did: str, how: str, says: str, *steps: Step, ends: int = 1) -> Mistake
 def environment(name: str, value: str) -> Step:
     """Set a variable; the test takes it back."""
     return lambda: os.environ.__setitem__(name, value)
+
+
+def workers(addresses: list[str], index: int = 0, **jobs: list[str]) -> Step:
+    """Set `TF_CONFIG`."""
+    cluster = {"worker": addresses, **jobs}
+    task = {"type": "worker", "index": index}
+    return environment("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+
+
+def port_in_use() -> None:
+    """Take a port, as long as the program runs, and give it to a worker."""
+    taken = socket.socket()
+    atexit.register(taken.close)
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    address = f"127.0.0.1:{taken.getsockname()[1]}"
+    workers([address, "127.0.0.1:1"])()
 
 
 ROWS = {
@@ -354,6 +374,71 @@ ROWS = {
         "DEEPSPIN_INSTRUCTIONS must be 1 (any processor), 3 (AVX2), 4 (AVX-512) or 0 "
         "(the best there is). Received: 'avx2'",
         environment("DEEPSPIN_INSTRUCTIONS", "avx2"),
+    ),
+    "workers are no JSON": typed(
+        "Set TF_CONFIG to something else than JSON.",
+        "train input.json",
+        "TF_CONFIG is not JSON ({...}). Expected: {...}. Received: host1:12345",
+        environment("TF_CONFIG", "host1:12345"),
+    ),
+    "workers without ports": typed(
+        "Leave out the ports of workers in TF_CONFIG.",
+        "train input.json",
+        "TF_CONFIG must tell in `cluster` the workers' addresses, each HOST:PORT. "
+        "Expected: {...}. Received: {...}",
+        workers(["host1", "host2"]),
+    ),
+    "worker beyond the last": typed(
+        "Give a worker a number that TF_CONFIG has no address for.",
+        "train input.json",
+        "TF_CONFIG must tell in `task` which worker this one is: worker 0 to 1. "
+        "Expected: {...}. Received: {...}",
+        workers(["127.0.0.1:23456", "127.0.0.1:23457"], 2),
+    ),
+    "a parameter server": typed(
+        "Give TF_CONFIG parameter servers.",
+        "train input.json",
+        "TF_CONFIG: ['ps'] have nothing to do here: all train, as 'worker'. Expected: "
+        "{...}. Received: {...}",
+        workers(["127.0.0.1:23456"], ps=["127.0.0.1:23457"]),
+    ),
+    "one address for two workers": typed(
+        "Give two workers one address.",
+        "train input.json",
+        "TF_CONFIG has an address twice. Give each worker its own. Received: {...}",
+        workers(["127.0.0.1:23456", "127.0.0.1:23456"]),
+    ),
+    "unknown host of a worker": typed(
+        "Mistype the host of another worker.",
+        "train input.json",
+        "TF_CONFIG: the host of worker 'nohost.invalid:23457' is not known here "
+        "({...}). Give a name that all workers know, or an address.",
+        workers(["127.0.0.1:23456", "nohost.invalid:23457"]),
+    ),
+    "worker started twice": typed(
+        "Start two workers with one index, or where something else has the port.",
+        "train input.json",
+        "TF_CONFIG: port {...} of worker 0 ('127.0.0.1:{...}') is in use. Give each "
+        "worker another index, and a port that is free.",
+        port_in_use,
+    ),
+    "SLURM without nodes": typed(
+        "Leave SLURM's variables by halves.",
+        "train input.json",
+        "SLURM tells of several tasks, but not where they are (KeyError: {...}). Start "
+        "them with srun, or write TF_CONFIG for each: {...}",
+        environment("SLURM_STEP_NUM_TASKS", "2"),
+    ),
+    "SLURM's tasks in turn": typed(
+        "Have SLURM place tasks on the nodes in turn.",
+        "train input.json",
+        "SLURM's task 1 is on node 1 of ['n1', 'n2'], which have [2, 2] tasks: they "
+        "are not placed node by node. Start them with srun --distribution=block.",
+        environment("SLURM_STEP_NUM_TASKS", "4"),
+        environment("SLURM_STEP_NODELIST", "n[1-2]"),
+        environment("SLURM_STEP_TASKS_PER_NODE", "2(x2)"),
+        environment("SLURM_PROCID", "1"),
+        environment("SLURM_NODEID", "1"),
     ),
     "errors without labels": typed(
         "Ask how far models are from labels that are not there.",

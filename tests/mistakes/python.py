@@ -26,6 +26,17 @@ ROWS = {
         "A compressed model cannot be trained: its embedding nets are tables. Train "
         "before compressing, the model that it was made of.",
     ),
+    "a model in a strategy's scope": python(
+        "Make a model in the scope of a strategy of tf.distribute.",
+        "import tensorflow as tf\n"
+        'with tf.distribute.MirroredStrategy(["cpu:0"]).scope():\n'
+        "    type(model).from_config(model.get_config())",
+        "Models are not made in the scope of a tf.distribute strategy. Received: "
+        "MirroredStrategy. Keras would take each replica's loss for a mean over as "
+        "many frames. Make the model outside; for several processes there are `dp-spin "
+        "train` with TF_CONFIG and deepspin.training.workers.join(), one device for "
+        "each.",
+    ),
     "tables too few": python(
         "Give fewer tables than there are embedding nets.",
         "deepspin.DescrptSeA(4.0, 3.0, [20, 20, 20], 2, leaves=[3, 3])",
