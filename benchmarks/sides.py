@@ -35,11 +35,14 @@ class Finished:
         From start to end.
     memory : float
         Peak resident memory in MB.
+    computed : float
+        Seconds of all its threads on cores.
     """
 
     lines: list[tuple[float, str]]
     seconds: float
     memory: float
+    computed: float
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -69,7 +72,8 @@ def run(command: list[str], folder: Path, env: dict[str, str]) -> Finished:
     if process.returncode:
         output = "".join(line for _, line in lines[-30:])
         raise Failed(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
-    return Finished(lines, seconds, usage.ru_maxrss / 1024)
+    computed = usage.ru_utime + usage.ru_stime
+    return Finished(lines, seconds, usage.ru_maxrss / 1024, computed)
 
 
 class Evaluator:

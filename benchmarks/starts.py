@@ -7,9 +7,10 @@
 Each of the N systems that are trained on has one frame, one of SYSTEM in turn with its
 atoms shaken a little; SYSTEM is one in the layout with virtual atoms. A row is the time
 from the command to the end of a training of one step, with the net of DeePMD-kit's spin
-example, and the peak memory of that process. The two programs read the same files and
-take turns (A B A B ...); ``ratio`` is the first one's time by the second's, turn by
-turn. Every number with spread is the median (smallest-largest).
+example, and the peak memory of that process; ``on cores`` is what the two computed, all
+threads together, which other programs disturb less. The two programs read the same
+files and take turns (A B A B ...); ``ratio`` is the first one's time by the second's,
+turn by turn. Every number with spread is the median (smallest-largest).
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def rows_of(
         content = problem.make_input(systems, systems / "system-0001", **options)
         values: dict[str, list[float]] = {side.name: [] for side in pair}
         memory: dict[str, list[float]] = {side.name: [] for side in pair}
+        computed: dict[str, list[float]] = {side.name: [] for side in pair}
         for turn in range(args.repeats):
             for k, side in enumerate(pair):
                 run = here / f"{turn}-{k}"
@@ -93,8 +95,11 @@ def rows_of(
                 done = side.run(run, "train", "input.json")
                 values[side.name].append(done.seconds)
                 memory[side.name].append(done.memory)
+                computed[side.name].append(done.computed)
         plural = "s" if number > 1 else ""
-        return compare.Row(f"{number} system{plural}", "s", values, memory=memory)
+        note = "on cores: " + ", ".join(map(compare.spread, computed.values()))
+        name = f"{number} system{plural}"
+        return compare.Row(name, "s", values, note=note, memory=memory)
 
     for number in args.systems:
         yield partial(measure, number)
