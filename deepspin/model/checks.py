@@ -66,8 +66,8 @@ def check_inputs(inputs: Any) -> None:
         )
 
 
-def check_double(inputs: dict) -> None:
-    """Refuse positions, spins and cells that have been rounded to float32."""
+def check_numbers(inputs: dict) -> None:
+    """Refuse positions, spins and cells in float32, and lists that became floats."""
     for name in ("coord", "spin", "box"):
         found = keras.backend.standardize_dtype(inputs[name].dtype)
         if found != "float64":
@@ -76,6 +76,15 @@ def check_double(inputs: dict) -> None:
                 "its inputs to its own precision: of yours say "
                 '`super().__init__(dtype="float64")`, of keras.Input dtype="float64".'
             )
+    for name in ("nlist", "shift"):
+        for values in inputs[name]:
+            found = keras.backend.standardize_dtype(values.dtype)
+            if not found.startswith("int"):
+                raise TypeError(
+                    f"`{name}` must hold integers. Received: {found}. Old versions of "
+                    "Keras make floats of all numpy arrays that a model is called "
+                    "with: give it tensors, or a tf.data.Dataset to fit."
+                )
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:

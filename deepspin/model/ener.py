@@ -16,9 +16,9 @@ from deepspin.descriptor.spin_channels import SpinChannels
 from deepspin.fit.ener import EnerFitting
 from deepspin.model.checks import (
     check_callbacks,
-    check_double,
     check_inputs,
     check_loss,
+    check_numbers,
     check_optimizer,
     refuse_scope,
     refuse_weights,
@@ -132,7 +132,7 @@ class SpinEnergyModel(keras.Model):
         check_inputs(inputs)
         # Keras 3.3 would make floats of the integers in numpy arrays
         inputs = tf.nest.map_structure(_tensor, inputs)
-        check_double(inputs)
+        check_numbers(inputs)
         self._check_parameters(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -282,7 +282,7 @@ class SpinEnergyModel(keras.Model):
         optimizer = keras.optimizers.get(optimizer)
         check_optimizer(optimizer)
         tell_of_rate(optimizer, loss)
-        jit_compile = jit_compile and not self.native
+        jit_compile = jit_compile and not self.native and not kwargs.get("run_eagerly")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)
         fuse(self.optimizer)

@@ -35,7 +35,6 @@ def build(make_model):
             keras.optimizers.Adam(rate, **options),
             deepspin.EnerSpinLoss(),
             run_eagerly=True,
-            jit_compile=False,
         )
         return model
 
