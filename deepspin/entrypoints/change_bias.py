@@ -57,7 +57,7 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="frames of each system, 0 for all (default: 0)",
+        help="frames of each system, evenly spread, 0 for all (default: 0)",
     )
     parser.add_argument(
         "-m",
@@ -99,7 +99,7 @@ def change_bias(
     bias_value : sequence of float, optional
         Energies in eV of an atom of each type, instead of data.
     numb_batch : int
-        Frames of each system, 0 for all.
+        Frames of each system, evenly spread, 0 for all.
     mode : {"change", "set"}
         See `deepspin.training.bias.change_bias`.
     output : str, optional
@@ -141,6 +141,7 @@ def change_bias(
         data = DataSystem(paths, **changed.data_spec, batch_size="auto:512")
         found = bias.change_bias(changed, data, MODES[mode], frames=numb_batch)
     found.tell()
+    metadata.pop("model", None)  # what a frozen model was made of: now as it is
     metadata = {"deepspin": __version__, "source": str(source), **metadata}
     save_model(changed, target, metadata)
     log.info("%s: %s model %s", source, " ".join(changed.type_map), target)

@@ -337,6 +337,8 @@ def _comparable(part: object) -> dict:
     for name in ("rcut", "rcut_smth"):  # a frozen graph has them in float32
         if name in config:
             config[name] = float(f"{np.float32(config[name]):.7g}")
+    if "exclude_types" in config:  # in whatever order they were given
+        config["exclude_types"] = sorted(map(sorted, config["exclude_types"]))
     return config
 
 
