@@ -418,9 +418,9 @@ class DescrptSeA(keras.layers.Layer):
         Returns
         -------
         list of np.ndarray, each (nblocks, ntypes, 5)
-            Number of slots, and sums of s, s^2, |a|^2 and a_x + a_y + a_z, which the
-            blocks of neighbours add to each type of centre. The slots are those of all
-            blocks, and count with the first.
+            Number of slots, and sums of s, s^2, a_x^2 + a_y^2 + a_z^2 and a_x + a_y +
+            a_z, which the blocks of neighbours add to each type of centre. The slots
+            are those of all blocks, and count with the first.
         """
         rows = [tuple(map(np.asarray, row)) for row in self.rows(diff, filled)]
         ends = np.cumsum([0, *(mask.shape[1] for mask in masks)])
