@@ -119,6 +119,11 @@ class Workers:
                 "Start a worker for each, with its own CUDA_VISIBLE_DEVICES (srun "
                 "--gpus-per-task=1)."
             )
+        if self.chief:
+            log.info(
+                "%d workers divide each batch; the learning rate is not scaled",
+                self.count,
+            )
         self._adds = tf.function(self._total, autograph=False)
         self._stop = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self._stops = tf.Variable(0.0, dtype=tf.float64, trainable=False)
@@ -303,7 +308,7 @@ class Workers:
         The chief saves the model as it is after the last step, with `checkpoint`.
         """
         if self.count == 1:
-            return error
+            raise error
         tasks = re.findall(r"/task:(\d+)", str(error))
         which = f"Worker {tasks[0]}" if tasks else "A worker"
         way = "Nothing was written yet."
