@@ -561,18 +561,22 @@ class DataSystem:
 
     def _table_bytes(self) -> int:
         """Size of all tables: lists, and at most twenty numbers for an atom."""
+        frames = dict.fromkeys(self.shapes, 1)
+        for system, shape in zip(self.systems, self.shapes, strict=True):
+            frames[shape] += system.nframes
         return sum(
-            (system.nframes + 1) * sum(shape.natoms) * (16 * sum(shape.widths) + 160)
-            for system, shape in zip(self.systems, self.shapes, strict=True)
+            number * sum(shape.natoms) * (16 * sum(shape.widths) + 160)
+            for shape, number in frames.items()
         )
 
     def _table(self, shape: Shape) -> tuple[dict, dict]:
-        """All frames of the systems of a shape, an empty one after each system."""
+        """All frames of the systems of a shape, and an empty one."""
+        own = [s for s, other in enumerate(self.shapes) if other == shape]
         parts = []
-        for s, system in enumerate(self.systems):
-            if self.shapes[s] == shape:
-                everything = np.arange(system.nframes)
-                parts.append(self._stored(s, everything, system.nframes + 1))
+        for s in own:
+            nframes = self.systems[s].nframes
+            size = nframes + (s == own[-1])
+            parts.append(self._stored(s, np.arange(nframes), size))
         return _join([p[0] for p in parts]), _join([p[1] for p in parts])
 
     def _rows(
@@ -581,18 +585,18 @@ class DataSystem:
         """Table, and rows in it, of each part; those of many batches at once."""
         shapes = list(dict.fromkeys(self.shapes))
         table = np.array([shapes.index(shape) for shape in self.shapes])
-        size = np.array([system.nframes + 1 for system in self.systems])
-        first = np.zeros_like(size)
+        size = np.array([system.nframes for system in self.systems])
+        first, empty = np.zeros_like(size), np.zeros(len(shapes), dtype=int)
         for t in range(len(shapes)):
-            first[table == t] = np.cumsum(size[table == t]) - size[table == t]
+            ends = np.cumsum(size[table == t])
+            first[table == t], empty[t] = ends - size[table == t], ends[-1]
         width = max(shape.nframes for shape in shapes)
         width = part[1] * math.ceil(width / part[1])
         for begin in every[::PLAN_AHEAD]:
             last = min(begin + PLAN_AHEAD, every.stop)
             plan = [self.plan(step) for step in range(begin, last)]
             systems = np.array([system for system, _ in plan])
-            empty = first[systems] + size[systems] - 1
-            rows = np.repeat(empty[:, None], width, axis=1)
+            rows = np.repeat(empty[table[systems]][:, None], width, axis=1)
             for k, (system, frames) in enumerate(plan):
                 rows[k, : len(frames)] = first[system] + frames
             own = rows[:, part[0] :: part[1]]
