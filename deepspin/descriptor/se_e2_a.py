@@ -7,7 +7,7 @@ matrix (4), g channel of the embedding, a axis channel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -396,6 +396,17 @@ class DescrptSeA(keras.layers.Layer):
         if self.tables:
             return self.tables[number](u)
         return run(self._net(number), tf.cast(u, self.compute_dtype))
+
+    def compute_stats(self, batches: Iterable[tuple]) -> None:
+        """Set `davg` and `dstd` from batches, one by one; see `set_stats`.
+
+        Parameters
+        ----------
+        batches : iterable of (diff, filled, masks)
+            See `moments`.
+        """
+        every = [slice(None)]
+        self.set_stats([one for b in batches for one in self.moments(*b, every)])
 
     def moments(
         self,

@@ -72,6 +72,19 @@ def test_statistics_are_those_of_each_draw(few, looks, monkeypatch):
         np.testing.assert_allclose(one, two, rtol=1e-12)
 
 
+def test_statistics_of_the_descriptor_alone(few):
+    """By its own method, from separations: the model's."""
+    model, batches = make_model((60, 60, 60)), list(few.sample(1))
+    seen = [
+        (*model.spin.seen(inputs, model.descriptor), inputs["mask"])
+        for inputs, _ in batches
+    ]
+    model.descriptor.compute_stats(seen)
+    want = statistics_of(batches)
+    np.testing.assert_array_equal(model.descriptor.davg, want[0])
+    np.testing.assert_array_equal(model.descriptor.dstd, want[1])
+
+
 def test_a_batch_counts_as_often_as_it_comes(few):
     """A system drawn thrice weighs thrice, whether it is the same object or not."""
     first, *others = few.sample(1)
