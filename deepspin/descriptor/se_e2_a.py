@@ -406,7 +406,7 @@ class DescrptSeA(keras.layers.Layer):
             See `moments`.
         """
         every = [slice(None)]
-        self.set_stats([one for b in batches for one in self.moments(*b, every)])
+        self.set_stats([self.moments(d, m, t, every)[0] for d, m, t in batches])
 
     def moments(
         self,
