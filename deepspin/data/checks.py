@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of systems in the internal form cannot be right, or is odd.
+"""What of systems, or of how they are to be served, cannot be right, or is odd.
 
 Frames and atoms are counted from 0 in every message.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -15,8 +16,9 @@ from deepspin.data.cells import heights
 from deepspin.data.files import DataError
 from deepspin.data.frames import System, order_hint
 from deepspin.spins.codec import LENGTH_TOLERANCE, MAX_STRETCH, VirtualAtomCodec
-from deepspin.spins.schemes import Scheme
+from deepspin.spins.schemes import SCHEMES, Scheme
 from deepspin.spins.types import ZERO_SPIN
+from deepspin.utils.arguments import AUGMENTATIONS
 
 # real atoms closer than this (Å) are on top of each other
 MIN_DISTANCE = 0.1
@@ -181,3 +183,32 @@ def _close_pairs(
     close = close[np.lexsort((distance[close], frame[a[close]]))]
     a, b = a[close], b[close]
     return frame[a], atom[a], atom[b], distance[close]
+
+
+def check_arguments(
+    spin: Scheme,
+    rcut: float,
+    sel: Sequence[int] | None,
+    seed: int | None,
+    augmentation: Sequence[str],
+) -> None:
+    """Check what the constructor of `DataSystem` was given for the model's sake."""
+    if not isinstance(spin, tuple(SCHEMES.values())):
+        raise TypeError(
+            "`spin` must be a spin scheme, such as `model.spin.scheme`. Received: "
+            f"{type(spin).__name__}"
+        )
+    if not 0 < rcut < math.inf:
+        raise ValueError(f"`rcut` must be a length in Å above 0. Received: {rcut}")
+    if sel is not None and (len(sel) != spin.nblocks or min(sel) < 0):
+        raise ValueError(
+            f"`sel` must have {spin.nblocks} numbers from 0 on: one for each "
+            "type, and one for each spin type's virtual atoms, which "
+            f"`spin.extend_sel(sel)` appends. Received: {list(sel)}"
+        )
+    if seed is not None and seed < 0:
+        raise ValueError(f"`seed` must be 0 or more. Received: {seed}")
+    if not set(augmentation) <= set(AUGMENTATIONS):
+        raise ValueError(
+            f"`augmentation` can be of {AUGMENTATIONS}. Received: {augmentation!r}"
+        )

@@ -14,6 +14,7 @@ import numpy as np
 from deepspin import keys
 from deepspin.data import memory, nlist
 from deepspin.data.augmentation import random_turns, turned
+from deepspin.data.checks import check_arguments
 from deepspin.data.collate import (
     Shape,
     collate,
@@ -26,8 +27,7 @@ from deepspin.data.files import DataError, InMemory, find_systems
 from deepspin.data.frames import System
 from deepspin.data.sampling import Order, batch_sizes, probabilities
 from deepspin.data.systems import load_systems
-from deepspin.spins.schemes import SCHEMES, Scheme
-from deepspin.utils.arguments import AUGMENTATIONS
+from deepspin.spins.schemes import Scheme
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -57,35 +57,6 @@ def _join(parts: Sequence[dict]) -> dict:
         return np.concatenate(arrays)
 
     return {key: join(*(part[key] for part in parts)) for key in parts[0]}
-
-
-def _check_arguments(
-    spin: Scheme,
-    rcut: float,
-    sel: Sequence[int] | None,
-    seed: int | None,
-    augmentation: Sequence[str],
-) -> None:
-    """Check what the constructor of `DataSystem` was given for the model's sake."""
-    if not isinstance(spin, tuple(SCHEMES.values())):
-        raise TypeError(
-            "`spin` must be a spin scheme, such as `model.spin.scheme`. Received: "
-            f"{type(spin).__name__}"
-        )
-    if not 0 < rcut < math.inf:
-        raise ValueError(f"`rcut` must be a length in Å above 0. Received: {rcut}")
-    if sel is not None and (len(sel) != spin.nblocks or min(sel) < 0):
-        raise ValueError(
-            f"`sel` must have {spin.nblocks} numbers from 0 on: one for each "
-            "type, and one for each spin type's virtual atoms, which "
-            f"`spin.extend_sel(sel)` appends. Received: {list(sel)}"
-        )
-    if seed is not None and seed < 0:
-        raise ValueError(f"`seed` must be 0 or more. Received: {seed}")
-    if not set(augmentation) <= set(AUGMENTATIONS):
-        raise ValueError(
-            f"`augmentation` can be of {AUGMENTATIONS}. Received: {augmentation!r}"
-        )
 
 
 def suggest_sel(need: Sequence[int], ratio: float = 1.0) -> list[int]:
@@ -184,7 +155,7 @@ class DataSystem:
         numb_fparam: int = 0,
         augmentation: Sequence[str] = (),
     ):
-        _check_arguments(spin, rcut, sel, seed, augmentation)
+        check_arguments(spin, rcut, sel, seed, augmentation)
         self.type_map, self.spin = list(type_map), spin
         self.rcut, self.sel = rcut, None if sel is None else tuple(sel)
         self.seed = 0 if seed is None else int(seed)
