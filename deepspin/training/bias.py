@@ -209,7 +209,8 @@ def _undetermined(counts: np.ndarray, free: list[int]) -> list[int]:
     """Types that compositions do not tell apart from others."""
     if not free:
         return []
-    _, size, axes = np.linalg.svd(counts[:, free])
+    # of the triangle, so that no matrix has the size of frames times frames
+    _, size, axes = np.linalg.svd(np.linalg.qr(counts[:, free], mode="r"))
     rank = int(np.sum(size > 1e-10 * size[0]))
     loose = np.abs(axes[rank:]).max(axis=0, initial=0.0) > 1e-8
     return [t for t, flag in zip(free, loose, strict=True) if flag]
