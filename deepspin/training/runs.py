@@ -31,7 +31,8 @@ _FREE = (
     *("systems", "rglob_patterns"),  # the fingerprint of the data tells more
     *("disp_file", "disp_freq", "disp_training", "disp_avg", "time_training"),
     *("save_ckpt", "save_dir", "save_freq", "max_ckpt_keep", "ema_ckpt_keep"),
-    *("tensorboard", "tensorboard_log_dir", "tensorboard_freq", "validation_data"),
+    *("tensorboard", "tensorboard_log_dir", "tensorboard_freq"),
+    *("enable_profiler", "validation_data"),
 )
 
 

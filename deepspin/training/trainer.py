@@ -216,7 +216,7 @@ def _claim_outputs(options: dict, output: str | None) -> tuple[Path, list[Path]]
             raise OutputError(
                 f"{name} and {other} are both '{path}'. Give one another name."
             )
-    if training["tensorboard"]:
+    if training["tensorboard"] or training["enable_profiler"]:
         claim(Path(training["tensorboard_log_dir"]) / "events")
     return prefix, list(others.values())
 
@@ -338,7 +338,12 @@ def _fit(run: _Run, restart: bool) -> None:
     if workers.count == 1:
         model.steps_per_execution = _steps_at_once(model, run.options, done)
     try:
-        with StopOnSignal() as stop, line, errors_in_one_line():
+        with (
+            StopOnSignal() as stop,
+            line,
+            errors_in_one_line(),
+            _profiled(training, workers),
+        ):
             model.fit(
                 workers.dataset(run.train_data, done, total - done),
                 steps_per_epoch=total - done,
@@ -369,6 +374,19 @@ def _fit(run: _Run, restart: bool) -> None:
             f"-r {path}",
             received,
         )
+
+
+@contextmanager
+def _profiled(training: dict, workers: Workers) -> Iterator[None]:
+    """Within, note what TensorFlow does, if that is asked for."""
+    if not (training["enable_profiler"] and workers.chief):
+        yield
+        return
+    tf.profiler.experimental.start(training["tensorboard_log_dir"])
+    try:
+        yield
+    finally:
+        tf.profiler.experimental.stop()
 
 
 def _only_begin(run: _Run, checkpoint: Checkpoint) -> None:

@@ -292,6 +292,10 @@ def training_args() -> Argument:
             "Write what the learning curve holds for TensorBoard, too."
         ),
         optional("tensorboard_log_dir", str, "log", FOLDER)("Folder of these files."),
+        optional("enable_profiler", bool, False)(
+            "Write a profile of the steps there too: what TensorFlow did and when, as"
+            " TensorBoard's plugin for profiles shows it. It slows the training."
+        ),
         optional("tensorboard_freq", int, 1, AT_LEAST_ONE)(
             "Number of steps between two points of them. Each costs an evaluation of"
             " the batch, as a line of the learning curve does."

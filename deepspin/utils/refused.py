@@ -39,7 +39,7 @@ _FORCE_LIMIT = "the loss `ener_spin` calls it `limit_pref_fr` and `limit_pref_fm
 _IGNORED = "remove it; DeePMD-kit's `ener_spin` loss ignores it as well"
 _BATCH = 'use "auto:N", so many frames that a batch has at least N atoms, or a number'
 _PRECISION = 'use "float32" or "float64"'
-_PROFILE = "remove it; use TensorFlow's own profiler around `dp-spin train`"
+_PROFILE = "use `training/enable_profiler`, whose profile has the timeline"
 
 #: Path, the last part possibly with its aliases: (neutral values, what to do).
 REFUSED: dict[str, tuple[tuple, str]] = {
@@ -79,7 +79,8 @@ REFUSED: dict[str, tuple[tuple, str]] = {
     ),
     "model/spin/allow_missing_label": (
         (False,),
-        "give every system its spins; a spin of zero has no place in this scheme",
+        "give every system its spins: zeros in spin.npy where there are none, for which"
+        ' `"type": "invariant"`, or `env_protection` above 0, has a place',
     ),
     "model/fitting_net/numb_aparam": ((0,), _PARAMETER),
     "model/fitting_net/default_fparam": (
@@ -135,7 +136,7 @@ REFUSED: dict[str, tuple[tuple, str]] = {
         NEVER,
         "remove it; set `precision` of the descriptor and the fitting net",
     ),
-    "training/profiling|enable_profiler": ((False,), _PROFILE),
+    "training/profiling": ((False,), _PROFILE),
     "training/profiling_file": (ANY, _PROFILE),
     "training/acc_freq": ((1,), "use a larger `batch_size`"),
     "training/zero_stage": ((0,), "remove it; deepspin trains in one process"),

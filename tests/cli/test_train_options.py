@@ -264,6 +264,7 @@ def test_restart_is_exact(trained, run):
 def test_what_is_not_wanted_is_not_written(run):
     data = copy.deepcopy(tiny.INPUT)
     data["training"] |= {"numb_steps": 2, "disp_training": False}
+    data["training"] |= {"enable_profiler": True, "tensorboard_log_dir": "seen"}
     data["validating"] = {
         "full_validation": True,
         "full_val_start": 0.5,
@@ -273,7 +274,10 @@ def test_what_is_not_wanted_is_not_written(run):
     run("train", write(data))
     names = {p.name for p in Path().iterdir()}
     written = {"input.json", "out.json", "checkpoint", "val.log", "model.ckpt-2.keras"}
-    assert names == written
+    assert names == written | {"seen"}
+    (profile,) = Path("seen").rglob("*.xplane.pb")
+    assert b"ResourceApplyAdam" in profile.read_bytes()
+    del data["training"]["enable_profiler"]
     assert list(table("val.log")) == [1, 2]
     data["validating"] |= {"full_val_start": 1, "validation_metric": "FM:MAE"}
     run("train", write(data), "-r", "model.ckpt-2.keras")

@@ -137,6 +137,7 @@ DEFAULTS = {
         "disp_avg": False,
         "tensorboard": False,
         "tensorboard_log_dir": "log",
+        "enable_profiler": False,
         "tensorboard_freq": 1,
         "jit_compile": True,
     },
