@@ -25,6 +25,7 @@ from deepspin.data.collate import (
 )
 from deepspin.data.files import DataError, InMemory, find_systems
 from deepspin.data.frames import System
+from deepspin.data.lists import Lists
 from deepspin.data.sampling import Order, batch_sizes, probabilities
 from deepspin.data.systems import load_systems
 from deepspin.spins.schemes import Scheme
@@ -170,7 +171,7 @@ class DataSystem:
             for key in (*FRAME_LABELS, *ATOM_LABELS)
             if any(key.name in system.labels for system in self.systems)
         ]
-        self._neighbors = [self._build_lists(system) for system in self.systems]
+        self._lists = Lists(self.systems, self._build_lists)
         if self.nearest_real < MIN_BOND:
             log.warning(
                 "the nearest atoms are %.3g Å apart: are all lengths in Å?",
@@ -233,30 +234,29 @@ class DataSystem:
             s.nframes // b for s, b in zip(self.systems, self.batch_sizes, strict=True)
         ]
 
-    def neighbors(self, system: int) -> list[nlist.Neighbors]:
+    def neighbors(self, system: int) -> Iterator[nlist.Neighbors]:
         """Neighbours of each frame of a system, in the scheme's lists."""
-        return self._neighbors[system]
+        return self._lists.all_of(system)
 
     @property
     def found(self) -> np.ndarray:
         """Largest number of neighbours of each type, virtual ones last."""
-        lists = [n.found for frames in self._neighbors for n in frames]
-        return np.max(lists, axis=0)
+        return self._lists.found
 
     @property
     def nearest(self) -> float:
         """Smallest distance in Å of an atom or virtual atom from an atom."""
-        return min(n.nearest for frames in self._neighbors for n in frames)
+        return self._lists.nearest
 
     @property
     def nearest_real(self) -> float:
         """Smallest distance in Å between atoms, infinite if all exceed the cutoff."""
-        return min(n.nearest_centres for frames in self._neighbors for n in frames)
+        return self._lists.nearest_centres
 
     @property
     def dropped(self) -> int:
         """Number of neighbours left out beyond `sel`, in all frames."""
-        return sum(n.dropped for frames in self._neighbors for n in frames)
+        return self._lists.dropped
 
     @property
     def names_extended(self) -> list[str]:
@@ -291,15 +291,20 @@ class DataSystem:
         before = self.overflow()
         self.sel = tuple(sel)
         if before or self.overflow():
-            self._neighbors = [self._build_lists(system) for system in self.systems]
+            self._lists = Lists(self.systems, self._build_lists)
             self.shapes = self._merge_shapes()
 
     # -- construction ----------------------------------------------------------------
 
     def _build_lists(
-        self, system: System, rcut: float | None = None, *, keep: bool = False
-    ) -> list[nlist.Neighbors]:
-        """Neighbours of all frames, within `rcut`; `keep` those beyond `sel` too."""
+        self,
+        system: System,
+        frames: Sequence[int] | np.ndarray,
+        rcut: float | None = None,
+        *,
+        keep: bool = False,
+    ) -> Iterator[nlist.Neighbors]:
+        """Neighbours of frames, within `rcut`; `keep` those beyond `sel` too."""
 
         def of_frame(f: int) -> nlist.Neighbors:
             try:
@@ -316,18 +321,17 @@ class DataSystem:
             except ValueError as error:
                 raise DataError(f"{system.where(f)}: {error}") from error
 
-        return [of_frame(f) for f in range(system.nframes)]
+        return map(of_frame, frames)
 
     def _merge_shapes(self) -> list[Shape]:
         """Shape of each system's batches, at most `max_shapes` different ones."""
         own = []
-        for system, lists, nf in zip(
-            self.systems, self._neighbors, self.batch_sizes, strict=True
+        for system, widths, nf in zip(
+            self.systems, self._lists.widths, self.batch_sizes, strict=True
         ):
             natoms = [
                 (system.atype == t).sum(axis=1).max() for t in range(self.spin.ntypes)
             ]
-            widths = np.max([n.count.max(axis=0, initial=1) for n in lists], axis=0)
             if self.augmentation:
                 widths = np.maximum(widths, self._widest(system))
             own.append(Shape(nf, tuple(map(int, natoms)), tuple(map(int, widths))))
@@ -341,7 +345,8 @@ class DataSystem:
             return np.ones(len(self.spin.list_blocks), dtype=int)
         still = np.zeros_like(system.spin)
         wider = replace(system, spin=still)
-        lists = self._build_lists(wider, self.rcut + reach, keep=True)
+        everything = range(system.nframes)
+        lists = self._build_lists(wider, everything, self.rcut + reach, keep=True)
         most = np.max([n.count.max(axis=0, initial=1) for n in lists], axis=0)
         if self.sel is not None:
             most = np.minimum(most, [self.sel[b] for b in self.spin.list_blocks])
@@ -359,7 +364,7 @@ class DataSystem:
 
     def _stored(self, system: int, frames: np.ndarray, size: int) -> tuple[dict, dict]:
         """The same, with empty frames to make up `size`."""
-        lists = [self._neighbors[system][f] for f in frames]
+        lists = self._lists.of(system, frames)
         shape = replace(self.shapes[system], nframes=size)
         return self._arrays(self.systems[system], frames, lists, shape)
 
@@ -415,7 +420,7 @@ class DataSystem:
         turns = random_turns(self.augmentation, len(frames), random)[first::count]
         frames = own
         data = turned(self.systems[system], frames, turns)
-        lists = self._build_lists(data)
+        lists = list(self._build_lists(data, range(len(frames))))
         dropped = sum(own.dropped for own in lists)
         if dropped and not self._left_out:
             self._left_out = True

@@ -121,7 +121,7 @@ def single(model, data, system, frame):
     own = data.systems[system]
     there = own.atype[frame] >= 0
     atype = own.atype[None, frame, there]
-    neighbors = data._neighbors[system][frame]
+    neighbors = list(data.neighbors(system))[frame]
     count = neighbors.count[there]
     shape = Shape(
         1,
@@ -343,8 +343,8 @@ def test_labels_of_atoms(tmp_path):
 def test_found_and_nearest(four):
     data = load(four)
     counts, distances = [], []
-    for system, lists in zip(data.systems, data._neighbors, strict=True):
-        for f, own in enumerate(lists):
+    for k, system in enumerate(data.systems):
+        for f, own in enumerate(data.neighbors(k)):
             counts.append(own.count.max(axis=0))
             points = np.concatenate(
                 [

@@ -51,6 +51,30 @@ def test_dataset_goes_on(folders, tables, monkeypatch):
     assert step == 6
 
 
+def test_lists_that_are_not_kept(four, monkeypatch, caplog):
+    """They are made for each batch, and everything is as with those that are kept."""
+    kept = load(four, batch_size=2)
+    monkeypatch.setattr("deepspin.data.dataset.MAX_TABLES", 0)
+    monkeypatch.setattr("deepspin.data.lists.MAX_LISTS", 1000)
+    with caplog.at_level("INFO"):
+        data = load(four, batch_size=2)
+    assert caplog.text.count("each batch has its own made as it is drawn") == 1
+    assert data._lists._kept is None
+    for name in ("nearest", "nearest_real", "dropped", "shapes", "nbatches"):
+        assert getattr(data, name) == getattr(kept, name)
+    np.testing.assert_array_equal(data.found, kept.found)
+    for step, batch in enumerate(data.dataset(steps=12).as_numpy_iterator()):
+        same(batch, kept.batch(step))
+    for k in range(len(data.systems)):
+        pairs = zip(data.neighbors(k), kept.neighbors(k), strict=True)
+        assert all(np.array_equal(a.index, b.index) for a, b in pairs)
+    sel = [int(n) - 2 for n in kept.found]
+    data.truncate(sel)
+    kept.truncate(sel)
+    assert data.dropped == kept.dropped > 0
+    same(data.batch(3), kept.batch(3))
+
+
 def test_size_of_tables(four):
     """What is reckoned with is what they take, or a little more."""
     data = load(four, batch_size=2)
