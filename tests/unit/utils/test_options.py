@@ -53,3 +53,7 @@ def test_every_flag_has_its_answer(options):
     said = {(verb, name): words for verb, name, words in rows}
     assert said["test", "-m"] == "works"
     assert said["gui", ""].startswith("`init` writes an input")
+    page = (ROOT / "doc" / "from-deepmd-kit.md").read_text("utf-8")
+    for name, write in (("option", options.option_table), ("flag", options.flag_table)):
+        assert f"```{{{name}-table}}\n```" in page
+        assert all(line.count("|") == 4 for line in write()), name
