@@ -180,7 +180,7 @@ ROWS = {
     ),
     "wrong type": given(
         "Write the number of steps as 1e6.",
-        "`training/numb_steps` is 1000000.0; expected type int. Write 1000000.",
+        "`training/numb_steps` is 1000000.0; expected type int or null. Write 1000000.",
         "training/numb_steps",
         1e6,
     ),
@@ -232,8 +232,8 @@ ROWS = {
     ),
     "section of the wrong type": given(
         "Switch a section on that only DeePMD-kit has.",
-        "`validating` is true; expected an object.",
-        "validating",
+        "`nvnmd` is true; expected an object.",
+        "nvnmd",
         True,
     ),
     "no spin section": given(
