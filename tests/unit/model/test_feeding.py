@@ -137,7 +137,9 @@ def test_an_epoch_of_a_system(data, build):
     batches = list(data.spread(8))
     assert sum(int(inputs["mask"][0].any(axis=1).sum()) for inputs, _ in batches) == 8
     errors = [float(model.errors(*batch)["rmse_fm"]) for batch in batches]
-    assert again["rmse_fm"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-12)
+    assert again["rmse_fm"] == pytest.approx(
+        np.sqrt(np.mean(np.square(errors))), rel=1e-12
+    )
     few = model.evaluate(data, steps=3, verbose=0, return_dict=True)
     same = model.evaluate(data.dataset(steps=3), verbose=0, return_dict=True)
     assert few == same != again
