@@ -137,7 +137,8 @@ def check_normalize(data):
         return
     finally:
         assert repr(data) == before
-    assert {"model", "learning_rate", "loss", "training"} == set(full)
+    names = "model learning_rate optimizer loss training validating"
+    assert set(full) == set(names.split())
     assert normalize(full) == full
     assert normalize(json.loads(json.dumps(full))) == full
 
