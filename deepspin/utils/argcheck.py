@@ -369,7 +369,10 @@ def train_args() -> list[Argument]:
 
 
 def without_own(data: dict) -> dict:
-    """Copy sections of an input without the options that DeePMD-kit has not."""
+    """Copy sections of an input without the options that DeePMD-kit has not.
+
+    Nor those that are null, as if not given, which it does not allow for each.
+    """
     return _without_own({arg.name: arg for arg in train_args()}, data)
 
 
@@ -377,7 +380,7 @@ def _without_own(fields: dict[str, Argument], data: dict) -> dict:
     kept = {}
     for name, value in data.items():
         field = fields.get(name)
-        if field is not None and is_own(field):
+        if value is None or (field is not None and is_own(field)):
             continue
         if field is not None and isinstance(value, dict):
             chosen = field.flatten_sub(value)
