@@ -102,7 +102,7 @@ def test_set_by_statistic(model, places):
 
 @pytest.mark.parametrize("mode", ["change-by-statistic", "set-by-statistic"])
 def test_energies_that_are_given(model, places, mode):
-    data = load(model, places, "abd")
+    data = load(model, places, "bad")
     rest, counts = errors(model, data)
     rest += counts @ model.fitting.bias_atom_e.numpy()  # without the bias
     if mode == "set-by-statistic":
@@ -140,7 +140,7 @@ def test_systems_without_energies(model, places):
 def test_types_of_given_energy_stay(make_model, places):
     """Those that `atom_ener` fixed when the model was made."""
     model = make_model("ONi", neuron=(4, 8), fit_neuron=(6, 6), vacuum_types=(0,))
-    found = change_bias(model, load(model, places, "abd"))
+    found = change_bias(model, load(model, places, "bad"))
     assert found.new[0] == found.old[0]
     assert found.new[1] != found.old[1]
 
