@@ -208,6 +208,11 @@ def _claim_outputs(options: dict, output: str | None) -> tuple[Path, list[Path]]
         others[f"`full_val_file`{suffix}"] = log_path(options, suffix)
     for start in (prefix, *_further_prefixes(options)):
         claim(start.with_name(f"{start.name}-STEP.keras"))
+    if prefix.resolve() in map(Path.resolve, _further_prefixes(options)):
+        raise OutputError(
+            f"`save_ckpt` is '{prefix}', and so are the names of the best models. Give "
+            "it another name, or those a folder, `validating/save_best_dir`."
+        )
     names: dict[Path, str] = {}
     for name, path in others.items():
         claim(path)

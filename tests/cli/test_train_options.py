@@ -299,6 +299,8 @@ def test_refusals_before_any_work(run, capsys):
     assert "one of E:MAE, E:RMSE, FR:MAE" in text
     text = said({"full_val_file": "lcurve.out"}, "validating")
     assert "`full_val_file` and `disp_file` are both 'lcurve.out'" in text
+    taken = {"save_ckpt": "best.ckpt", "save_dir": "best"}
+    assert "and so are the names of the best models" in said(taken)
     text = said({"start_pref_fr": 0.0, "limit_pref_fr": 0.0}, "loss")
     assert "expected an error that the loss weighs" in text
     assert 'use "Adam" or "AdamW"' in said({"type": "LKF"}, "optimizer")
