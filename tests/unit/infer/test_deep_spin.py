@@ -464,7 +464,9 @@ class TestWarnings:
     """Of what is beyond the training, once."""
 
     @pytest.fixture
-    def told(self, model):
+    def told(self, model, caplog):
+        library.operations()  # says once that there are no kernels, if so
+        caplog.clear()
         potential = deepspin.DeepSpin(model)
         potential.metadata = {
             "spin_range": {"Ni": [1.1, 1.3]},
