@@ -211,5 +211,6 @@ def _rest(name: str, inputs: dict, labels: dict, outputs: dict) -> np.ndarray:
     divisor = natoms
     if name == "S":
         divisor = np.abs(np.linalg.det(np.asarray(inputs["box"])))
+        there = there & (divisor > 0)  # without a cell there is no stress
     rest = rest.reshape(len(rest), -1)[there]
     return rest / divisor[there, None]

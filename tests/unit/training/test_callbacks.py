@@ -17,6 +17,7 @@ from deepspin.training.callbacks import (
     TrainingError,
     rows_until,
 )
+from deepspin.training.validation import _rest
 
 
 def test_lines_of_a_curve_with_other_columns(tmp_path):
@@ -63,3 +64,13 @@ def test_averages_leave_out_what_a_batch_has_not():
     assert np.isnan(errors._mean(Data(), [1])["rmse_fm"])
     rows[1] = {"rmse": (np.nan, 1.0), "rmse_fm": (np.nan, 4.0)}
     assert np.isnan(errors._mean(Data(), [0, 1])["rmse_fm"])
+
+
+def test_stresses_of_cells_alone():
+    """A cluster has a virial, and no stress."""
+    labels = {"virial": np.zeros((2, 3, 3)), "find_virial": np.ones(2)}
+    outputs = {"virial": np.full((2, 3, 3), 6.0), "mask": np.ones((2, 4))}
+    inputs = {"box": np.stack([2.0 * np.eye(3), np.zeros((3, 3))])}
+    stresses = _rest("S", inputs, labels, outputs)
+    np.testing.assert_allclose(stresses, np.full((1, 9), 6.0 / 8.0), rtol=1e-14)
+    assert _rest("V", inputs, labels, outputs).shape == (2, 9)
