@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from deepspin.utils.outputs import replacing
+from deepspin.utils.outputs import hdf5, replacing
 
 HDF5 = ".dp"
 
@@ -36,7 +36,7 @@ def write_tree(path: str | Path, tree: dict) -> None:
 
 
 def _write_hdf5(path: Path, tree: dict) -> None:
-    with h5py.File(path, "w") as file:
+    with hdf5(path, "w") as file:
         numbers = itertools.count()
 
         def store(array: np.ndarray) -> str:

@@ -63,7 +63,8 @@ def rows_until(path: Path, header: str, step: int) -> list[str]:
         return []
     rows = text[len(header) :].splitlines(keepends=True)
     whole = [row for row in rows if row.endswith("\n") and row.strip()]
-    return [header, *(row for row in whole if int(row.split()[0]) <= step)]
+    steps = [(row, row.split()[0]) for row in whole]
+    return [header, *(row for row, n in steps if n.isdigit() and int(n) <= step)]
 
 
 class LossGuard(keras.callbacks.Callback):

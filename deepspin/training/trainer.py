@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,13 @@ from deepspin.training.validation import (
 )
 from deepspin.training.workers import LOST, Workers, join
 from deepspin.utils.inputs import load_input, normalize
-from deepspin.utils.outputs import OutputError, claim, locked, replacing
+from deepspin.utils.outputs import (
+    OutputError,
+    claim,
+    is_stream,
+    locked,
+    replacing,
+)
 from deepspin.utils.refused import InputError
 from deepspin.utils.stopping import StopOnSignal, Stopped
 from deepspin.utils.terminal import ProgressLine
@@ -189,11 +195,14 @@ def _outputs(
         yield Path(options["training"]["save_ckpt"]), []
         return
     prefix, others = _claim_outputs(options, output)
-    with locked(
-        prefix,
-        f"Another training is writing '{prefix}-*.keras' now. Wait for it, or train in "
-        "another folder, or with other `save_ckpt` and `disp_file`.",
-    ):
+    with ExitStack() as stack:
+        for path in dict.fromkeys([prefix, *others]):
+            what = f"{path}-*.keras" if path == prefix else path
+            message = (
+                f"Another training is writing '{what}' now. Wait for it, or train in "
+                "another folder, or with other `save_ckpt` and `disp_file`."
+            )
+            stack.enter_context(locked(path, message))
         yield prefix, others
 
 
@@ -217,7 +226,7 @@ def _claim_outputs(options: dict, output: str | None) -> tuple[Path, list[Path]]
     for name, path in others.items():
         claim(path)
         other = names.setdefault(path.resolve(), name)
-        if other != name:
+        if other != name and not is_stream(path):
             raise OutputError(
                 f"{name} and {other} are both '{path}'. Give one another name."
             )

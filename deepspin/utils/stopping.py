@@ -27,7 +27,9 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopOnSignal:
-    """Notes SIGINT and SIGTERM, so that a job can finish its step and stop.
+    """Notes signals to stop, so that a job can finish its step and save.
+
+    These are SIGINT, SIGTERM, and SIGHUP unless that is ignored, as below `nohup`.
 
     Attributes
     ----------
@@ -40,7 +42,9 @@ class StopOnSignal:
         self._previous: dict = {}
 
     def __enter__(self) -> StopOnSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             try:
                 self._previous[number] = signal.signal(number, self._note)
             except ValueError:  # not the main thread: leave signals alone

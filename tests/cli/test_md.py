@@ -879,7 +879,8 @@ def test_numbers_that_cannot_be(name, value, message, run, given, capsys, monkey
     assert "such as 0.125 fs" in text
 
 
-def test_signal(run, given, capsys, monkeypatch, whole):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal(number, run, given, capsys, monkeypatch, whole):
     """The step is finished and saved; going on gives the whole run."""
     folder = whole(given)
     follow = Guard.follow
@@ -887,13 +888,12 @@ def test_signal(run, given, capsys, monkeypatch, whole):
     def interrupt(self, before, state):
         follow(self, before, state)
         if state.step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Guard, "follow", interrupt)
-    run("md", write(given), status=143)
-    assert "stopped by SIGTERM after step 4; go on with -r md.restart.npz" in said(
-        capsys
-    )
+    run("md", write(given), status=128 + number)
+    message = f"stopped by {number.name} after step 4; go on with -r md.restart.npz"
+    assert message in said(capsys)
     monkeypatch.setattr(Guard, "follow", follow)
     run("md", write(given), "-r", "md.restart.npz")
     assert_same_run(folder, ("md.log", "md.extxyz"))
@@ -914,6 +914,150 @@ def test_signal_before_the_first_step(run, given, capsys, monkeypatch, whole):
     assert "stopped by SIGTERM after step 0; go on with -r" in said(capsys)
     run("md", write(given), "-r", "md.restart.npz")
     assert_same_run(folder, ("md.log", "md.extxyz"))
+
+
+def test_hang_up_is_ignored_where_it_shall_be(run, given, monkeypatch):
+    """As below `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    follow = Guard.follow
+
+    def hang_up(self, *args):
+        os.kill(os.getpid(), signal.SIGHUP)
+        follow(self, *args)
+
+    monkeypatch.setattr(Guard, "follow", hang_up)
+    try:
+        run("md", write(given))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert lines()[-1, 0] == 8
+
+
+# --- Files that somebody else changes -------------------------------------------------
+
+
+def frames_of(name: str) -> list[int]:
+    """Steps of the frames in a trajectory or log."""
+    path = Path(name)
+    if path.suffix == ".log":
+        return lines(name)[:, 0].astype(int).tolist()
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return [n for n in file["step"][:].tolist() if n >= 0]
+    return [atoms.info["step"] for atoms in ase.io.read(path, ":")]
+
+
+def shortened(path: Path) -> None:
+    """Cut a file within its last part."""
+    os.truncate(path, path.stat().st_size - 9)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, shortened])
+@pytest.mark.parametrize("name", ["md.extxyz", "md.traj", "md.h5", "md.log"])
+def test_files_changed_under_a_run(name, harm, run, given, capsys, monkeypatch, whole):
+    """The run goes on, says which frames are lost, and writes the others as before."""
+    if name.endswith(".h5") and harm is shortened:
+        pytest.skip("what is cut off a file of HDF5 is nothing that it could read")
+    every = 1 if name == "md.log" else 2
+    if every == 2:
+        given["output"]["trajectory"] = name
+    folder, follow = whole(given), Guard.follow
+    said(capsys)
+
+    def follow_and_harm(self, before, state):
+        follow(self, before, state)
+        if state.step == 5:  # after the frame of step 4
+            harm(Path(name))
+
+    monkeypatch.setattr(Guard, "follow", follow_and_harm)
+    run("md", write(given))
+    text = said(capsys)
+    lost = list(range(0, 5, every)) if harm is Path.unlink else [4]
+    shown = "step 4" if len(lost) == 1 else "steps 0 to 4"
+    what = "was removed" if harm is Path.unlink else "was changed"
+    assert f"'{name}' {what} by another program" in text
+    assert f"'{name}' lacks the frames of {shown}" in text
+    assert frames_of(name) == [n for n in range(0, 9, every) if n not in lost]
+    for other in {"md.log", "md.restart.npz"} - {name}:
+        if other.endswith(".log"):
+            assert_same_run(folder, (other,))
+    end, theirs = arrays("md.restart.npz"), arrays(folder / "md.restart.npz")
+    np.testing.assert_array_equal(end["state.coord"], theirs["state.coord"])
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, shortened])
+@pytest.mark.parametrize("name", ["md.extxyz", "md.traj", "md.h5", "md.log"])
+def test_files_changed_before_a_restart(name, harm, run, given, capsys):
+    if name.endswith(".h5") and harm is shortened:
+        pytest.skip("what is cut off a file of HDF5 is nothing that it could read")
+    every = 1 if name == "md.log" else 2
+    if every == 2:
+        given["output"]["trajectory"] = name
+    run("md", write(given | {"steps": 4}))
+    harm(Path(name))
+    run("md", write(given), "-r", "md.restart.npz")
+    text = said(capsys)
+    lost = list(range(0, 5, every)) if harm is Path.unlink else [4]
+    shown = "step 4" if len(lost) == 1 else "steps 0 to 4"
+    assert f"'{name}' lacks the frames of {shown}" in text
+    assert frames_of(name) == [n for n in range(0, 9, every) if n not in lost]
+
+
+@pytest.mark.parametrize("name", ["md.extxyz", "md.log"])
+def test_damage_amid_the_frames(name, run, given, capsys):
+    """What comes after it is cut off, but kept beside."""
+    given["output"]["trajectory_freq"] = 1
+    run("md", write(given | {"steps": 4}))
+    path = Path(name)
+    content = path.read_bytes()
+    torn = content[: len(content) // 2] + b"?\n" + content[len(content) // 2 :]
+    path.write_bytes(torn)
+    run("md", write(given), "-r", "md.restart.npz")
+    text = said(capsys)
+    assert f"'{name}' is damaged after step" in text
+    assert Path("previous-1", name).read_bytes() == torn
+    kept = frames_of(name)
+    first = re.search(rf"'{name}' lacks the frames of steps (\d) to 4", text)
+    assert kept == [*range(int(first[1])), 5, 6, 7, 8]
+
+
+def test_restart_of_a_run_that_began_later(run, given, capsys, tmp_path, monkeypatch):
+    """Its files never had the frames of before."""
+    run("md", write(given | {"steps": 5}))
+    (tmp_path / "next").mkdir()
+    monkeypatch.chdir(tmp_path / "next")
+    given["output"]["trajectory_freq"] = 4
+    run_here("md", write(given | {"steps": 6}), "-r", "../md.restart.npz")
+    run_here("md", write(given), "-r", "md.restart.npz")
+    assert "lacks" not in said(capsys)
+    assert frames_of("md.extxyz") == [8]
+
+
+def test_outputs_that_are_pipes_or_devices(run, given, tmp_path):
+    """They get what a file would get; `out.json` is written at once."""
+    import threading
+
+    os.mkfifo("log")
+    read = []
+
+    def take():
+        with open("log", "rb") as file:  # until the last writer has gone
+            read.append(file.read())
+
+    def keep_open():
+        number = os.open("log", os.O_WRONLY)
+        run("md", write(given))
+        os.close(number)
+
+    given["output"]["log"] = "log"
+    thread = threading.Thread(target=take)
+    thread.start()
+    keep_open()
+    thread.join()
+    header, *rows = read[0].decode().splitlines()
+    assert header.startswith("#")
+    assert len(rows) == 10
+    assert Path("log").is_fifo()
 
 
 def test_full_disk(run, given, capsys, monkeypatch):

@@ -7,9 +7,10 @@ grow, and a restart cuts off what they hold beyond the restart file.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -20,7 +21,11 @@ from deepspin.atoms.waves import order_parameter
 from deepspin.dynamics.core import observables
 from deepspin.dynamics.core.fields import Fields, Response
 from deepspin.dynamics.core.state import State
-from deepspin.utils.outputs import append, replacing
+from deepspin.utils.outputs import append, replacing, set_aside
+
+log = logging.getLogger(__name__)
+
+Parts = Iterator[tuple[int, int]]  # step and end of each part of a file
 
 # columns of the log with unit and format
 COLUMNS = {
@@ -38,6 +43,8 @@ COLUMNS = {
     "modulus": ("mu_B", "10.6f"),
     "evaluations": ("", "11d"),
 }
+# a line of the log, which begins with the step
+_LINE = re.compile(rb"(?m)^ *(\d+) ")
 # columns for spins whose moduli move
 MODULI = ("e_spin", "modulus")
 
@@ -133,8 +140,11 @@ class Writer(Protocol):
 
     files: list[Path]
 
-    def begin(self, kept: int | None) -> None:
-        """Make new files, or cut off what they hold after the step `kept`."""
+    def begin(self, kept: int | None) -> int | None:
+        """Make new files, or cut off what they hold after the step `kept`.
+
+        Returns the last step that they hold then.
+        """
 
     def write(self, frame: Frame) -> None:
         """Write a frame; it survives a kill."""
@@ -158,15 +168,25 @@ class Log:
         self.files = [Path(path)]
         self.observer = observer
 
-    def begin(self, kept: int | None) -> None:
+    def begin(self, kept: int | None) -> int | None:
         """Make a new file, or cut off what it holds after the step `kept`."""
         path, header = self.files[0], self._header()
         text = _head(path, len(header.encode()))
-        if kept is None or text != header:
-            with replacing(path) as partial:
-                partial.write_text(header, encoding="utf-8")
-        else:
-            cut(path, lambda file: _end_of_lines(file, kept))
+        if kept is not None and text == header:
+            return cut(path, self._lines, _LINE, kept)
+        with replacing(path) as partial:
+            partial.write_text(header, encoding="utf-8")
+        return None
+
+    def _lines(self, file: BinaryIO) -> Parts:
+        """Step and end of each line, until one is not whole."""
+        columns = len(self.observer.columns)
+        for line in file:
+            words = line.split()
+            whole = line.endswith(b"\n") and len(words) == columns
+            if not (whole and words[0].isdigit()):
+                break
+            yield int(words[0]), file.tell()
 
     def _header(self) -> str:
         names, marks = [], []
@@ -197,21 +217,52 @@ def _head(path: Path, size: int) -> str:
         return file.read(size).decode("utf-8", errors="replace")
 
 
-def _end_of_lines(file: BinaryIO, kept: int) -> int:
-    """Where the lines up to a step end."""
-    end = 0
-    for line in file:
-        if not line.endswith(b"\n"):
-            break
-        if not line.startswith(b"#") and int(line.split()[0]) > kept:
-            break
-        end += len(line)
-    return end
+def cut(
+    path: Path, parts: Callable[[BinaryIO], Parts], step: re.Pattern, kept: int
+) -> int | None:
+    """Cut a file off after its last good part of a step up to `kept`.
 
+    If parts of such steps come after one that is damaged, the file is set aside before.
 
-def cut(path: Path, find_end: Callable[[BinaryIO], int]) -> None:
-    """Cut a file off after its last good part."""
+    Parameters
+    ----------
+    path : Path
+        The file.
+    parts : function
+        Gives step and end of each part, until one is not whole.
+    step : re.Pattern
+        Finds the step of a part, whole or not; the first group is its number.
+    kept : int
+        The last step to keep.
+
+    Returns
+    -------
+    int or None
+        The last step that the file then holds.
+    """
+    last, damaged = None, True
     with open(path, "rb") as file:
-        end = find_end(file)
+        end = _skip_comments(file)
+        for number, after in parts(file):
+            if number > kept:
+                damaged = False
+                break
+            last, end = number, after
+        file.seek(end)
+        lost = damaged and [n for n in step.findall(file.read()) if int(n) <= kept]
+    if lost:
+        at = "at its beginning" if last is None else f"after step {last}"
+        log.warning("'%s' is damaged %s: what follows there is cut off", path, at)
+        set_aside([path], copies=[path])
     if end < path.stat().st_size:
         os.truncate(path, end)
+    return last
+
+
+def _skip_comments(file: BinaryIO) -> int:
+    """Go to the end of the lines at the beginning that are comments."""
+    end = 0
+    while file.readline().startswith(b"#"):
+        end = file.tell()
+    file.seek(end)
+    return end

@@ -83,7 +83,8 @@ def run(
     known = None if restart is None else RestartFile.load(restart)
     given = _with_seed(given, known)
     settings = MdSettings.of(given)
-    made_by = {**potential.describe(), "options": given}
+    begun = 0 if known is None else known.made_by.get("begun", 0)
+    made_by = {**potential.describe(), "options": given, "begun": begun}
     if crew is not None:
         demand(potential.model.spin.scheme, "deepmd")
         made_by["engine"] = f"LAMMPS on {crew.size}"
@@ -96,7 +97,7 @@ def run(
     simulation = _simulation(settings, start, potential, crew)
     frame = simulation.look()  # refuse a bad start now, before any file is touched
     with ExitStack() as stack:
-        _lock(stack, simulation.restart)
+        _lock(stack, simulation, Path(output))
         stop = stack.enter_context(StopOnSignal())
         simulation.begin(frame, restart, Path(output))
         with replacing(claim(output)) as partial:
@@ -161,16 +162,18 @@ def _writers(
     return writers
 
 
-def _lock(stack: ExitStack, restart: Path) -> None:
+def _lock(stack: ExitStack, simulation: Simulation, output: Path) -> None:
     """Keep other runs from writing the same files."""
-    claim(restart)
-    stack.enter_context(
-        locked(
-            restart,
-            f"Another run is writing '{restart}' now. Wait for it, or run in another "
-            "folder, or with other names in `output`.",
+    files = [path for _, writer in simulation.writers for path in writer.files]
+    for path in dict.fromkeys([simulation.restart, *files, output]):
+        claim(path)
+        stack.enter_context(
+            locked(
+                path,
+                f"Another run is writing '{path}' now. Wait for it, or run in another "
+                "folder, or with other names in `output`.",
+            )
         )
-    )
 
 
 def _report(settings: MdSettings, start: RestartFile) -> None:

@@ -23,7 +23,13 @@ from deepspin.dynamics.md.output import Frame, Writer
 from deepspin.dynamics.md.restart import RestartFile
 from deepspin.dynamics.md.settings import MdSettings
 from deepspin.dynamics.md.trajectory import numbered, text_of
-from deepspin.utils.outputs import OutputError, append, claim, replacing, set_aside
+from deepspin.utils.outputs import (
+    Marks,
+    OutputError,
+    append,
+    replacing,
+    set_aside,
+)
 from deepspin.utils.stopping import StopOnSignal, Stopped
 from deepspin.utils.terminal import PROGRESS, ProgressLine
 
@@ -65,6 +71,7 @@ class Simulation:
         self.steps, self.output = settings.steps, settings.output
         self.restart = Path(self.output.restart)
         self._saved: int | None = None
+        self._marks: list[Marks] = []
         self._good: State = copy.copy(start.state)
 
     @property
@@ -101,21 +108,37 @@ class Simulation:
             Another file that makes way.
         """
         files = [path for _, writer in self.writers for path in writer.files]
-        for path in files:
-            claim(path)
+        step, made_by = self.state.step, self.start.made_by
         if restart is not None and Path(restart).resolve() == self.restart.resolve():
-            self._saved = self.state.step
+            self._saved = step
             known = RestartFile.load(restart).made_by["options"]["output"]
             for name, (_, writer) in zip(_NAMES, self.writers, strict=False):
                 same = known[name] == getattr(self.output, name)
                 set_aside([] if same else writer.files)
-                writer.begin(self.state.step if same else None)
-            return
-        set_aside([*files, self.restart, *self.failed, *self._of_replicas(), output])
-        for _, writer in self.writers:
-            writer.begin(None)
-        self._write(frame)
-        self.save()
+                last = writer.begin(step if same else None)
+                if same:
+                    self._tell_missing(writer, known[f"{name}_freq"], last, step)
+        else:
+            made_by["begun"] = step
+            set_aside(
+                [*files, self.restart, *self.failed, *self._of_replicas(), output]
+            )
+            for _, writer in self.writers:
+                writer.begin(None)
+            self._write(frame)
+            self.save()
+        self._marks = [Marks(writer.files) for _, writer in self.writers]
+
+    def _tell_missing(
+        self, writer: Writer, every: int, last: int | None, step: int
+    ) -> None:
+        """Say which frames a file lacks that should hold all up to a step."""
+        begun = self.start.made_by["begun"]
+        first = -(-begun // every) * every if last is None else last + every
+        due = step - step % every
+        if first <= due:
+            steps = f"step {due}" if first == due else f"steps {first} to {due}"
+            log.warning("'%s' lacks the frames of %s", writer.files[0], steps)
 
     def _of_replicas(self) -> list[Path]:
         """Files of all replicas of an earlier run that left its restart file here."""
@@ -131,9 +154,21 @@ class Simulation:
 
     def _write(self, frame: Frame) -> None:
         """Write what is due."""
-        for every, writer in self.writers:
+        for number, (every, writer) in enumerate(self.writers):
             if self.state.step % every == 0:
+                self._check(number, self.state.step - 1)
                 writer.write(frame)
+                if self._marks:
+                    self._marks[number].note()
+
+    def _check(self, number: int, step: int) -> None:
+        """See whether somebody else has changed files that hold all up to a step."""
+        every, writer = self.writers[number]
+        changed = self._marks[number].changed() if self._marks else []
+        if changed:
+            what = "was changed" if changed[0].exists() else "was removed"
+            log.warning("'%s' %s by another program", changed[0], what)
+            self._tell_missing(writer, every, writer.begin(step), step)
 
     def save(self) -> None:
         """Write the restart file, unless it is of this step already."""
@@ -162,7 +197,8 @@ class Simulation:
         try:
             with ProgressLine(self.steps, first) as line:
                 self._loop(stop, line)
-            for _, writer in self.writers:
+            for number, (_, writer) in enumerate(self.writers):
+                self._check(number, self.state.step)
                 writer.end()
         except OutputError as error:
             raise OutputError(f"{error} {self._way_on}") from error

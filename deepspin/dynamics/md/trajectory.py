@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import h5py
 import numpy as np
@@ -16,9 +17,15 @@ from deepspin.atoms import units
 from deepspin.atoms.structures import HDF5, Structure, check_suffix, extended_xyz
 from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.state import State
-from deepspin.dynamics.md.output import Frame, cut
-from deepspin.utils.outputs import append, replacing
+from deepspin.dynamics.md.output import Frame, Parts, cut
+from deepspin.utils.outputs import append, hdf5, replacing, telling
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
+log = logging.getLogger(__name__)
+
+_STEP = re.compile(rb"\bstep=(\d+)")
 # velocities in Å/fs times this are those of ASE
 ASE_VELOCITY = np.sqrt(units.AMU)
 
@@ -41,14 +48,17 @@ class TextTrajectory:
         self.files = numbered(Path(path), nrep)
         self.structure = structure
 
-    def begin(self, kept: int | None) -> None:
+    def begin(self, kept: int | None) -> int | None:
         """Make new files, or cut off what they hold after the step `kept`."""
+        last: list[int | None] = []
         for path in self.files:
             if kept is None or not path.is_file():
                 with replacing(path) as partial:
                     partial.write_bytes(b"")
+                last.append(None)
             else:
-                cut(path, lambda file: _end_of_frames(file, kept))
+                last.append(cut(path, _frames, _STEP, kept))
+        return least(last)
 
     def write(self, frame: Frame) -> None:
         """Append a frame to each file."""
@@ -91,17 +101,22 @@ def text_of(
     return extended_xyz(here, results)
 
 
-def _end_of_frames(file: BinaryIO, kept: int) -> int:
-    """Where the frames of extended XYZ up to a step end."""
-    end = 0
-    while (count := file.readline()).endswith(b"\n"):
-        head = file.readline()
+def _frames(file: BinaryIO) -> Parts:
+    """Step and end of each frame of extended XYZ, until one is not whole."""
+    while (count := file.readline()).strip().isdigit():
+        found = _STEP.search(file.readline())
         rows = [file.readline() for _ in range(int(count))]
-        found = re.search(rb"\bstep=(\d+)", head)
-        if not (rows[-1].endswith(b"\n") and found and int(found[1]) <= kept):
+        # a line that was cut has fewer columns, or no end
+        whole = len({len(row.split()) for row in rows}) == 1 and rows[-1][-1:] == b"\n"
+        if not (found and whole):
             break
-        end = file.tell()
-    return end
+        yield int(found[1]), file.tell()
+
+
+def least(steps: Sequence[int | None]) -> int | None:
+    """Step that all files have reached, None if one has none."""
+    known = [step for step in steps if step is not None]
+    return min(known) if len(known) == len(steps) else None
 
 
 class AseTrajectory:
@@ -116,20 +131,21 @@ class AseTrajectory:
         self.files = numbered(Path(path), nrep)
         self.structure = structure
 
-    def begin(self, kept: int | None) -> None:
+    def begin(self, kept: int | None) -> int | None:
         """Make new files, or leave out what they hold after the step `kept`."""
         from ase.io.trajectory import Trajectory
 
+        last: list[int | None] = []
         for path in self.files:
             known = kept is not None and path.is_file() and path.stat().st_size > 0
+            last.append(None)
             with replacing(path) as partial, Trajectory(partial, "w") as new:
-                if not known:
-                    continue
-                with Trajectory(path) as old:
-                    for atoms in old:
-                        if atoms.info["step"] > kept:
-                            break
-                        new.write(atoms)
+                for atoms in _whole(path) if known else ():
+                    if atoms.info["step"] > kept:
+                        break
+                    new.write(atoms)
+                    last[-1] = atoms.info["step"]
+        return least(last)
 
     def write(self, frame: Frame) -> None:
         """Append a frame to each file."""
@@ -142,11 +158,22 @@ class AseTrajectory:
             text = text_of(frame.state, self.structure, replica, frame.response)
             atoms = ase.io.read(StringIO(text), format="extxyz")
             atoms.info["force_mag"] = atoms.arrays.pop("force_mag")
-            with Trajectory(path, "a") as file:
+            with telling(path), Trajectory(path, "a") as file:
                 file.write(atoms)
 
     def end(self) -> None:
         """Finish; there is nothing to do."""
+
+
+def _whole(path: Path) -> Iterator[Atoms]:
+    """Frames of a file of ASE's, until one is not whole."""
+    from ase.io.trajectory import Trajectory
+
+    try:
+        with Trajectory(path) as file:
+            yield from file
+    except Exception as error:  # ASE raises what it likes on damaged files
+        log.debug("%s: %s", path, error)
 
 
 class HDF5Trajectory:
@@ -169,15 +196,15 @@ class HDF5Trajectory:
         self.files = [Path(path)]
         self.structure = structure
         self.steps = steps
-        self._done = 0
+        self._done, self._made = 0, False
 
-    def begin(self, kept: int | None) -> None:
+    def begin(self, kept: int | None) -> int | None:
         """Drop all frames, or those after the step `kept`."""
         path = self.files[0]
-        if kept is None or not path.is_file():
-            path.unlink(missing_ok=True)  # made with the first frame
-            return
-        with h5py.File(path, "r+") as file:
+        self._made, self._done = kept is not None and path.is_file(), 0
+        if not self._made:
+            return None  # made with the first frame
+        with telling(path), hdf5(path, "r+") as file:
             steps = file["step"][:]
             good = (steps >= 0) & (steps <= kept)
             self._done = int(np.count_nonzero(good))
@@ -185,6 +212,7 @@ class HDF5Trajectory:
         size = self._done + sum(step > kept for step in self.steps)
         if size > len(steps):
             self._resize(size)
+        return int(steps[good].max()) if good.any() else None
 
     def write(self, frame: Frame) -> None:
         """Write a frame to its place."""
@@ -201,9 +229,9 @@ class HDF5Trajectory:
         if state.spin_velocity is not None:
             rows["spin_velocity"] = (state.spin_velocity, "μ_B/fs")
         rows["step"] = (state.step, "")
-        if not self.files[0].is_file():
+        if not self._made:
             self._create(rows)
-        with h5py.File(self.files[0], "r+") as file:
+        with telling(self.files[0]), hdf5(self.files[0], "r+") as file:
             for name, (values, _) in rows.items():
                 if name == "step":
                     file.flush()  # write the whole frame before it counts
@@ -212,7 +240,7 @@ class HDF5Trajectory:
 
     def _create(self, rows: dict[str, tuple[object, str]]) -> None:
         structure = self.structure
-        with replacing(self.files[0]) as partial, h5py.File(partial, "w") as file:
+        with replacing(self.files[0]) as partial, hdf5(partial, "w") as file:
             file["type_map"] = [name.encode() for name in structure.names]
             file["atype"], file["mass"] = structure.atype, structure.mass
             file["pbc"] = structure.pbc
@@ -223,9 +251,12 @@ class HDF5Trajectory:
                 _reserve(file, name, (len(self.steps), *array.shape), array.dtype)
                 file[name].attrs["unit"] = unit
             file["step"][:] = -1
+        self._made = True
 
     def end(self) -> None:
         """Finish: give up the places of frames that never came."""
+        if not self._made:
+            return
         with h5py.File(self.files[0], "r") as file:
             size = len(file["step"])
         if size > self._done:
@@ -237,7 +268,7 @@ class HDF5Trajectory:
         with (
             replacing(path) as partial,
             h5py.File(path, "r") as old,
-            h5py.File(partial, "w") as new,
+            hdf5(partial, "w") as new,
         ):
             for name, array in old.items():
                 if "unit" not in array.attrs:

@@ -19,7 +19,7 @@ from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.thermo.averages import Samples
 from deepspin.dynamics.thermo.sampling import Outcome
-from deepspin.utils.outputs import replacing
+from deepspin.utils.outputs import hdf5, replacing
 
 # version of the file format
 FORMAT = 1
@@ -98,7 +98,7 @@ class SizeRun:
 def save(path: str | Path, made_by: dict, runs: list[SizeRun]) -> None:
     """Write states and samples of all sizes: the whole file, or nothing."""
     about = {"format": FORMAT, "made_by": made_by}
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, hdf5(partial, "w") as file:
         file["about"] = json.dumps(about)
         for number, run in enumerate(runs):
             group = file.create_group(f"size-{number}")

@@ -68,16 +68,15 @@ def run(
     ladder = Ladder(ThermoSettings.of(given), potential, made_by, runs)
     path = ladder.path
     with ExitStack() as stack:
-        stack.enter_context(
-            locked(
-                claim(path),
-                f"Another run is writing '{path}' now. Wait for it, or run in another "
-                "folder, or with another name in `output`.",
-            )
-        )
         files = [path, *outputs(path), Path(output)]
-        for file in files:
-            claim(file)
+        for file in dict.fromkeys(files):
+            stack.enter_context(
+                locked(
+                    claim(file),
+                    f"Another run is writing '{file}' now. Wait for it, or run in "
+                    "another folder, or with another name in `output`.",
+                )
+            )
         if restart is None or Path(restart).resolve() != path.resolve():
             set_aside(files)
             ladder.save()
