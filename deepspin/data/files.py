@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from deepspin import keys
+from deepspin.utils import hdf5
 
 LABELS = (*keys.LABELS, keys.ATOM_ENER_COEFF)
 # what is read
@@ -103,7 +104,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
             "`systems`, or write the file again."
         )
     try:
-        with h5py.File(root, "r") as file:
+        with hdf5.reading(root) as file:
             if not isinstance(file.get(group), h5py.Group):
                 raise DataError(
                     f"'{root}' has no group '{group}'; it has {sorted(file)}. Correct "

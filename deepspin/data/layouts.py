@@ -44,6 +44,7 @@ from deepspin.data.words import SCHEME, read_scheme, read_words
 from deepspin.spins.codec import VirtualAtomCodec
 from deepspin.spins.types import SpinTypes
 from deepspin.spins.virtual import VirtualAtoms
+from deepspin.utils import hdf5
 
 # positions closer than this (Å) differ by rounding only
 SAME_PLACE = 1e-9
@@ -264,7 +265,7 @@ def _others(part: Set) -> _Arrays:
         files = [f for f in sorted(Path(part.place).iterdir()) if wanted(f.name)]
         return {f.stem: np.load(f) for f in files}
     file, _, group = part.place.rpartition("#")
-    with h5py.File(file, "r") as opened:
+    with hdf5.reading(file) as opened:
         members = opened[group].items()
         return {n.removesuffix(".npy"): v[()] for n, v in members if wanted(n)}
 

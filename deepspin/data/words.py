@@ -11,11 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from deepspin.data.files import DataError
 from deepspin.spins.codec import VirtualAtomCodec
+from deepspin.utils import hdf5
 
 SCHEME = "spin_scheme.json"
 
@@ -34,7 +34,7 @@ def read_words(path: str, file: str) -> list[str] | None:
         words = Path(path) / file
         return words.read_text("utf-8").splitlines() if words.is_file() else None
     name, _, group = path.rpartition("#")
-    with h5py.File(name or path, "r") as opened:
+    with hdf5.reading(name or path) as opened:
         found = opened[group if name else "/"].get(file)
         if found is None:
             return None

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from deepspin.data.files import HDF5_SUFFIXES
 from deepspin.data.layouts import Content
-from deepspin.utils.outputs import OutputError, claim, hdf5
+from deepspin.utils import hdf5
+from deepspin.utils.outputs import OutputError, claim
 
 
 def names_below(paths: Sequence[str], target: Path) -> dict[str, str]:
@@ -92,7 +93,7 @@ def place_of(target: Path, name: str) -> str:
 def write_system(content: Content, target: Path, name: str) -> str:
     """Write a system below `target`; returns how to read it."""
     if target.suffix in HDF5_SUFFIXES:
-        with hdf5(target, "r+" if target.exists() else "w") as file:
+        with hdf5.writing(target, "r+" if target.exists() else "w") as file:
             content.write_group(file.require_group(name))
     else:
         content.write_folder(target / name)

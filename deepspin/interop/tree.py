@@ -15,7 +15,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from deepspin.utils.outputs import hdf5, replacing
+from deepspin.utils import hdf5
+from deepspin.utils.limits import check_tree
+from deepspin.utils.outputs import replacing
 
 HDF5 = ".dp"
 
@@ -36,7 +38,7 @@ def write_tree(path: str | Path, tree: dict) -> None:
 
 
 def _write_hdf5(path: Path, tree: dict) -> None:
-    with hdf5(path, "w") as file:
+    with hdf5.writing(path, "w") as file:
         numbers = itertools.count()
 
         def store(array: np.ndarray) -> str:
@@ -95,7 +97,7 @@ def read_tree(path: str | Path) -> dict:
 
 
 def _read_hdf5(path: Path) -> object:
-    with h5py.File(path, "r") as file:
+    with hdf5.reading(path) as file:
         tree = json.loads(file.attrs["json"])
         return _with_arrays(tree, lambda name: file[name][()])
 
@@ -110,7 +112,9 @@ def _read_yaml(path: Path) -> object:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     with open(path, encoding="utf-8") as file:
-        return _with_arrays(yaml.load(file, Loader=loader), array)
+        tree = yaml.load(file, Loader=loader)
+    check_tree(tree)
+    return _with_arrays(tree, array)
 
 
 def _with_arrays(

@@ -24,6 +24,7 @@ from deepspin.modelfiles.find import (
     resolve_checkpoint,
 )
 from deepspin.modelfiles.saved_model import load_frozen_model
+from deepspin.utils.hdf5 import check_content
 from deepspin.utils.outputs import replacing
 
 
@@ -84,6 +85,8 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
             f"'{path}' holds a {config.get('class_name')}, not a SpinEnergyModel."
         )
     try:
+        with zipfile.ZipFile(path) as file:
+            check_content(file.read("model.weights.h5"), "its file of weights")
         return keras.saving.load_model(path, compile=compile, safe_mode=True)
     except Exception as error:  # Keras and HDF5 raise what they like on damaged files
         raise ValueError(

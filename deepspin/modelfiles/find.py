@@ -24,6 +24,7 @@ from deepspin.interop.files import (
     find_deepmd_checkpoint,
     is_deepmd,
 )
+from deepspin.utils.limits import check_archive
 
 # of ``.keras`` archives and of frozen models; a newer deepspin reads older ones
 FORMAT_VERSION = 1
@@ -184,6 +185,7 @@ def _read_json(path: Path, name: str, missing: dict | None) -> Any:
         if is_frozen(path):
             return json.loads((path / FROZEN_METADATA).read_text(encoding="utf-8"))
         with zipfile.ZipFile(path) as archive:
+            check_archive(path, archive)
             damaged = archive.testzip()
             if damaged:
                 raise zipfile.BadZipFile(f"'{damaged}' in it is damaged")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from deepspin.data.files import HDF5_SUFFIXES, DataError
@@ -21,6 +20,7 @@ from deepspin.pictures.lines import (
     shortened,
 )
 from deepspin.pictures.plots import new_figure
+from deepspin.utils import hdf5
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +94,7 @@ def read_motion(path: Path) -> Motion:
 
 def _of_hdf5(path: Path) -> Iterator[_Frame]:
     try:
-        with h5py.File(path) as file:
+        with hdf5.reading(path) as file:
             names = np.array([name.decode() for name in file["type_map"][:]])
             types = names[file["atype"][:]]
             for row in np.flatnonzero(file["step"][:] >= 0):

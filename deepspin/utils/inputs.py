@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from deepspin.utils.argcheck import (
     train_args,
 )
 from deepspin.utils.argcheck_training import check_training, check_validating
+from deepspin.utils.limits import check_tree, read_text
 from deepspin.utils.refused import InputError, bad, explain, refuse, show
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def load_input(path: str | Path) -> dict:
         hint = f"Did you mean '{path.with_name(close[0])}'?" if close else hint
         raise FileNotFoundError(f"There is no input file '{path}'. {hint}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except UnicodeDecodeError as err:
         raise InputError(
             f"'{path}' is not text in UTF-8: {err.reason} at byte {err.start}. Save it"
@@ -90,20 +92,27 @@ def _parse_json(text: str, path: Path) -> Any:
         return dict(pairs)
 
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        data = json.loads(text, object_pairs_hook=unique)
+        check_tree(data)
     except json.JSONDecodeError as err:
         raise InputError(
             f"'{path}' is not valid JSON: {err.msg} at line {err.lineno},"
             f" column {err.colno}. Correct it there, or just before."
         ) from err
+    except InputError:
+        raise
     except RecursionError as err:
         raise InputError(f"'{path}' is nested too deeply to be an input.") from err
+    except ValueError as err:  # a number of thousands of digits, too many levels
+        text = _line(err).partition(";")[0]
+        raise InputError(f"'{path}' holds what no input can: {text}.") from err
+    return data
 
 
 def _refuse_twice(keys: list[str], path: Path) -> None:
     """Refuse keys of one object that are given twice, but for comments."""
-    for key in keys:
-        if (given := keys.count(key)) > 1 and not key.startswith("_"):
+    for key, given in Counter(keys).items():
+        if given > 1 and not key.startswith("_"):
             raise InputError(
                 f"'{path}' gives `{key}` {given} times in one object. Keep one."
             )
@@ -138,7 +147,7 @@ def _parse_yaml(text: str, path: Path) -> Any:
     )
     try:
         data = yaml.load(text, Loader=Loader)
-        json.dumps(data, default=str, skipkeys=True)  # is without circles
+        check_tree(data)
     except InputError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as err:

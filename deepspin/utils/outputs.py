@@ -22,14 +22,9 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import h5py
 
 log = logging.getLogger(__name__)
 
@@ -427,89 +422,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-# --- HDF5 -----------------------------------------------------------------------------
-
-
-@contextmanager
-def hdf5(path: str | Path, mode: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file for writing; errors of the disk are raised at the end.
-
-    HDF5 itself cannot close a file that cannot be written, and ends the program later.
-
-    Parameters
-    ----------
-    path : str
-        File to write.
-    mode : {"w", "r+"}
-        A new one, or one that is there.
-
-    Raises
-    ------
-    OSError
-        The disk is full, or the like.
-    """
-    import h5py
-
-    with open(path, "w+b" if mode == "w" else "r+b", buffering=0) as raw:
-        disk = _Disk(raw)
-        try:
-            with h5py.File(disk, mode) as file:
-                yield file
-        except Exception:
-            if disk.error is None:
-                raise
-        if disk.error is not None:
-            raise disk.error
-
-
-class _Disk:
-    """A file that takes all that is written and keeps the first error for later.
-
-    Parameters
-    ----------
-    raw : file
-        File without a buffer.
-    """
-
-    def __init__(self, raw: FileIO):
-        self._raw = raw
-        self.error: OSError | None = None
-        self.read, self.seek, self.tell = raw.read, raw.seek, raw.tell
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Read as much as there is."""
-        done, view = 0, memoryview(buffer)
-        while done < len(view) and (size := self._raw.readinto(view[done:])):
-            done += size
-        return done
-
-    def write(self, values: bytes) -> int:
-        """Write all, or nothing after an error."""
-        view = memoryview(values)
-        self._try(lambda: self._all(view))
-        return len(view)
-
-    def _all(self, view: memoryview) -> None:
-        done = 0
-        while done < len(view):
-            done += self._raw.write(view[done:])
-
-    def truncate(self, size: int) -> int:
-        """Change the size of the file."""
-        self._try(lambda: self._raw.truncate(size))
-        return size
-
-    def flush(self) -> None:
-        """There is nothing to flush."""
-
-    def _try(self, change: Callable[[], object]) -> None:
-        if self.error is None:
-            try:
-                change()
-            except OSError as error:
-                self.error = error
 
 
 # --- What to say ----------------------------------------------------------------------

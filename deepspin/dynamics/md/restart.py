@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from deepspin.atoms.structures import Structure
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.md.settings import Setup
 from deepspin.utils.inputs import changed
+from deepspin.utils.limits import check_archive
 from deepspin.utils.outputs import replacing
 from deepspin.utils.refused import InputError
 
@@ -88,6 +90,8 @@ class RestartFile:
         if not path.is_file():
             raise FileNotFoundError(f"No restart file: '{path}' does not exist.")
         try:
+            with zipfile.ZipFile(path) as archive:
+                check_archive(path, archive)
             with open(path, "rb") as raw, np.load(raw) as file:
                 arrays = dict(file)
             about = json.loads(str(arrays.pop("about")))

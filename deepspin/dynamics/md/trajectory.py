@@ -18,7 +18,8 @@ from deepspin.atoms.structures import HDF5, Structure, check_suffix, extended_xy
 from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.md.output import Frame, Parts, cut
-from deepspin.utils.outputs import append, hdf5, replacing, telling
+from deepspin.utils import hdf5
+from deepspin.utils.outputs import append, replacing, telling
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -204,7 +205,7 @@ class HDF5Trajectory:
         self._made, self._done = kept is not None and path.is_file(), 0
         if not self._made:
             return None  # made with the first frame
-        with telling(path), hdf5(path, "r+") as file:
+        with telling(path), hdf5.writing(path, "r+") as file:
             steps = file["step"][:]
             good = (steps >= 0) & (steps <= kept)
             self._done = int(np.count_nonzero(good))
@@ -231,7 +232,7 @@ class HDF5Trajectory:
         rows["step"] = (state.step, "")
         if not self._made:
             self._create(rows)
-        with telling(self.files[0]), hdf5(self.files[0], "r+") as file:
+        with telling(self.files[0]), hdf5.writing(self.files[0], "r+") as file:
             for name, (values, _) in rows.items():
                 if name == "step":
                     file.flush()  # write the whole frame before it counts
@@ -240,7 +241,7 @@ class HDF5Trajectory:
 
     def _create(self, rows: dict[str, tuple[object, str]]) -> None:
         structure = self.structure
-        with replacing(self.files[0]) as partial, hdf5(partial, "w") as file:
+        with replacing(self.files[0]) as partial, hdf5.writing(partial, "w") as file:
             file["type_map"] = [name.encode() for name in structure.names]
             file["atype"], file["mass"] = structure.atype, structure.mass
             file["pbc"] = structure.pbc
@@ -257,7 +258,7 @@ class HDF5Trajectory:
         """Finish: give up the places of frames that never came."""
         if not self._made:
             return
-        with h5py.File(self.files[0], "r") as file:
+        with hdf5.reading(self.files[0]) as file:
             size = len(file["step"])
         if size > self._done:
             self._resize(self._done)
@@ -267,8 +268,8 @@ class HDF5Trajectory:
         path = self.files[0]
         with (
             replacing(path) as partial,
-            h5py.File(path, "r") as old,
-            hdf5(partial, "w") as new,
+            hdf5.reading(path) as old,
+            hdf5.writing(partial, "w") as new,
         ):
             for name, array in old.items():
                 if "unit" not in array.attrs:

@@ -19,7 +19,8 @@ from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.thermo.averages import Samples
 from deepspin.dynamics.thermo.sampling import Outcome
-from deepspin.utils.outputs import hdf5, replacing
+from deepspin.utils import hdf5
+from deepspin.utils.outputs import replacing
 
 # version of the file format
 FORMAT = 1
@@ -98,7 +99,7 @@ class SizeRun:
 def save(path: str | Path, made_by: dict, runs: list[SizeRun]) -> None:
     """Write states and samples of all sizes: the whole file, or nothing."""
     about = {"format": FORMAT, "made_by": made_by}
-    with replacing(path) as partial, hdf5(partial, "w") as file:
+    with replacing(path) as partial, hdf5.writing(partial, "w") as file:
         file["about"] = json.dumps(about)
         for number, run in enumerate(runs):
             group = file.create_group(f"size-{number}")
@@ -130,7 +131,7 @@ def load(path: str | Path) -> tuple[dict, list[SizeRun]]:
     if not path.is_file():
         raise FileNotFoundError(f"No samples: '{path}' does not exist.")
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.reading(path) as file:
             about = json.loads(file["about"][()])
             version = about["format"]
             groups = sorted(name for name in file if name.startswith("size-"))

@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 from tiny import tree
 
-from deepspin.utils import outputs
+from deepspin.utils import hdf5, outputs
 from deepspin.utils.outputs import (
     Marks,
     OutputError,
     append,
     claim,
-    hdf5,
     locked,
     replacing,
     set_aside,
@@ -371,22 +370,23 @@ def test_a_kill_between_two_renames(tmp_path, monkeypatch):
 FULL = """
 import resource, signal, sys
 import h5py, numpy as np
-from deepspin.utils.outputs import OutputError, hdf5, replacing, telling
+from deepspin.utils import hdf5
+from deepspin.utils.outputs import OutputError, replacing, telling
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-with replacing("whole.h5") as partial, hdf5(partial, "w") as file:
+with replacing("whole.h5") as partial, hdf5.writing(partial, "w") as file:
     file["a"] = np.zeros(1000)
     file["b"] = 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 for size in (800, 5_000, 100_000):
     try:
-        with replacing("out.h5") as partial, hdf5(partial, "w") as file:
+        with replacing("out.h5") as partial, hdf5.writing(partial, "w") as file:
             file["a"] = np.ones(size)
             file["a"][::2]
     except OutputError as error:
         print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 try:
-    with telling("whole.h5"), hdf5("whole.h5", "r+") as file:
+    with telling("whole.h5"), hdf5.writing("whole.h5", "r+") as file:
         file["a"][:] = 1.0
         file.flush()
         file["b"][()] = 1
@@ -415,5 +415,8 @@ def test_hdf5_on_a_full_disk(tmp_path):
 
 
 def test_hdf5_passes_other_errors(tmp_path):
-    with pytest.raises(RuntimeError, match="mine"), hdf5(tmp_path / "a.h5", "w"):
+    with (
+        pytest.raises(RuntimeError, match="mine"),
+        hdf5.writing(tmp_path / "a.h5", "w"),
+    ):
         raise RuntimeError("mine")

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a file may cost: small files must not fill the memory or take for ever."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+# a file may grow in memory to this many bytes, or to this many times its size
+FREE, GROWTH = 256 * 2**20, 100
+# inputs and the like: bytes, levels, and values that names of others stand for
+TEXT, DEPTH, REPEATED = 16 * 2**20, 100, 100_000
+
+
+def check_size(what: str, size: int, declared: int) -> None:
+    """Refuse a file that would be far larger in memory than it is on the disk.
+
+    Parameters
+    ----------
+    what : str
+        What messages call it.
+    size, declared : int
+        Bytes that it has, and that it would become.
+
+    Raises
+    ------
+    OSError
+        It would.
+    """
+    if declared > FREE and declared > GROWTH * size:
+        raise OSError(
+            f"{what} has {_bytes(size)} and says that it holds {_bytes(declared)}, "
+            f"more than {GROWTH} times as much. If that is right, write it without "
+            "compression"
+        )
+
+
+def check_archive(path: str | Path, archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that would be far larger in memory; see `check_size`."""
+    declared = sum(member.file_size for member in archive.infolist())
+    check_size(f"'{path}'", os.path.getsize(path), declared)
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Read a text that people write.
+
+    Raises
+    ------
+    OSError
+        It is too long for that.
+    UnicodeDecodeError
+        It is no text.
+    """
+    size = path.stat().st_size
+    if size > TEXT:
+        raise OSError(
+            f"'{path}' has {_bytes(size)}, and a text of this kind at most "
+            f"{_bytes(TEXT)}"
+        )
+    return path.read_text(encoding=encoding)
+
+
+def check_tree(data: Any) -> None:
+    """Refuse nested data that are too deep, circular, or mostly repeat themselves.
+
+    Raises
+    ------
+    ValueError
+        They are.
+    """
+    sizes: dict[int, int] = {}
+    _measure(data, sizes, set(), 0)
+
+
+def _measure(node: Any, sizes: dict[int, int], above: set[int], depth: int) -> int:
+    """Number of values in a node, counted as often as they appear."""
+    if not isinstance(node, dict | list):
+        return 1
+    key = id(node)
+    if key in above:
+        raise ValueError("it contains itself")
+    if depth > DEPTH:
+        raise ValueError(f"it is nested more than {DEPTH} levels deep")
+    if key in sizes:
+        if sizes[key] > REPEATED:
+            raise ValueError(
+                f"it repeats a part of {sizes[key]} values by an alias; at most "
+                f"{REPEATED} may be repeated"
+            )
+        return sizes[key]
+    above.add(key)
+    children = node.values() if isinstance(node, dict) else node
+    sizes[key] = 1 + sum(_measure(n, sizes, above, depth + 1) for n in children)
+    above.discard(key)
+    return sizes[key]
+
+
+def _bytes(number: int) -> str:
+    size = float(number)
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of people who mean no good: nothing of other files, no more than they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from deepspin.data.files import DataError, find_systems, read_system
+from deepspin.dynamics.md.restart import RestartFile
+from deepspin.interop.tree import read_tree, write_tree
+from deepspin.modelfiles.find import read_metadata
+from deepspin.utils import hdf5, limits
+from deepspin.utils.inputs import load_input
+from deepspin.utils.refused import InputError
+
+# what a file is not to be asked for
+SECRET = np.arange(12.0)
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """Another file, as raw bytes and as HDF5."""
+    (tmp_path / "secret").write_bytes(SECRET.tobytes())
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["a"] = SECRET
+    return tmp_path
+
+
+def external_storage(file, folder, name):
+    place = [(str(folder / "secret"), 0, SECRET.nbytes)]
+    file.create_dataset(name, (12,), float, external=place)
+
+
+def external_link(file, folder, name):
+    file[name] = h5py.ExternalLink(str(folder / "secret.h5"), "/a")
+
+
+def virtual_data(file, folder, name):
+    layout = h5py.VirtualLayout((12,), float)
+    layout[:] = h5py.VirtualSource(str(folder / "secret.h5"), "a", (12,))
+    file.create_virtual_dataset(name, layout)
+
+
+TRICKS = [external_storage, external_link, virtual_data]
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+@pytest.mark.parametrize("name", ["variable_0000", "group/deep/x"])
+def test_what_lies_in_other_files(secret, trick, name):
+    path = secret / "model.dp"
+    write_tree(path, {"model": {"@variables": {"w": np.zeros(12)}}})
+    assert read_tree(path)["model"]["@variables"]["w"].tolist() == [0.0] * 12
+    with h5py.File(path, "r+") as file:
+        if name in file:
+            del file[name]
+        file.require_group("group/deep")
+        trick(file, secret, name)
+    with pytest.raises(ValueError, match=rf"/{name} is in another file, '.*secret"):
+        read_tree(path)
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_systems_in_other_files(secret, trick):
+    path = secret / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["sys/type.raw"] = [0, 0, 0, 0]
+        file.create_group("sys/set.000")
+        trick(file, secret, "sys/set.000/coord.npy")
+    with pytest.raises(DataError, match=r"coord\.npy is in another file, '.*secret"):
+        find_systems(str(path))
+    with pytest.raises(DataError, match=r"coord\.npy is in another file, '.*secret"):
+        read_system(f"{path}#/sys")
+
+
+def test_links_within_a_file(secret):
+    """They are what they were; those that lead back end."""
+    path = secret / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["sys/type.raw"] = [0]
+        file["sys/box.npy"] = h5py.SoftLink("/a")
+        file["a"] = np.eye(3).reshape(1, 9)
+        file["sys/up"] = file["/"]
+        layout = h5py.VirtualLayout((1, 9), float)
+        layout[:] = h5py.VirtualSource(file["a"])
+        file.create_virtual_dataset("b", layout)
+    with hdf5.reading(path) as file:
+        np.testing.assert_array_equal(file["sys/box.npy"], np.eye(3).reshape(1, 9))
+        np.testing.assert_array_equal(file["b"], file["a"])
+
+
+def test_a_file_is_looked_at_again_when_it_has_changed(secret):
+    path = secret / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+    for _ in range(2):
+        with hdf5.reading(path) as file:
+            assert file["x"][()] == 1
+    with h5py.File(path, "r+") as file:
+        external_link(file, secret, "y")
+    os.utime(path, (1, 1))
+    for _ in range(2):
+        with pytest.raises(OSError, match="/y is in another file"):
+            with hdf5.reading(path):
+                pass
+
+
+# --- Much from little -----------------------------------------------------------------
+
+HUGE = 2**31  # bytes that nobody has to have
+
+
+def test_compressed_data(tmp_path):
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["sys/type.raw"] = [0]
+        file.create_dataset(
+            "sys/set.000/coord.npy", (HUGE // 8, 1), "f8", compression="gzip"
+        )
+    assert path.stat().st_size < 20_000
+    begin = time.process_time()
+    with pytest.raises(DataError, match=r"holds 2\.15 GB, more than 100 times"):
+        read_system(f"{path}#/sys")
+    assert time.process_time() - begin < 5
+
+
+def test_what_is_well_compressed_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "FREE", 10_000)
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.zeros(10_000), compression="gzip")
+        file["b"] = np.random.default_rng(1).normal(size=2_000)
+    with hdf5.reading(path) as file:
+        assert file["a"].size == 10_000
+    monkeypatch.setattr(limits, "GROWTH", 2)
+    hdf5._checked.clear()
+    with pytest.raises(OSError, match=r"data.h5' has 2.*more than 2 times as much"):
+        with hdf5.reading(path):
+            pass
+
+
+@pytest.mark.parametrize("name", ["config.json", "deepspin.json", "model.weights.h5"])
+def test_archives_of_blanks(tmp_path, name, monkeypatch):
+    """Seen in the table of the archive, before anything is read."""
+    monkeypatch.setattr(limits, "FREE", 2**20)
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, b" " * 2**22)
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    with pytest.raises(ValueError, match=r"keras' has .* holds 4\.19 MB, more th"):
+        read_metadata(path)
+    with pytest.raises(ValueError, match="is damaged") as caught:
+        RestartFile.load(path)
+    assert "more than 100 times" in str(caught.value.__cause__)
+
+
+ALIASES = "a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 8)}]\n" for k in range(1, 12)
+)
+TEXTS = {
+    "a.yaml": (ALIASES, "repeats a part of 299593 values by an alias"),
+    "b.yaml": ("a: " + "[" * 300 + "]" * 300, "more than 100 levels deep"),
+    "c.yaml": ("a: &a [*a]", "contains itself"),
+    "d.yaml": (f"a: {'9' * 5000}", "4300 digits"),
+    "a.json": ("[" * 900 + "]" * 900, "more than 100 levels deep"),
+    "b.json": (f'{{"a": {"9" * 5000}}}', "4300 digits"),
+    "c.json": ("[" * 10**5 + "]" * 10**5, "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(TEXTS[name][0])
+    with pytest.raises(InputError, match=f"{name}' .*{TEXTS[name][1]}"):
+        load_input(path)
+
+
+def test_aliases_in_models(tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_text(ALIASES)
+    with pytest.raises(ValueError, match="repeats a part of 299593 values"):
+        read_tree(path)
+
+
+def test_long_texts(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "TEXT", 1000)
+    path = tmp_path / "input.json"
+    path.write_text(json.dumps({"a": "b" * 1000}))
+    with pytest.raises(OSError, match=r"input.json' has 1\.01 kB, and a text of "):
+        load_input(path)
+
+
+def test_many_keys(tmp_path):
+    """No time that grows with the square of their number."""
+    path = tmp_path / "input.json"
+    path.write_text(json.dumps({f"k{n}": n for n in range(40_000)}))
+    begin = time.process_time()
+    assert len(load_input(path)) == 40_000
+    assert time.process_time() - begin < 5
