@@ -95,27 +95,44 @@ class RestartFile:
             with open(path, "rb") as raw, np.load(raw) as file:
                 arrays = dict(file)
             about = json.loads(str(arrays.pop("about")))
-            version = about["format"]
+            newer = about["format"] > FORMAT
+            found = None if newer else cls._of(about, arrays)
         except Exception as error:  # zipfile raises errors of many kinds
+            text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise ValueError(
-                f"'{path}' is damaged, or no restart file of dp-spin md. Go on from "
-                "another one, or begin anew."
+                f"'{path}' is damaged, or no restart file of dp-spin md ({text}). Go "
+                "on from another one, or begin anew."
             ) from error
-        if version > FORMAT:
+        if found is None:
             raise ValueError(
-                f"'{path}' has format {version}; this deepspin reads up to {FORMAT}. "
-                "Install a newer one."
+                f"'{path}' has format {about['format']}; this deepspin reads up to "
+                f"{FORMAT}. Install a newer one."
             )
+        return found
+
+    @classmethod
+    def _of(cls, about: dict, arrays: dict[str, np.ndarray]) -> RestartFile:
+        """Put together what a file holds, which must fit together."""
         signs = arrays.pop("signs", None)
         state = State.from_arrays(
             {name.removeprefix("state."): array for name, array in arrays.items()}
         )
+        names, pbc = tuple(about["names"]), np.array(about["pbc"], dtype=bool)
+        options = about["made_by"]["options"]
+        if not 0 <= state.atype.min() <= state.atype.max() < len(names):
+            raise ValueError(f"types beyond the {len(names)} names")
+        if pbc.shape != (3,) or (signs is not None and signs.shape != state.mass.shape):
+            raise ValueError("`pbc` or `signs` of another shape")
+        if state.step < 0 or about["evaluations"] < 0:
+            raise ValueError("a negative number of steps or evaluations")
+        if not {"output", "seed"} <= set(options):
+            raise ValueError("the input of the run lacks `output` or `seed`")
         structure = Structure(
-            names=tuple(about["names"]),
+            names=names,
             atype=state.atype,
             coord=state.coord[0],
             box=None if state.box is None else state.box[0],
-            pbc=np.array(about["pbc"]),
+            pbc=pbc,
             spin=state.spin[0],
             mass=state.mass,
             fixed=state.fixed,
@@ -124,7 +141,7 @@ class RestartFile:
             state=state,
             structure=structure,
             signs=signs,
-            evaluations=about["evaluations"],
+            evaluations=int(about["evaluations"]),
             made_by=about["made_by"],
         )
 

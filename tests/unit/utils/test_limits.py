@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -11,8 +12,12 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from deepspin.atoms.structures import Structure
 from deepspin.data.files import DataError, find_systems, read_system
+from deepspin.dynamics.core.state import State
 from deepspin.dynamics.md.restart import RestartFile
 from deepspin.interop.tree import read_tree, write_tree
 from deepspin.modelfiles.find import read_metadata
@@ -205,3 +210,108 @@ def test_many_keys(tmp_path):
     begin = time.process_time()
     assert len(load_input(path)) == 40_000
     assert time.process_time() - begin < 5
+
+
+# --- Restart files --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def restart(tmp_path_factory):
+    """A restart file of two atoms."""
+    state = State(
+        coord=np.zeros((1, 2, 3)),
+        spin=np.ones((1, 2, 3)),
+        mass=np.ones(2),
+        atype=np.array([0, 1]),
+    )
+    structure = Structure(
+        names=("Ni", "O"),
+        atype=state.atype,
+        coord=state.coord[0],
+        box=None,
+        pbc=np.zeros(3, dtype=bool),
+        spin=state.spin[0],
+        mass=state.mass,
+        fixed=state.fixed,
+    )
+    made_by = {"options": {"output": {}, "seed": 1}}
+    path = tmp_path_factory.mktemp("restart") / "r.npz"
+    RestartFile(
+        state=state, structure=structure, signs=None, evaluations=3, made_by=made_by
+    ).save(path)
+    assert RestartFile.load(path).evaluations == 3
+    return path
+
+
+def rewritten(path, about=None, **arrays):
+    """Contents of a restart file, changed: of `about`, or arrays; None takes away."""
+    with np.load(path) as file:
+        content = dict(file)
+    head = json.loads(str(content.pop("about")))
+    head |= about or {}
+    content |= {name.replace("_", ".", 1): array for name, array in arrays.items()}
+    content = {k: v for k, v in content.items() if v is not None}
+    stream = io.BytesIO()
+    np.savez(stream, about=json.dumps(head), **content)
+    return stream.getvalue()
+
+
+CHANGES = {
+    "no format": {"about": {"format": "two"}},
+    "no input": {"about": {"made_by": {}}},
+    "half an input": {"about": {"made_by": {"options": {}}}},
+    "names": {"about": {"names": ["Ni"]}},
+    "names of nothing": {"about": {"names": 3}},
+    "directions": {"about": {"pbc": [True]}},
+    "evaluations": {"about": {"evaluations": None}},
+    "fewer evaluations": {"about": {"evaluations": -1}},
+    "types": {"state_atype": np.array([0, -1])},
+    "one type": {"state_atype": np.array([0])},
+    "no positions": {"state_coord": None},
+    "no numbers": {"state_coord": np.full((1, 2, 3), "a")},
+    "not a number": {"state_spin": np.full((1, 2, 3), np.nan)},
+    "a step before the first": {"state_step": np.array(-1)},
+    "an array too many": {"state_other": np.zeros(3)},
+    "signs": {"signs": np.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_restart_files(restart, tmp_path, change):
+    path = tmp_path / "r.npz"
+    path.write_bytes(rewritten(restart, **CHANGES[change]))
+    with pytest.raises(ValueError, match=r"r.npz' is damaged, or no restart file of"):
+        RestartFile.load(path)
+
+
+def test_restart_files_of_a_newer_version(restart, tmp_path):
+    path = tmp_path / "r.npz"
+    path.write_bytes(rewritten(restart, about={"format": 99}))
+    with pytest.raises(ValueError, match="has format 99; this deepspin reads up to 1"):
+        RestartFile.load(path)
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_restart_files_with_any_fault(restart, data):
+    """Bytes changed, cut or put in: what is read is what was written, or refused."""
+    content = bytearray(restart.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    kind = data.draw(st.sampled_from(["change", "cut", "put in"]))
+    if kind == "change":
+        content[place] ^= data.draw(st.integers(1, 255))
+    elif kind == "cut":
+        del content[place : place + data.draw(st.integers(1, 2000))]
+    else:
+        content[place:place] = data.draw(st.binary(min_size=1, max_size=20))
+    path = restart.with_name("harmed.npz")
+    path.write_bytes(bytes(content))
+    try:
+        found = RestartFile.load(path)
+    except ValueError as error:
+        assert "harmed.npz' is damaged" in str(error)
+    else:
+        right = RestartFile.load(restart)
+        for name, array in right.state.arrays().items():
+            np.testing.assert_array_equal(found.state.arrays()[name], array)
+        assert found.made_by == right.made_by
