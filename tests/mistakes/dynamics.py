@@ -215,8 +215,8 @@ ROWS = {
         TITLE,
         "Go on from a file that is no restart file.",
         "md md.json -r bad.npz",
-        "'bad.npz' is damaged, or no restart file of dp-spin md. Go on from another "
-        "one, or begin anew.",
+        "'bad.npz' is damaged, or no restart file of dp-spin md (File is not a zip "
+        "file). Go on from another one, or begin anew.",
         [*dynamics({}), text("bad.npz", "no")],
     ),
     "axis of free spins": relaxed(
