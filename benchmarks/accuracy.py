@@ -191,7 +191,7 @@ def trial(
 def time_of_evaluation(model: str, systems: str) -> float:
     """Milliseconds of an evaluation of one frame, the median of many."""
     import deepspin
-    from deepspin.data.files import find_systems
+    from deepspin.data.find import find_systems
     from deepspin.infer.accuracy import load_labelled
     from deepspin.infer.systems import evaluate
 

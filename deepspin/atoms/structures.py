@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepspin.atoms import units
-from deepspin.data.files import DataError, find_systems
+from deepspin.data.files import DataError
+from deepspin.data.find import find_systems, format_of
+from deepspin.data.formats.table import Reading
 from deepspin.data.moments import INITIAL, read_moments
 from deepspin.data.systems import load_system
 from deepspin.utils.outputs import OutputError, replacing
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 # files that hold spins
 SUFFIXES = (".extxyz", ".xyz", ".traj")
 HDF5 = (".h5", ".hdf5")
+# formats of which ASE reads more than `deepspin.data.formats` has a use for
+OF_ASE = ("extxyz", "traj")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +110,12 @@ class Structure:
         )
 
 
-def load_structure(path: str | Path, potential: DeepSpin, frame: int = -1) -> Structure:
+def load_structure(
+    path: str | Path,
+    potential: DeepSpin,
+    frame: int = -1,
+    reading: Reading | None = None,
+) -> Structure:
     """Read atoms with their spins.
 
     Parameters
@@ -119,18 +128,23 @@ def load_structure(path: str | Path, potential: DeepSpin, frame: int = -1) -> St
         The model: names the types, and which have spin.
     frame : int
         Frame to take, from 0, or from the end if negative.
+    reading : Reading, optional
+        How to read it, if another program wrote it.
 
     Raises
     ------
     FileNotFoundError, ImportError, DataError
         There is no such file, it needs ASE, or what it holds is of no use to the model.
     """
-    path = str(path)
+    path, reading = str(path), reading or Reading()
+    name = format_of(path, reading)
     file = Path(path.partition("#")[0])
-    if not file.exists():
+    if name is None and not file.exists():
         raise FileNotFoundError(f"No structure: '{file}' does not exist.")
-    if file.is_dir() or file.suffix in HDF5:
-        return _of_system(path, potential, frame)
+    # with masses and what is fixed, unless the user says how to read it
+    whole = name in OF_ASE and file.exists() and reading == Reading()
+    if file.is_dir() or file.suffix in HDF5 or (name is not None and not whole):
+        return _of_system(path, potential, frame, reading)
     found = _of_atoms(_read(path, frame), potential.type_map, path)
     if found.spin is None:
         return found
@@ -138,8 +152,10 @@ def load_structure(path: str | Path, potential: DeepSpin, frame: int = -1) -> St
     return replace(found, spin=np.where(magnetic[:, None], found.spin, 0.0))
 
 
-def _of_system(path: str, potential: DeepSpin, frame: int) -> Structure:
-    paths = find_systems(path)
+def _of_system(
+    path: str, potential: DeepSpin, frame: int, reading: Reading
+) -> Structure:
+    paths = find_systems(path, reading=reading)
     if len(paths) > 1:
         raise DataError(
             f"'{path}' has {len(paths)} systems, and one structure is to be read. Name "

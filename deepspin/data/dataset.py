@@ -23,7 +23,8 @@ from deepspin.data.collate import (
     pad_frames,
     scatter,
 )
-from deepspin.data.files import DataError, InMemory, find_systems
+from deepspin.data.files import DataError, InMemory
+from deepspin.data.find import find_systems
 from deepspin.data.frames import System
 from deepspin.data.lists import Lists
 from deepspin.data.sampling import Order, batch_sizes, probabilities

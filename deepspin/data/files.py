@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -39,50 +39,6 @@ class DataError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(r"\n".join(message.splitlines()))
-
-
-def find_systems(
-    systems: str | Sequence[str | InMemory],
-    rglob_patterns: Sequence[str] | None = None,
-) -> list:
-    """Expand the option ``systems`` to the paths of all systems, each once.
-
-    Parameters
-    ----------
-    systems : str or sequence of str
-        Systems, folders or HDF5 files; each is searched through all its levels, HDF5
-        files in folders too. Those in memory stay as they are.
-    rglob_patterns : sequence of str, optional
-        Take only systems whose path below the searched one matches one of these.
-
-    Returns
-    -------
-    list
-        Folders and ``file.hdf5#/group``, in the order given, then sorted, those in HDF5
-        last.
-
-    Raises
-    ------
-    DataError
-        If one of `systems` does not exist or has no system in it.
-    """
-    roots = [systems] if isinstance(systems, str | Path) else list(systems)
-    if not roots:
-        raise DataError("`systems` is empty. Give at least one path.")
-    for pattern in rglob_patterns or []:
-        parts = pattern.split("/")
-        if any(part == "" or ("**" in part and part != "**") for part in parts):
-            raise DataError(
-                f"`rglob_patterns` must be relative paths with *, or ** between two /. "
-                f"Received: {pattern!r}"
-            )
-    found: list[str | InMemory] = []
-    for root in roots:
-        if isinstance(root, InMemory):
-            found.append(root)
-        else:
-            found += _search(root, rglob_patterns or None)
-    return list(dict.fromkeys(found))
 
 
 @contextmanager
@@ -122,10 +78,28 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _search(root: str, patterns: Sequence[str] | None) -> list[str]:
-    """Paths of the systems in and below `root`, sorted, those in HDF5 files last."""
+def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
+    """Search a folder or an HDF5 file for systems.
+
+    Parameters
+    ----------
+    root : str
+        Folder, or ``file.hdf5#/group``.
+    patterns : sequence of str, optional
+        Take only systems whose path below `root` matches one of these.
+
+    Returns
+    -------
+    list of str
+        Paths of those in and below it, sorted, those in HDF5 files last.
+
+    Raises
+    ------
+    DataError
+        It is neither, or cannot be read.
+    """
     _refuse_lmdb(Path(root))
-    with _opened(root) as (node, place):
+    with _opened(root) as (node, _):
         if isinstance(node, Path):
             folders, files = _walk(node)
             if patterns is not None:
@@ -141,12 +115,6 @@ def _search(root: str, patterns: Sequence[str] | None) -> list[str]:
                 for group in _groups(node)
                 if patterns is None or any(group.match(p) for p in patterns)
             ]
-    if not found:
-        matching = "" if patterns is None else f" that matches {list(patterns)}"
-        raise DataError(
-            f"no system{matching} in '{place}': a system is a folder or HDF5 group "
-            "with type.raw in it. Correct `systems` or `rglob_patterns`."
-        )
     return found
 
 
@@ -250,13 +218,49 @@ class InMemory:
         return self.name
 
 
+class Foreign(str):
+    """Path of a system that another program wrote, and how it is read.
+
+    Parameters
+    ----------
+    path : str
+        File or folder.
+    read : callable
+        Gives what it holds.
+    kind : str
+        Its format, in words.
+    """
+
+    kind: str
+    _read: Callable[[], InMemory]
+    _held: InMemory | None
+
+    def __new__(cls, path: str, read: Callable[[], InMemory], kind: str) -> Foreign:
+        """Make a path of it."""
+        self = super().__new__(cls, path)
+        self._read, self.kind = read, kind
+        self._held = None
+        return self
+
+    def content(self) -> InMemory:
+        """What is there, which is kept until `release`."""
+        if self._held is None:
+            self._held = self._read()
+        return self._held
+
+    def release(self) -> None:
+        """Keep it no longer; it can be read again."""
+        self._held = None
+
+
 def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:
     """Read all files of a system.
 
     Parameters
     ----------
     path : str or InMemory
-        Folder with ``type.raw``, or ``file.hdf5#/group``; or what is read already.
+        Folder with ``type.raw``, or ``file.hdf5#/group``; `Foreign`; or what is read
+        already.
 
     Returns
     -------
@@ -270,6 +274,8 @@ def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:
     DataError
         If there is no such system or a file cannot be read.
     """
+    if isinstance(path, Foreign):
+        path = path.content()
     if isinstance(path, InMemory):
         return path.head, list(path.sets)
     with _opened(path) as (node, place):

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepspin.data.files import FIELDS, DataError, InMemory, Set
-from deepspin.data.moments import INITIAL, as_vectors
+from deepspin.data.formats.atoms import frame_of_atoms
+from deepspin.data.formats.columns import NAMES
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,24 +22,6 @@ log = logging.getLogger(__name__)
 # what a system in memory may hold beside the fields of files
 ARRAYS = tuple(name for name in FIELDS if name != "real_atom_types")
 KNOWN = ("atype", "type_map", *ARRAYS, "fparam")
-# where ASE's atoms hold each: results of the calculator, arrays, info
-NAMES = {
-    "energy": ("energy",),
-    "force": ("forces", "force"),
-    "force_mag": (
-        *("force_mag", "forces_mag", "magnetic_forces", "magnetic_force"),
-        *("mag_forces", "mag_force", "mforce", "mforces", "magforce", "magforces"),
-    ),
-    "virial": ("virial",),
-    "stress": ("stress",),
-    "spin": ("spin", "spins", "magmoms", INITIAL),
-    "atom_ener": ("energies", "atom_ener"),
-    "atom_ener_coeff": ("atom_ener_coeff",),
-    "fparam": ("fparam",),
-}
-# of a virial and a stress that are the same, of the larger one, and in eV
-AGREE = {"rtol": 1e-3, "atol": 1e-3}
-VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # xx, yy, zz, yz, xz, xy
 
 
 def from_arrays(systems: Mapping[str, Any] | Iterable[Mapping]) -> list[InMemory]:
@@ -111,16 +94,17 @@ def from_ase(
         raise ValueError(
             f"`names` can be of {list(NAMES)}. Received: {sorted(set(names))}"
         )
-    where = {**NAMES, **{key: (name,) for key, name in (names or {}).items()}}
     if hasattr(frames, "get_positions"):
         frames = [frames]
     notes: dict[str, Any] = {}
     found = [
-        _system(f"frames[{k}]", _of_atoms(f"frames[{k}]", a, magnetic, where, notes))
+        _system(
+            f"frames[{k}]", _of_atoms(f"frames[{k}]", a, magnetic, names or {}, notes)
+        )
         for k, a in enumerate(frames)
     ]
     if "along z" in notes:
-        log.warning("moments are N numbers, not N x 3: along z")
+        log.warning("%s are N numbers, not N x 3: along z", notes["along z"])
     if "left out" in notes:
         log.warning(
             "moments of elements without spin are left out: up to %.3g μ_B, of %s",
@@ -276,120 +260,32 @@ def _of_atoms(
     place: str,
     atoms: Atoms,
     magnetic: Collection[str],
-    where: Mapping[str, tuple[str, ...]],
+    names: Mapping[str, str],
     notes: dict[str, Any],
 ) -> dict[str, Any]:
     """Arrays of one frame."""
-    if atoms.pbc.any() and not atoms.pbc.all():
-        raise DataError(
-            f"{place} is periodic in some directions only, pbc {atoms.pbc.tolist()}; "
-            "a system is in all or in none. Set pbc to True, with a cell that leaves "
-            "more than the cutoff empty where it is not."
-        )
-    results = _results(place, atoms)
-    found = {
-        key: value
-        for key, names in where.items()
-        if (value := _one(place, key, _held(atoms, results, names))) is not None
-    }
-    periodic = bool(atoms.pbc.all())
-    stress, virial = found.pop("stress", None), found.pop("virial", None)
-    if stress is not None and periodic:
-        symmetric = -atoms.get_volume() * _matrix(place, "stress", stress)
-        virial = _virial(place, virial, symmetric)
-    if virial is not None:
-        found["virial"] = _matrix(place, "virial", virial)
-    symbols = atoms.get_chemical_symbols()
+    frame = frame_of_atoms(place, atoms, names, notes)
+    found = dict(frame.arrays)
     if "spin" in found:
-        has_spin = np.array([symbol in magnetic for symbol in symbols])
-        found["spin"] = _spins(place, found["spin"], has_spin, symbols, notes)
-    rows = {key: np.asarray(value)[None] for key, value in found.items()}
+        found["spin"] = _spins(place, found["spin"], frame.symbols, magnetic, notes)
+    rows = {key: value[None] for key, value in found.items()}
     return {
-        "atype": symbols,
-        "coord": atoms.positions[None],
-        "box": atoms.cell.array[None] if periodic else None,
+        "atype": list(frame.symbols),
+        "coord": frame.coord[None],
+        "box": None if frame.cell is None else frame.cell[None],
         **rows,
     }
 
 
-def _results(place: str, atoms: Atoms) -> Mapping[str, Any]:
-    """Results of the calculator, which must be those of the atoms."""
-    results = getattr(atoms.calc, "results", None) or {}
-    check = getattr(atoms.calc, "check_state", None)
-    if results and check is not None:
-        moved = {"positions", "numbers", "cell", "pbc"} & set(check(atoms))
-        if moved:
-            raise DataError(
-                f"{place}: the results of its calculator are those of other atoms: "
-                f"{sorted(moved)} differ. Frames that share a calculator keep their "
-                "results in an ase.calculators.singlepoint.SinglePointCalculator each."
-            )
-    return results
-
-
-def _held(
-    atoms: Atoms, results: Mapping, names: Iterable[str]
-) -> Iterator[tuple[str, Any]]:
-    """Values of these names, wherever atoms hold them."""
-    for name in names:
-        for held in (results, atoms.arrays, atoms.info):
-            if held.get(name) is not None:
-                yield name, held[name]
-
-
-def _one(place: str, key: str, held: Iterable[tuple[str, Any]]) -> Any:
-    """The value that counts, None without; all must agree, but for moments."""
-    found = list(held)
-    for name, value in found[1:]:
-        if key != "spin" and not np.array_equal(value, found[0][1]):
-            raise DataError(
-                f"{place} has two kinds of {key}, which differ: {found[0][0]} and "
-                f"{name}. Remove one, or say which: `names={{{key!r}: {name!r}}}`."
-            )
-    return found[0][1] if found else None
-
-
-def _matrix(place: str, name: str, values: Any) -> np.ndarray:
-    """A stress or virial (3, 3) from 3 x 3, 9, or Voigt's 6 numbers."""
-    values = np.asarray(values, dtype=np.float64)
-    if values.size not in (6, 9):
-        raise DataError(
-            f"{place}: {name} must be 3 x 3 or Voigt's 6 numbers. Received: shape "
-            f"{values.shape}"
-        )
-    return values.ravel()[VOIGT] if values.size == 6 else values.reshape(3, 3)
-
-
-def _virial(place: str, virial: Any, of_stress: np.ndarray) -> np.ndarray:
-    """The virial, or what the stress says of it."""
-    if virial is None:
-        return of_stress
-    own = _matrix(place, "virial", virial)
-    atol = max(AGREE["atol"], AGREE["rtol"] * np.abs(own).max())
-    if not np.allclose((own + own.T) / 2, of_stress, rtol=0.0, atol=atol):
-        raise DataError(
-            f"{place}: its virial is not minus its stress times the volume, "
-            f"{own.ravel().tolist()} and {of_stress.ravel().tolist()} eV. Remove the "
-            "one that is wrong."
-        )
-    return own
-
-
 def _spins(
     place: str,
-    given: Any,
-    has_spin: np.ndarray,
+    vectors: np.ndarray,
     symbols: Sequence[str],
+    magnetic: Collection[str],
     notes: dict[str, Any],
 ) -> np.ndarray:
     """Spins (nloc, 3), of elements with a spin."""
-    values = np.asarray(given, dtype=np.float64)
-    try:
-        vectors = as_vectors(values, len(symbols), "moments")
-    except ValueError as error:
-        raise DataError(f"{place}: {error}") from error
-    if values.ndim == 1:
-        notes["along z"] = True
+    has_spin = np.array([symbol in magnetic for symbol in symbols])
     length = np.where(has_spin, 0.0, np.linalg.norm(vectors, axis=1))
     if length.max(initial=0.0) > notes.get("left out", (0.0,))[0]:
         largest = int(length.argmax())

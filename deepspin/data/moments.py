@@ -16,7 +16,11 @@ INITIAL = "initial_magmoms"
 """ASE's array of initial magnetic moments."""
 
 ARRAYS = (INITIAL, "spin", "spins")
-"""Arrays of atoms that may hold spins; the first one found counts."""
+"""Arrays of atoms that may hold spins for a calculator; all that are there agree."""
+
+RESULTS = ("spin", "spins", "magmoms", "magnetic_moments")
+"""Names of moments that a calculation ended with, in files; they must agree. Without
+any, `INITIAL` counts, from which it began."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,37 @@ def read_moments(atoms: Atoms, names: Sequence[str] = ARRAYS) -> Moments | None:
                 f"two kinds of spins, which differ: {name} and {other}. Remove one."
             )
     vectors = as_vectors(values, len(atoms), name)
-    return Moments(name, vectors, values.ndim == 1)
+    return Moments(name, vectors, is_along_z(values, len(atoms)))
 
 
 def as_vectors(values: np.ndarray, natoms: int, name: str) -> np.ndarray:
-    """Moments (N, 3) from N x 3 numbers, or from N along z."""
-    if values.shape not in ((natoms,), (natoms, 3)):
-        raise ValueError(f"{name} must be N or N x 3 numbers. Received: {values.shape}")
-    if values.ndim == 1:
-        values = values[:, None] * np.array([0.0, 0.0, 1.0])
-    return values.astype(float)
+    """Moments (N, 3) of N atoms from N x 3 numbers, or from N along z.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        N x 3, the same in one row as data bases keep it, N, or N x 1.
+    natoms : int
+        N.
+    name : str
+        What messages call them.
+
+    Raises
+    ------
+    ValueError
+        They are none of these.
+    """
+    values = np.asarray(values)
+    if is_along_z(values, natoms):
+        values = values.reshape(natoms, 1) * np.array([0.0, 0.0, 1.0])
+    elif values.shape not in ((natoms, 3), (3 * natoms,)):
+        raise ValueError(
+            f"{name} must be N or N x 3 numbers for N = {natoms} atoms. Received: "
+            f"shape {values.shape}"
+        )
+    return values.reshape(natoms, 3).astype(float)
+
+
+def is_along_z(values: np.ndarray, natoms: int) -> bool:
+    """Whether moments are N numbers, which stand for moments along z."""
+    return np.shape(values) in ((natoms,), (natoms, 1))

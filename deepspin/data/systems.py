@@ -19,6 +19,7 @@ from deepspin.data.files import (
     LABELS,
     LARGEST,
     DataError,
+    Foreign,
     InMemory,
     Set,
     concatenate,
@@ -88,6 +89,8 @@ def load_systems(
         system = _convert(path, type_map, spin, numb_fparam, found)
         check_spins(system, type_map, spin, allow_zero_spin, found)
         check_overlaps(system, spin)
+        if isinstance(path, Foreign):
+            path.release()
         systems.append(system)
         for kind, text in found.items():
             notes.setdefault(kind, []).append(text)
@@ -239,7 +242,7 @@ def _convert(
         else:
             labels[name] = rows.reshape(len(rows), *key.shape[1:])
     return System(
-        path=str(path),
+        path=path if isinstance(path, str) else str(path),
         atype=atype.astype(np.int32),
         coord=coord,
         spin=spins,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.data.files import DataError
+from deepspin.data.files import DataError, Foreign
 from deepspin.spins.codec import VirtualAtomCodec
 from deepspin.utils import hdf5
 
@@ -26,10 +26,12 @@ def read_words(path: str, file: str) -> list[str] | None:
     Parameters
     ----------
     path : str
-        Folder, or ``file.hdf5#/group``.
+        Folder, ``file.hdf5#/group``, or `Foreign`.
     file : str
         Name of the file, such as ``type_map.raw``.
     """
+    if isinstance(path, Foreign):
+        return path.content().head.get(file)
     if Path(path).is_dir():
         words = Path(path) / file
         return words.read_text("utf-8").splitlines() if words.is_file() else None

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from deepspin.data.files import HDF5_SUFFIXES
+from deepspin.data.files import HDF5_SUFFIXES, Foreign
 from deepspin.data.layouts import Content
 from deepspin.utils import hdf5
 from deepspin.utils.outputs import OutputError, claim
@@ -51,6 +51,8 @@ def names_below(paths: Sequence[str], target: Path) -> dict[str, str]:
 
 def _spread(path: str) -> Path:
     """Absolute path of a system, a group of an HDF5 file as if that were a folder."""
+    if isinstance(path, Foreign):  # a file without its suffix
+        return Path(path).resolve().with_suffix("")
     if Path(path).is_dir():
         return Path(path).resolve()
     file, _, group = path.rpartition("#")
@@ -68,7 +70,8 @@ def claim_systems(paths: Sequence[str], target: Path, force: bool) -> None:
     """
     goal = target.resolve()
     for path in paths:
-        file = Path(path if Path(path).is_dir() else path.rpartition("#")[0]).resolve()
+        whole = Path(path).is_dir() or isinstance(path, Foreign)
+        file = Path(path if whole else path.rpartition("#")[0]).resolve()
         if file == goal or goal in file.parents or file in goal.parents:
             raise OutputError(
                 f"'{target}' is, holds or lies in the data '{path}'. Choose another "

@@ -7,9 +7,19 @@ import logging
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from deepspin import __version__
-from deepspin.entrypoints.common import Verbs, add_force, add_verb, check_model
+from deepspin.entrypoints.common import (
+    Verbs,
+    add_force,
+    add_reading,
+    add_verb,
+    check_model,
+)
+
+if TYPE_CHECKING:
+    from deepspin.data.formats.table import Reading
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +61,7 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
         help="energies in eV of an atom of each type, in the order of the model's "
         "types, instead of data",
     )
+    add_reading(parser)
     parser.add_argument(
         "-n",
         "--numb-batch",
@@ -85,6 +96,7 @@ def change_bias(
     mode: str = "change",
     output: str | None = None,
     force: bool = False,
+    **reading_options: Any,
 ) -> None:
     """Write a model with another energy bias.
 
@@ -106,6 +118,8 @@ def change_bias(
         File to write, ``.keras``.
     force : bool
         Whether it may replace what is there.
+    **reading_options
+        How to read files of other programs, see `deepspin.data.formats.table.Reading`.
 
     Raises
     ------
@@ -113,6 +127,7 @@ def change_bias(
         There is no such model; data without energies, or a wrong number of values; the
         output exists or cannot be written.
     """
+    from deepspin.data.formats.table import Reading
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.utils.outputs import claim
@@ -125,7 +140,8 @@ def change_bias(
     check_model(source)
     target = _output(source, output)
     claim(target, force=force)
-    paths = [] if bias_value is not None else _systems(system, datafile)
+    reading = Reading(**reading_options)
+    paths = [] if bias_value is not None else _systems(system, datafile, reading)
     start_tensorflow()
     from deepspin.data.dataset import DataSystem
     from deepspin.modelfiles.archive import load_model, load_with_metadata, save_model
@@ -147,13 +163,15 @@ def change_bias(
     log.info("%s: %s model %s", source, " ".join(changed.type_map), target)
 
 
-def _systems(system: Sequence[str] | None, datafile: str | None) -> list[str]:
-    from deepspin.data.files import find_systems
+def _systems(
+    system: Sequence[str] | None, datafile: str | None, reading: Reading
+) -> list[str]:
+    from deepspin.data.find import find_systems
     from deepspin.infer.systems import listed_systems
 
     if datafile is not None:
-        return listed_systems(Path(datafile))
-    return find_systems(system if system is not None else ".")
+        return listed_systems(Path(datafile), reading)
+    return find_systems(system if system is not None else ".", reading=reading)
 
 
 def _output(source: Path, output: str | None) -> str:

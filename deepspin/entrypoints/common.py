@@ -34,6 +34,26 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare how files of other programs are to be read."""
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        help="format of the data, where its name and its head do not tell it; a path "
+        "may also say it, FORMAT:PATH",
+    )
+    parser.add_argument(
+        "--spin-key",
+        metavar="COLUMN",
+        help="column of spins in files of other programs (default: usual names)",
+    )
+    parser.add_argument(
+        "--force-mag-key",
+        metavar="COLUMN",
+        help="column of their magnetic forces, -dE/dspin (default: usual names)",
+    )
+
+
 def add_spin(parser: argparse.ArgumentParser) -> None:
     """Declare how data is to be understood; the data tells most of it."""
     parser.add_argument(
@@ -71,6 +91,7 @@ def add_spin(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="take all of these from the input file of a training instead",
     )
+    add_reading(parser)
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepspin.entrypoints.common import Verbs, add_data, add_force, add_spin, add_verb
+from deepspin.entrypoints.common import (
+    Verbs,
+    add_data,
+    add_force,
+    add_spin,
+    add_verb,
+    take,
+)
 
 
 def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
@@ -77,13 +84,15 @@ def convert_data(
     DataError, InputError, OutputError
         The data cannot be read or stored that way; the output exists or holds the data.
     """
-    from deepspin.data.files import find_systems
+    from deepspin.data.find import find_systems
+    from deepspin.data.formats.table import Reading
     from deepspin.data.writing import claim_systems, names_below
     from deepspin.survey.conversion import convert_systems
     from deepspin.survey.scheme import survey
     from deepspin.utils.refused import InputError
 
-    paths, target = find_systems(systems), Path(output)
+    paths = find_systems(systems, reading=take(Reading, spin))
+    target = Path(output)
     names = names_below(paths, target)
     claim_systems(paths, target, force)
     given = [f"--{k.replace('_', '-')}" for k, v in spin.items() if v is not None]
@@ -92,7 +101,7 @@ def convert_data(
             "Spins are only copied here, so how to read them has no effect: give "
             f"--layout too, or leave out {', '.join(given)}."
         )
-    data = None if layout == "same" else survey(systems, **spin)
+    data = None if layout == "same" else survey(paths, **spin)
     if data is not None:
         data.report()
     return convert_systems(names, target, layout, data)

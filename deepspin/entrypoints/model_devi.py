@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepspin.entrypoints.common import Verbs, add_force, add_verb, take
+from deepspin.entrypoints.common import (
+    Verbs,
+    add_force,
+    add_reading,
+    add_verb,
+    take,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +46,7 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
         default=".",
         help="a system, or a folder searched for systems (default: .)",
     )
+    add_reading(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -138,7 +145,8 @@ def model_devi(
     set_prefix : str, optional
         Has no effect; DeePMD-kit has it.
     **options
-        See `deepspin.infer.deviation.Measure` and `deepspin.infer.candidates.Bounds`;
+        See `deepspin.data.formats.table.Reading` for files of other programs,
+        `deepspin.infer.deviation.Measure` and `deepspin.infer.candidates.Bounds`;
         with errors against labels one model will do. Candidates are listed in a file
         beside `output`, with the suffix ``.candidates``.
 
@@ -153,19 +161,21 @@ def model_devi(
         Options that make no sense, models that do not fit together, data that cannot be
         read or lack what is asked for, or an output that cannot be written.
     """
-    from deepspin.data.files import find_systems
+    from deepspin.data.find import find_systems
+    from deepspin.data.formats.table import Reading
     from deepspin.data.writing import claim_systems, names_below
     from deepspin.env import start_tensorflow
     from deepspin.infer import candidates, deviation
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.utils.outputs import claim
 
-    measure, bounds = take(deviation.Measure, options), candidates.Bounds(**options)
+    reading, measure = take(Reading, options), take(deviation.Measure, options)
+    bounds = candidates.Bounds(**options)
     _check(models, frequency, measure.real_error, bool(bounds), extract)
     if set_prefix is not None:
         log.warning("-S has no effect: sets are the folders set.*")
     files = [resolve_checkpoint(model) for model in models]
-    paths = find_systems(system)
+    paths = find_systems(system, reading=reading)
     if extract is not None:
         names = names_below(paths, Path(extract))
         claim_systems(paths, Path(extract), force)

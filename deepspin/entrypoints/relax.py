@@ -7,7 +7,13 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deepspin.entrypoints.common import Verbs, add_force, add_verb, take
+from deepspin.entrypoints.common import (
+    Verbs,
+    add_force,
+    add_reading,
+    add_verb,
+    take,
+)
 
 if TYPE_CHECKING:
     from deepspin.dynamics.relax.relaxation import Relaxation
@@ -28,6 +34,7 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
         help="what ASE reads, with spins as initial magnetic moments or in an array "
         "`spin`; or a system of training data",
     )
+    add_reading(parser)
     parser.add_argument(
         "-m", "--model", required=True, help="model of any kind that test takes"
     )
@@ -160,7 +167,8 @@ def relax(
     force : bool
         Replace what is at `output`.
     **options
-        See `deepspin.dynamics.relax.search`: `Changes` and `Plan`.
+        See `deepspin.dynamics.relax.search`: `Changes` and `Plan`; for structures that
+        other programs wrote `deepspin.data.formats.table.Reading`.
 
     Returns
     -------
@@ -176,6 +184,7 @@ def relax(
         A signal stopped it, after a step; what there was is written.
     """
     from deepspin.atoms.structures import check_suffix, load_structure
+    from deepspin.data.formats.table import Reading
     from deepspin.dynamics.relax.report import Report, log_of
     from deepspin.dynamics.relax.search import Changes, Plan, search
     from deepspin.env import start_tensorflow
@@ -183,6 +192,7 @@ def relax(
     from deepspin.utils.outputs import claim
     from deepspin.utils.stopping import StopOnSignal, Stopped
 
+    reading = take(Reading, options)
     changes, plan = take(Changes, options), Plan(**options)
     check_suffix(output)
     file = resolve_checkpoint(model)
@@ -192,7 +202,7 @@ def relax(
     from deepspin.infer.deep_spin import DeepSpin
 
     potential = DeepSpin(file)
-    atoms = load_structure(structure, potential, frame)
+    atoms = load_structure(structure, potential, frame, reading)
     atoms = atoms.with_spins(potential.is_magnetic(atoms.atype))
     report = Report(output, atoms, changes, StopOnSignal())
     try:

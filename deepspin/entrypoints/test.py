@@ -6,9 +6,12 @@ from __future__ import annotations
 import logging
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deepspin.entrypoints.common import Verbs, add_verb
+from deepspin.entrypoints.common import Verbs, add_reading, add_verb, take
+
+if TYPE_CHECKING:
+    from deepspin.data.formats.table import Reading
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ def _add_data(parser: ArgumentParser) -> None:
     data.add_argument(
         "--valid-data", metavar="INPUT", help="validation systems of an input file"
     )
+    add_reading(parser)
     parser.add_argument(
         "-n",
         "--numb-test",
@@ -121,7 +125,8 @@ def test(
     plot : str, optional
         Picture of predictions against labels, all systems together.
     **options
-        See `deepspin.infer.accuracy.Comparison`.
+        See `deepspin.infer.accuracy.Comparison`, and for files of other programs
+        `deepspin.data.formats.table.Reading`.
 
     Returns
     -------
@@ -131,15 +136,16 @@ def test(
         does to the energy, in meV per atom: ``mean_rotation``, ``rms_rotation``,
         ``max_rotation`` and the like of ``flip``.
     """
+    from deepspin.data.formats.table import Reading
     from deepspin.env import start_tensorflow
     from deepspin.infer.accuracy import Comparison, compare, load_labelled
     from deepspin.infer.details import claim_details, write_details
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.pictures.plots import claim_picture, draw_parity, save
 
-    what = Comparison(**options)
+    reading, what = take(Reading, options), Comparison(**options)
     file = resolve_checkpoint(model)
-    paths = _systems(system, datafile, train_data, valid_data)
+    paths = _systems(system, datafile, train_data, valid_data, reading)
     if detail_file is not None:
         claim_details(detail_file)
     if plot is not None:
@@ -163,14 +169,15 @@ def _systems(
     datafile: str | None,
     train_data: str | None,
     valid_data: str | None,
+    reading: Reading,
 ) -> list[str]:
-    from deepspin.data.files import find_systems
+    from deepspin.data.find import find_systems
     from deepspin.infer.systems import listed_systems, systems_of_input
 
     if datafile is not None:
-        return listed_systems(Path(datafile))
+        return listed_systems(Path(datafile), reading)
     if train_data is not None:
         return systems_of_input(train_data, "training_data")
     if valid_data is not None:
         return systems_of_input(valid_data, "validation_data")
-    return find_systems(system if system is not None else ".")
+    return find_systems(system if system is not None else ".", reading=reading)

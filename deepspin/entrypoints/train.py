@@ -89,7 +89,7 @@ def train(*, input: str, **options: Any) -> None:
 
 def _find_data(training: dict) -> None:
     """Refuse a wrong path before TensorFlow loads."""
-    from deepspin.data.files import find_systems
+    from deepspin.data.find import find_systems
 
     for section in ("training_data", "validation_data"):
         data = training[section]

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepspin.data.files import DataError, find_systems
+from deepspin.data.files import DataError
+from deepspin.data.find import find_systems
+from deepspin.data.formats.table import Reading
 from deepspin.data.frames import System
 from deepspin.data.systems import load_systems
 from deepspin.utils.inputs import load_input, normalize
@@ -38,7 +40,7 @@ def systems_of_input(file: str, section: str) -> list[str]:
     return find_systems(data["systems"], data["rglob_patterns"])
 
 
-def listed_systems(path: Path) -> list[str]:
+def listed_systems(path: Path, reading: Reading | None = None) -> list[str]:
     """Systems that a file lists, one on each line."""
     if not path.is_file():
         raise FileNotFoundError(f"No data file: '{path}' is not a file.")
@@ -57,7 +59,7 @@ def listed_systems(path: Path) -> list[str]:
             f"'{path}' is an input of a training. For its data say --valid-data "
             f"{path} or --train-data {path}; -f takes a list, one path on each line."
         )
-    return [found for name in names for found in find_systems(name)]
+    return [found for name in names for found in find_systems(name, reading=reading)]
 
 
 # --- What models make of them ---------------------------------------------------------

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deepspin.data.files import DataError, find_systems
+from deepspin.data.files import DataError
+from deepspin.data.find import find_systems
 from deepspin.data.systems import load_system
 from deepspin.survey.quality import describe, fingerprints, twins
 from deepspin.survey.scheme import Survey

@@ -19,10 +19,11 @@ from deepspin.data.files import (
     DataError,
     Set,
     concatenate,
-    find_systems,
     numbers,
     read_system,
 )
+from deepspin.data.find import find_systems
+from deepspin.data.formats.table import Reading
 from deepspin.data.layouts import split_names
 from deepspin.data.systems import load_system
 from deepspin.data.words import SCHEME, read_scheme, read_words
@@ -126,6 +127,9 @@ def survey(
     virtual_len: Sequence[float] | None = None,
     spin_norm: Sequence[float] | None = None,
     input: str | None = None,
+    format: str | None = None,
+    spin_key: str | None = None,
+    force_mag_key: str | None = None,
 ) -> Survey:
     """Find out how to read systems.
 
@@ -142,6 +146,9 @@ def survey(
         see `Survey.reasons`.
     input : str, optional
         Input file of a training that says all of this, instead of the others.
+    format, spin_key, force_mag_key : str, optional
+        How to read what other programs wrote, see
+        `deepspin.data.formats.table.Reading`.
 
     Raises
     ------
@@ -150,7 +157,8 @@ def survey(
     InputError
         The options do not fit the data.
     """
-    paths = find_systems(systems)
+    reading = Reading(format, spin_key, force_mag_key)
+    paths = find_systems(systems, reading=reading)
     if input is not None:
         if any((type_map, use_spin, virtual_len, spin_norm)):
             raise InputError(

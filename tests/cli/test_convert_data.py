@@ -8,7 +8,7 @@ from places import ROOT
 from small_data import SCALE, contents, frames, with_virtual_atoms, write
 
 import deepspin
-from deepspin.data.files import find_systems
+from deepspin.data.find import find_systems
 from deepspin.data.systems import load_system
 from deepspin.main import main
 from deepspin.spins.virtual import VirtualAtoms

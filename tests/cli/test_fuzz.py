@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from mistakes import valid
 from mistakes.steps import model_bytes
 
-from deepspin.data.files import DataError, find_systems
+from deepspin.data.files import DataError
+from deepspin.data.find import find_systems
 from deepspin.data.frames import System
 from deepspin.data.systems import load_system
 from deepspin.spins.virtual import VirtualAtoms

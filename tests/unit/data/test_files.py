@@ -16,7 +16,8 @@ from layouts import (
     write_raw,
 )
 
-from deepspin.data.files import DataError, find_systems
+from deepspin.data.files import DataError
+from deepspin.data.find import find_systems
 
 
 def test_raw_errors(tmp_path):

@@ -296,7 +296,7 @@ BAD_ATOMS = {
     "shape": (lambda a: a.info.update(virial=np.ones(4)), r"virial must be 3 x 3 or"),
     "moments": (
         lambda a: a.arrays.update(spin=np.ones((8, 2))),
-        r"moments must be N o",
+        r"spin must be N o",
     ),
     "none": (lambda a: a.arrays.pop("initial_magmoms"), r"frames\[0\].*has no spins"),
 }

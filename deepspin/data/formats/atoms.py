@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ASE's atoms as frames, and the files that only ASE reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepspin.data.files import DataError
+from deepspin.data.formats.columns import arrays_of, periodic
+from deepspin.data.formats.frame import Dropped, Frame
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def frame_of_atoms(
+    place: str,
+    atoms: Atoms,
+    names: Mapping[str, str],
+    notes: dict[str, Any] | None = None,
+) -> Frame:
+    """A frame of ASE's atoms: results of their calculator, arrays and info.
+
+    Parameters
+    ----------
+    place : str
+        What messages call it.
+    atoms : ase.Atoms
+        Periodic in all directions or in none.
+    names, notes
+        See `deepspin.data.formats.columns.arrays_of`.
+
+    Raises
+    ------
+    DataError
+        See `arrays_of`; results are those of other atoms.
+    """
+    cell = atoms.cell.array.copy() if periodic(place, atoms.pbc) else None
+    held = (_results(place, atoms), atoms.arrays, atoms.info)
+    arrays = arrays_of(place, held, len(atoms), cell, names, notes)
+    symbols = tuple(atoms.get_chemical_symbols())
+    return Frame(place, symbols, np.array(atoms.positions), cell, arrays)
+
+
+def _results(place: str, atoms: Atoms) -> Mapping[str, Any]:
+    """Results of the calculator, which must be those of the atoms."""
+    results = getattr(atoms.calc, "results", None) or {}
+    check = getattr(atoms.calc, "check_state", None)
+    if results and check is not None:
+        moved = {"positions", "numbers", "cell", "pbc"} & set(check(atoms))
+        if moved:
+            raise DataError(
+                f"{place}: the results of its calculator are those of other atoms: "
+                f"{sorted(moved)} differ. Frames that share a calculator keep their "
+                "results in an ase.calculators.singlepoint.SinglePointCalculator each."
+            )
+    return results
+
+
+def is_trajectory(path: Path) -> bool:
+    """Whether a file is one of ASE's trajectories, as its name says."""
+    return path.suffix == ".traj" and path.is_file()
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is one of ASE's data bases, as its name and its head say."""
+    if path.suffix != ".db" or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(16).startswith(b"SQLite format 3")
+
+
+def read_trajectory(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dropped]:
+    """Read all frames of a file that ASE reads.
+
+    Raises
+    ------
+    DataError, ImportError
+        ASE cannot read it, or there is no ASE.
+    """
+    try:
+        import ase.io
+    except ImportError as error:
+        raise _needs_ase(path) from error
+    number = 0
+    images = ase.io.iread(path, index=":", format="traj")
+    while True:
+        place = f"frame {number} of '{path}'"
+        try:
+            atoms = next(images, None)
+        except Exception as error:  # each format has its own
+            raise _unread(place, error) from error
+        if atoms is None:
+            return
+        yield frame_of_atoms(place, atoms, names)
+        number += 1
+
+
+def read_database(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dropped]:
+    """Read all rows of a data base of ASE's.
+
+    Numbers and arrays that users gave with a row (``key_value_pairs``, ``data``) count
+    beside what ASE knows.
+
+    Raises
+    ------
+    DataError, ImportError
+        ASE cannot read it, or there is no ASE.
+    """
+    try:
+        from ase.db import connect
+    except ImportError as error:
+        raise _needs_ase(path) from error
+    try:
+        rows = list(connect(path).select())
+    except Exception as error:
+        raise _unread(f"'{path}'", error) from error
+    for row in rows:
+        place = f"row {row.id} of '{path}'"
+        own = {**row.key_value_pairs, **row.data}
+        if own.get("converged") in (False, 0):
+            yield Dropped(place, "its electrons have not converged (converged)")
+            continue
+        results = {name: row[name] for name in RESULTS if name in row}
+        cell = np.array(row.cell) if periodic(place, row.pbc) else None
+        held = (results, own)
+        arrays = arrays_of(place, held, row.natoms, cell, names)
+        coord = np.array(row.positions)
+        yield Frame(place, tuple(row.symbols), coord, cell, arrays)
+
+
+RESULTS = ("energy", "forces", "stress", "magmoms", "initial_magmoms", "energies")
+
+
+def _needs_ase(path: Path) -> ImportError:
+    return ImportError(f"'{path}' needs ASE, which is not installed: pip install ase.")
+
+
+def _unread(place: str, error: Exception) -> DataError:
+    text = " ".join(str(error).split()).rstrip(".") or "no reason given"
+    return DataError(
+        f"ASE cannot read {place}: {type(error).__name__}: {text}. Write it again."
+    )

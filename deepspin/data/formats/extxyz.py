@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Extended XYZ, with columns of any names.
+
+The second line of a frame has ``KEY=VALUE`` pairs; ``Properties`` names its columns.
+Nine numbers of a lattice are its vectors, those of a virial or stress stand column by
+column, as ASE and libAtoms have it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepspin.data.files import DataError
+from deepspin.data.formats.columns import arrays_of, periodic
+from deepspin.data.formats.frame import Dropped, Frame
+
+SUFFIXES = (".extxyz", ".xyz")
+_PAIR = re.compile(
+    r"""([^\s="']+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|\{([^}]*)\}|(\S+)))?"""
+)
+_SPLIT = re.compile(r"[\s,]+")
+MATRICES = ("virial", "stress")
+UNCONVERGED = "its electrons have not converged (converged=F)"
+DEFAULT = "species:S:1:pos:R:3"
+
+
+class _Column(NamedTuple):
+    name: str
+    kind: str  # R, I, S or L
+    begin: int
+    width: int
+
+
+def matches(path: Path) -> bool:
+    """Whether a file is extended XYZ, as its name says."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def read(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dropped]:
+    """Read all frames.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : mapping of str to str
+        Columns that count alone, see `deepspin.data.formats.columns.NAMES`.
+
+    Raises
+    ------
+    DataError
+        It is cut off, not of this format, or its columns contradict each other.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number in count():
+                place = f"frame {number} of '{path}'"
+                if not (first := _next_line(file)):
+                    return
+                try:
+                    natoms = int(first)
+                except ValueError:
+                    natoms = 0
+                if natoms < 1:
+                    raise DataError(
+                        f"{place} begins with {first.strip()[:40]!r} where its number "
+                        "of atoms must be. Write the file again as extended XYZ."
+                    )
+                line, rows = file.readline(), list(islice(file, natoms))
+                if len(rows) < natoms or not rows[-1].strip():
+                    raise DataError(
+                        f"{place} is cut off: {sum(bool(r.strip()) for r in rows)} of "
+                        f"{natoms} atoms are there. Remove the frame, or write the "
+                        "file again."
+                    )
+                yield _frame(place, line, rows, names)
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{path}' is not text, so no extended XYZ.") from error
+
+
+def _next_line(file: Iterator[str]) -> str:
+    """The next line that is not empty; empty at the end."""
+    return next((line for line in file if line.strip()), "")
+
+
+def _frame(
+    place: str, line: str, rows: list[str], names: Mapping[str, str]
+) -> Frame | Dropped:
+    info = _pairs(line)
+    if info.get("converged") is False:
+        return Dropped(place, UNCONVERGED)
+    lattice, pbc = info.pop("Lattice", None), info.pop("pbc", None)
+    cell = None
+    if periodic(place, np.ravel([lattice is not None] if pbc is None else pbc)):
+        if not isinstance(lattice, np.ndarray) or lattice.size != 9:
+            raise DataError(
+                f"{place} is periodic and its Lattice is not 9 numbers, those of its "
+                "vectors one after another in Å. Correct Lattice or pbc."
+            )
+        cell = lattice.reshape(3, 3)
+    columns = _table(place, str(info.pop("Properties", DEFAULT)), rows)
+    symbols = columns.pop("species", None)
+    coord = columns.pop("pos", None)
+    if symbols is None or coord is None or coord.shape != (len(rows), 3):
+        raise DataError(
+            f"{place} needs the columns species:S:1 and pos:R:3. It has "
+            f"{', '.join(['species'] * (symbols is not None) + list(columns))}."
+        )
+    for name in MATRICES:
+        if isinstance(own := info.get(name), np.ndarray) and own.size == 9:
+            info[name] = own.reshape(3, 3).T
+    arrays = arrays_of(place, (columns, info), len(rows), cell, names)
+    return Frame(place, tuple(symbols.tolist()), coord, cell, arrays)
+
+
+def _pairs(line: str) -> dict[str, Any]:
+    """Keys and values of the second line."""
+    found: dict[str, Any] = {}
+    for key, *values in _PAIR.findall(line):
+        text = next((value for value in values if value), "")
+        found[key] = text if key == "Properties" else _value(text)
+    return found
+
+
+LOGICAL = {"T": True, "F": False, "true": True, "false": False} | {
+    "True": True,
+    "False": False,
+}
+
+
+def _value(text: str) -> Any:
+    words = _SPLIT.split(text.strip())
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        if not all(word in LOGICAL for word in words):
+            return text
+        logical = [LOGICAL[word] for word in words]
+        return logical[0] if len(logical) == 1 else logical
+    return numbers[0] if len(numbers) == 1 else np.array(numbers)
+
+
+@lru_cache(maxsize=64)
+def _columns(text: str) -> tuple[_Column, ...]:
+    """Columns that ``Properties`` names.
+
+    Raises
+    ------
+    ValueError
+        It is not ``NAME:KIND:WIDTH:...``.
+    """
+    parts, begin = text.split(":"), 0
+    found = []
+    if len(parts) % 3:
+        raise ValueError
+    for name, kind, width in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        if kind not in "RISL" or int(width) < 1:
+            raise ValueError
+        found.append(_Column(name, kind, begin, int(width)))
+        begin += int(width)
+    if len({column.name for column in found}) < len(found):
+        raise ValueError
+    return tuple(found)
+
+
+def _table(place: str, properties: str, rows: list[str]) -> dict[str, np.ndarray]:
+    """Columns by name; what is no number is left as words."""
+    try:
+        columns = _columns(properties)
+    except ValueError as error:
+        raise DataError(
+            f"{place}: Properties must be NAME:KIND:WIDTH of each column, KIND one of "
+            f"R, I, S, L, and each name once. Received: {properties}"
+        ) from error
+    width = columns[-1].begin + columns[-1].width
+    words = " ".join(rows).split()
+    if len(words) != width * len(rows):
+        bad = next((k for k, row in enumerate(rows) if len(row.split()) != width), 0)
+        raise DataError(
+            f"{place}: atom {bad} has {len(rows[bad].split())} columns and Properties "
+            f"names {width}: {properties}. Correct one of the two."
+        )
+    found = {}
+    for name, kind, begin, number in columns:
+        if kind == "L":
+            continue
+        parts = [words[k::width] for k in range(begin, begin + number)]
+        if kind == "S":
+            found[name] = np.array(parts[0])
+            continue
+        try:
+            values = np.array([list(map(float, part)) for part in parts])
+        except ValueError as error:
+            raise DataError(
+                f"{place}: column {name} does not hold numbers: {error}. Properties "
+                f"may name the columns in another order than they stand: {properties}"
+            ) from error
+        found[name] = values[0] if number == 1 else np.ascontiguousarray(values.T)
+    return found
