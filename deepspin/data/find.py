@@ -21,6 +21,7 @@ from deepspin.data.formats.table import (
     Format,
     Reading,
     frames_of,
+    is_named,
     named,
     recognise,
 )
@@ -125,7 +126,7 @@ def format_of(root: str, reading: Reading) -> str | None:
 def _split(root: str, given: str | None) -> tuple[str, str | None]:
     """Path, and the name of the format if it is said."""
     name, colon, path = root.partition(":")
-    if colon and not Path(os.path.expanduser(root)).exists() and name in FORMATS:
+    if colon and not Path(os.path.expanduser(root)).exists() and is_named(name):
         return path, name
     return root, given
 

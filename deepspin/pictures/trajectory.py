@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepspin.data.files import HDF5_SUFFIXES, DataError
+from deepspin.data.formats import hdf5
 from deepspin.pictures.lines import (
     MANY_NAMES,
     draw_legend,
@@ -20,7 +21,6 @@ from deepspin.pictures.lines import (
     shortened,
 )
 from deepspin.pictures.plots import new_figure
-from deepspin.utils import hdf5
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,15 +93,8 @@ def read_motion(path: Path) -> Motion:
 
 
 def _of_hdf5(path: Path) -> Iterator[_Frame]:
-    try:
-        with hdf5.reading(path) as file:
-            names = np.array([name.decode() for name in file["type_map"][:]])
-            types = names[file["atype"][:]]
-            for row in np.flatnonzero(file["step"][:] >= 0):
-                coord, spin = file["coord"][row], file["spin"][row]
-                yield 1e-3 * file["time"][row], types, coord, spin
-    except (OSError, KeyError) as error:
-        raise _no_trajectory(path) from error
+    for row in hdf5.rows(path):
+        yield 1e-3 * row.time, row.symbols, row.arrays["coord"], row.arrays["spin"]
 
 
 def _of_ase(path: Path) -> Iterator[_Frame]:

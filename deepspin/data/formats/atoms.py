@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepspin.data.files import DataError
-from deepspin.data.formats.columns import arrays_of, periodic
+from deepspin.data.formats.columns import arrays_of, periodic, tell
 from deepspin.data.formats.frame import Dropped, Frame
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def read_trajectory(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dr
     except ImportError as error:
         raise _needs_ase(path) from error
     number = 0
+    notes: dict[str, Any] = {}
     images = ase.io.iread(path, index=":", format="traj")
     while True:
         place = f"frame {number} of '{path}'"
@@ -95,9 +96,10 @@ def read_trajectory(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dr
         except Exception as error:  # each format has its own
             raise _unread(place, error) from error
         if atoms is None:
-            return
-        yield frame_of_atoms(place, atoms, names)
+            break
+        yield frame_of_atoms(place, atoms, names, notes)
         number += 1
+    tell(path, notes)
 
 
 def read_database(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dropped]:
@@ -119,6 +121,7 @@ def read_database(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Drop
         rows = list(connect(path).select())
     except Exception as error:
         raise _unread(f"'{path}'", error) from error
+    notes: dict[str, Any] = {}
     for row in rows:
         place = f"row {row.id} of '{path}'"
         own = {**row.key_value_pairs, **row.data}
@@ -128,9 +131,10 @@ def read_database(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Drop
         results = {name: row[name] for name in RESULTS if name in row}
         cell = np.array(row.cell) if periodic(place, row.pbc) else None
         held = (results, own)
-        arrays = arrays_of(place, held, row.natoms, cell, names)
+        arrays = arrays_of(place, held, row.natoms, cell, names, notes)
         coord = np.array(row.positions)
         yield Frame(place, tuple(row.symbols), coord, cell, arrays)
+    tell(path, notes)
 
 
 RESULTS = ("energy", "forces", "stress", "magmoms", "initial_magmoms", "energies")

@@ -8,6 +8,7 @@ and signs that they must have.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 
 from deepspin.data.files import DataError
 from deepspin.data.moments import INITIAL, RESULTS, as_vectors, is_along_z
+
+log = logging.getLogger(__name__)
 
 # usual names of each quantity, of atoms and of frames
 NAMES = {
@@ -101,6 +104,14 @@ def arrays_of(
         key: _shaped(place, key, found.get(key, (key,))[0], value, natoms)
         for key, value in values.items()
     }
+
+
+def tell(path: object, notes: Mapping[str, Any]) -> None:
+    """Say what `arrays_of` noticed about the frames of a file."""
+    if "along z" in notes:
+        log.warning(
+            "'%s': %s are N numbers, not N x 3: along z", path, notes["along z"]
+        )
 
 
 def _held(

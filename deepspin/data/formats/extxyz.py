@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepspin.data.files import DataError
-from deepspin.data.formats.columns import arrays_of, periodic
+from deepspin.data.formats.columns import arrays_of, periodic, tell
 from deepspin.data.formats.frame import Dropped, Frame
 
 SUFFIXES = (".extxyz", ".xyz")
@@ -58,12 +58,13 @@ def read(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dropped]:
     DataError
         It is cut off, not of this format, or its columns contradict each other.
     """
+    notes: dict[str, Any] = {}
     try:
         with open(path, encoding="utf-8") as file:
             for number in count():
                 place = f"frame {number} of '{path}'"
                 if not (first := _next_line(file)):
-                    return
+                    break
                 try:
                     natoms = int(first)
                 except ValueError:
@@ -80,9 +81,10 @@ def read(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dropped]:
                         f"{natoms} atoms are there. Remove the frame, or write the "
                         "file again."
                     )
-                yield _frame(place, line, rows, names)
+                yield _frame(place, line, rows, names, notes)
     except UnicodeDecodeError as error:
         raise DataError(f"'{path}' is not text, so no extended XYZ.") from error
+    tell(path, notes)
 
 
 def _next_line(file: Iterator[str]) -> str:
@@ -91,7 +93,11 @@ def _next_line(file: Iterator[str]) -> str:
 
 
 def _frame(
-    place: str, line: str, rows: list[str], names: Mapping[str, str]
+    place: str,
+    line: str,
+    rows: list[str],
+    names: Mapping[str, str],
+    notes: dict[str, Any],
 ) -> Frame | Dropped:
     info = _pairs(line)
     if info.get("converged") is False:
@@ -116,7 +122,7 @@ def _frame(
     for name in MATRICES:
         if isinstance(own := info.get(name), np.ndarray) and own.size == 9:
             info[name] = own.reshape(3, 3).T
-    arrays = arrays_of(place, (columns, info), len(rows), cell, names)
+    arrays = arrays_of(place, (columns, info), len(rows), cell, names, notes)
     return Frame(place, tuple(symbols.tolist()), coord, cell, arrays)
 
 

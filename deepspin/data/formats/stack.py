@@ -62,8 +62,10 @@ def stack(name: str, found: Iterable[Frame | Dropped]) -> InMemory:
     _check(name, frames, "spins", ["spin" in frame.arrays for frame in frames])
     names = sorted({symbol for frame in frames for symbol in frame.symbols})
     number = {symbol: k for k, symbol in enumerate(names)}
-    natoms = max(len(frame.symbols) for frame in frames)
     head: dict[str, object] = {"type_map.raw": names}
+    if all(symbol.isdecimal() for symbol in names):  # of types without names, from 1
+        number, head = {symbol: int(symbol) - 1 for symbol in names}, {}
+    natoms = max(len(frame.symbols) for frame in frames)
     arrays: dict[str, np.ndarray] = {}
     if any(frame.symbols != frames[0].symbols for frame in frames):
         types = np.full((len(frames), natoms), -1)

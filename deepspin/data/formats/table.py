@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deepspin.data.files import DataError
-from deepspin.data.formats import atoms, extxyz
+from deepspin.data.formats import atoms, extxyz, hdf5, lammps, through_dpdata
 from deepspin.data.formats.frame import Dropped, Frame
 
 _Frames = Iterator[Frame | Dropped]
@@ -80,8 +81,32 @@ _ROWS = (
         atoms.read_database,
         columns=True,
     ),
+    Format(
+        "md",
+        "a trajectory of dp-spin md in HDF5",
+        hdf5.matches,
+        hdf5.read,
+    ),
+    Format(
+        "lammps-dump",
+        "a dump of LAMMPS",
+        lammps.is_dump,
+        lammps.read_dump,
+        columns=True,
+    ),
+    Format("lammps-data", "a data file of LAMMPS", lammps.is_data, lammps.read_data),
 )
 FORMATS = {form.name: form for form in _ROWS}
+
+
+def _never(path: Path) -> bool:
+    """Whether a path is of a format that is read only if it is named."""
+    return False
+
+
+def is_named(name: str) -> bool:
+    """Whether a word before a path is the name of a format."""
+    return name in FORMATS or name.startswith(through_dpdata.PREFIX)
 
 
 def recognise(path: Path) -> Format | None:
@@ -97,9 +122,14 @@ def named(name: str) -> Format:
     DataError
         There is none.
     """
+    if name.startswith(through_dpdata.PREFIX):
+        form = name.removeprefix(through_dpdata.PREFIX)
+        how = partial(through_dpdata.read, form=form)
+        return Format(name, f"{form}, through dpdata", _never, how)
     if name not in FORMATS:
         raise DataError(
-            f"'{name}' is no format that is read: {', '.join(FORMATS)}. Correct it."
+            f"'{name}' is no format that is read: {', '.join(FORMATS)}, or dpdata/ and "
+            "what dpdata calls it, as in dpdata/vasp/outcar. Correct it."
         )
     return FORMATS[name]
 

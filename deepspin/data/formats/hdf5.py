@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trajectories of ``dp-spin md`` in HDF5: arrays over frames and replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deepspin.data.files import HDF5_SUFFIXES, DataError
+from deepspin.data.formats.columns import periodic
+from deepspin.data.formats.frame import Dropped, Frame
+from deepspin.utils.hdf5 import reading
+
+# what every such file has
+KEYS = ("type_map", "atype", "step", "time", "coord", "spin")
+LABELS = ("energy", "force", "force_mag")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One frame of all replicas, in the units of the dynamics.
+
+    Parameters
+    ----------
+    number : int
+        Which, from 0.
+    time : float
+        In fs.
+    symbols : np.ndarray of str, shape (nloc,)
+        Names of the atoms' types.
+    box : np.ndarray, shape (3, 3), or None
+        Lattice vectors in Å.
+    arrays : dict of str to np.ndarray, shape (replicas, ...)
+        ``coord``, ``spin``, and those of energy, force and force_mag that there are.
+    """
+
+    number: int
+    time: float
+    symbols: np.ndarray
+    box: np.ndarray | None
+    arrays: dict[str, np.ndarray]
+
+
+def matches(path: Path) -> bool:
+    """Whether a file is such a trajectory, as what it holds says."""
+    if path.suffix not in HDF5_SUFFIXES or not path.is_file():
+        return False
+    try:
+        with reading(path) as file:
+            return set(KEYS) <= set(file)
+    except OSError:
+        return False
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """Read the frames that were written; the places of others are passed over.
+
+    Raises
+    ------
+    DataError
+        It is no such trajectory.
+    """
+    try:
+        with reading(path) as file:
+            names = np.array([name.decode() for name in file["type_map"][:]])
+            symbols = names[file["atype"][:]]
+            box = file["box"][:] if "box" in file else None
+            pbc = file["pbc"][:] if "pbc" in file else [box is not None]
+            if not periodic(f"'{path}'", np.ravel(pbc)):
+                box = None
+            there = [key for key in ("coord", "spin", *LABELS) if key in file]
+            for number in np.flatnonzero(file["step"][:] >= 0):
+                arrays = {key: file[key][number] for key in there}
+                time = float(file["time"][number])
+                yield Row(int(number), time, symbols, box, arrays)
+    except (OSError, KeyError, IndexError) as error:
+        raise DataError(
+            f"'{path}' is no trajectory of dp-spin md: it must have times, positions "
+            "and spins of its frames."
+        ) from error
+
+
+def read(path: Path) -> Iterator[Frame | Dropped]:
+    """Read all frames, replica by replica."""
+    for row in rows(path):
+        symbols = tuple(row.symbols.tolist())
+        for replica, coord in enumerate(row.arrays["coord"]):
+            which = f", replica {replica}" if len(row.arrays["coord"]) > 1 else ""
+            arrays = {
+                key: values[replica]
+                for key, values in row.arrays.items()
+                if key != "coord"
+            }
+            place = f"frame {row.number}{which} of '{path}'"
+            yield Frame(place, symbols, coord, row.box, arrays)
