@@ -20,7 +20,7 @@ from deepspin.atoms import units
 from deepspin.data.files import DataError
 from deepspin.data.find import find_systems, format_of
 from deepspin.data.formats.table import Reading
-from deepspin.data.moments import INITIAL, read_moments
+from deepspin.data.moments import INITIAL, find_moments
 from deepspin.data.systems import load_system
 from deepspin.utils.outputs import OutputError, replacing
 
@@ -244,7 +244,8 @@ def _of_atoms(atoms: Atoms, type_map: Sequence[str], path: str) -> Structure:
 def _spins_of(atoms: Atoms, path: str) -> np.ndarray | None:
     """Spins (nloc, 3), if there are any."""
     try:
-        found = read_moments(atoms)
+        results = getattr(atoms.calc, "results", None) or {}
+        found = find_moments((results, atoms.arrays), len(atoms))
     except ValueError as error:
         raise DataError(f"'{path}': {error}") from error
     if found is None:
@@ -332,7 +333,7 @@ def extended_xyz(structure: Structure, results: Mapping[str, np.ndarray]) -> str
         if values.shape[:1] == (structure.nloc,) and name != "virial":
             columns["forces" if name == "force" else name] = values
         elif values.shape == (3, 3):
-            line.append(f'{name}="{_numbers(values)}"')
+            line.append(f'{name}="{_numbers(values.T)}"')  # column by column
         else:
             line.append(f"{name}={_numbers(values)}")
     if "virial" in results and structure.box is not None and structure.pbc.all():

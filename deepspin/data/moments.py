@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +16,14 @@ INITIAL = "initial_magmoms"
 """ASE's array of initial magnetic moments."""
 
 ARRAYS = (INITIAL, "spin", "spins")
-"""Arrays of atoms that may hold spins for a calculator; all that are there agree."""
+"""Arrays of atoms that may hold spins for a calculator."""
 
-RESULTS = ("spin", "spins", "magmoms", "magnetic_moments")
-"""Names of moments that a calculation ended with, in files; they must agree. Without
-any, `INITIAL` counts, from which it began."""
+RESULT = "magmoms"
+"""ASE's name of the moments that a calculation ended with. They count before `INITIAL`,
+from which it began, and which differ without fault."""
+
+NAMES = ("spin", "spins", "magnetic_moments", RESULT, INITIAL)
+"""Usual names of spins in files; all that are there must agree."""
 
 
 @dataclass(frozen=True)
@@ -43,31 +46,52 @@ class Moments:
 
 
 def read_moments(atoms: Atoms, names: Sequence[str] = ARRAYS) -> Moments | None:
-    """Read the moments of some atoms, or None if no array holds any.
+    """Read the moments of some atoms from their arrays, see `find_moments`."""
+    return find_moments((atoms.arrays,), len(atoms), names)
+
+
+def find_moments(
+    held: Iterable[Mapping[str, Any]],
+    natoms: int,
+    names: Sequence[str] = NAMES,
+    advice: str = "Remove one",
+) -> Moments | None:
+    """Find the moments of some atoms, or None if nothing holds any.
 
     Parameters
     ----------
-    atoms : Atoms
-        N atoms.
+    held : iterable of mapping
+        What there is, by name.
+    natoms : int
+        Number of atoms.
     names : sequence of str
-        Arrays to look at. If there are several, they must agree.
+        Names to look for. If there are several, they must agree.
+    advice : str
+        What to do if they do not.
 
     Raises
     ------
     ValueError
-        Two arrays differ, or one is neither N numbers nor N x 3.
+        Two differ, or one has another shape than `as_vectors` takes.
     """
-    found = {name: atoms.arrays[name] for name in names if name in atoms.arrays}
+    found = [
+        (name, np.asarray(each[name]))
+        for name in names
+        for each in held
+        if each.get(name) is not None
+    ]
+    if any(name == RESULT for name, _ in found):
+        found = [pair for pair in found if pair[0] != INITIAL]
     if not found:
         return None
-    (name, values), *others = found.items()
+    (name, values), *others = found
+    vectors = as_vectors(values, natoms, name)
     for other, its in others:
-        if not np.array_equal(its, values):
+        if not np.array_equal(as_vectors(its, natoms, other), vectors):
             raise ValueError(
-                f"two kinds of spins, which differ: {name} and {other}. Remove one."
+                f"two kinds of spins, which differ: {name} and {other}. {advice}."
             )
-    vectors = as_vectors(values, len(atoms), name)
-    return Moments(name, vectors, is_along_z(values, len(atoms)))
+    return Moments(name, vectors, is_along_z(values, natoms))
 
 
 def as_vectors(values: np.ndarray, natoms: int, name: str) -> np.ndarray:

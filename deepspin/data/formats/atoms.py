@@ -21,7 +21,7 @@ def frame_of_atoms(
     place: str,
     atoms: Atoms,
     names: Mapping[str, str],
-    notes: dict[str, Any] | None = None,
+    notes: dict[str, Any],
 ) -> Frame:
     """A frame of ASE's atoms: results of their calculator, arrays and info.
 

@@ -9,13 +9,13 @@ and signs that they must have.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from deepspin.data import moments
 from deepspin.data.files import DataError
-from deepspin.data.moments import INITIAL, RESULTS, as_vectors, is_along_z
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,15 @@ NAMES = {
     ),
     "virial": ("virial",),
     "stress": ("stress",),
-    "spin": (*RESULTS, INITIAL),
+    "spin": moments.NAMES,
     "atom_ener": ("energies", "atom_ener"),
     "atom_ener_coeff": ("atom_ener_coeff",),
     "fparam": ("fparam",),
+}
+# how users say which column counts
+WHICH = {
+    "spin": "--spin-key, or `names={'spin': NAME}` in Python",
+    "force_mag": "--force-mag-key, or `names={'force_mag': NAME}` in Python",
 }
 # of a virial and a stress that are the same, of the larger one, and in eV
 AGREE = {"rtol": 1e-3, "atol": 1e-3}
@@ -45,7 +50,7 @@ def arrays_of(
     natoms: int,
     cell: np.ndarray | None,
     named: Mapping[str, str],
-    notes: dict[str, Any] | None = None,
+    notes: dict[str, Any],
 ) -> dict[str, np.ndarray]:
     """Arrays of a frame, see `deepspin.data.formats.frame.Frame`.
 
@@ -61,7 +66,7 @@ def arrays_of(
         Lattice vectors in Å, for the virial of a stress; None if not periodic.
     named : mapping of str to str
         Names that count alone, by what they hold, see `NAMES`.
-    notes : dict, optional
+    notes : dict
         ``"along z"`` is set to the name of moments that are N numbers.
 
     Raises
@@ -71,18 +76,22 @@ def arrays_of(
         another shape.
     """
     held = list(held)
-    found = {}
+    found: dict[str, tuple[str, Any]] = {}
     for key, usual in NAMES.items():
         names = (named[key],) if key in named else usual
-        there = list(_held(held, names))
-        if key in named and not there:
+        if key == "spin":
+            spins = _spins(place, held, natoms, names, notes)
+            there = [] if spins is None else [(spins.name, spins.vectors)]
+        else:
+            there = list(_held(held, names))
+        if there:
+            found[key] = _one(place, key, there)
+        elif key in named:
             known = sorted({str(name) for each in held for name in each})
             raise DataError(
                 f"{place} has no '{named[key]}' to take as {key}. There are: "
                 f"{', '.join(known) or 'none'}."
             )
-        if there:
-            found[key] = _one(place, key, there)
     values = {key: value for key, (_, value) in found.items()}
     stress, virial = values.pop("stress", None), values.pop("virial", None)
     if stress is not None and cell is not None:
@@ -91,15 +100,6 @@ def arrays_of(
         virial = _virial(place, virial, symmetric)
     if virial is not None:
         values["virial"] = _matrix(place, "virial", virial)
-    if "spin" in values:
-        name = found["spin"][0]
-        try:
-            own = np.asarray(values["spin"], dtype=np.float64)
-            values["spin"] = as_vectors(own, natoms, name)
-        except ValueError as error:
-            raise DataError(f"{place}: {error}") from error
-        if notes is not None and is_along_z(own, natoms):
-            notes["along z"] = name
     return {
         key: _shaped(place, key, found.get(key, (key,))[0], value, natoms)
         for key, value in values.items()
@@ -124,18 +124,33 @@ def _held(
                 yield name, each[name]
 
 
+def _spins(
+    place: str,
+    held: list[Mapping[str, Any]],
+    natoms: int,
+    names: Sequence[str],
+    notes: dict[str, Any],
+) -> moments.Moments | None:
+    """Spins of a frame, if it has any."""
+    advice = f"Remove one, or say which: {WHICH['spin']}"
+    try:
+        found = moments.find_moments(held, natoms, names, advice)
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from error
+    if found is not None and found.along_z:
+        notes["along z"] = found.name
+    return found
+
+
 def _one(place: str, key: str, found: list[tuple[str, Any]]) -> tuple[str, Any]:
-    """The name and value that count; all must agree, but for initial moments."""
+    """The name and value that count; all must agree."""
     first, value = found[0]
     for name, other in found[1:]:
-        if name == INITIAL and first != INITIAL:  # what a calculation began with
-            continue
         if not np.array_equal(_squeezed(other), _squeezed(value)):
-            option = {"spin": "--spin-key", "force_mag": "--force-mag-key"}.get(key)
-            by = f", {option} on the command line" if option else ""
+            which = WHICH.get(key, f"`names={{{key!r}: NAME}}` in Python")
             raise DataError(
                 f"{place} has two kinds of {key}, which differ: {first} and {name}. "
-                f"Remove one, or say which: `names={{{key!r}: {name!r}}}`{by}."
+                f"Remove one, or say which: {which}."
             )
     return first, value
 
