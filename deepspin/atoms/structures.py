@@ -18,7 +18,8 @@ import numpy as np
 
 from deepspin.atoms import units
 from deepspin.data.files import DataError
-from deepspin.data.find import find_systems, format_of
+from deepspin.data.find import file_of, find_systems, format_of
+from deepspin.data.formats import extxyz
 from deepspin.data.formats.table import Reading
 from deepspin.data.moments import INITIAL, find_moments
 from deepspin.data.systems import load_system
@@ -138,11 +139,11 @@ def load_structure(
     """
     path, reading = str(path), reading or Reading()
     name = format_of(path, reading)
-    file = Path(path.partition("#")[0])
-    if name is None and not file.exists():
+    file = file_of(path)
+    if not file.exists():
         raise FileNotFoundError(f"No structure: '{file}' does not exist.")
     # with masses and what is fixed, unless the user says how to read it
-    whole = name in OF_ASE and file.exists() and reading == Reading()
+    whole = name in OF_ASE and Path(path).exists() and reading == Reading()
     if file.is_dir() or file.suffix in HDF5 or (name is not None and not whole):
         return _of_system(path, potential, frame, reading)
     found = _of_atoms(_read(path, frame), potential.type_map, path)
@@ -325,37 +326,13 @@ def extended_xyz(structure: Structure, results: Mapping[str, np.ndarray]) -> str
     columns = {"pos": structure.coord}
     if structure.spin is not None:
         columns[INITIAL] = structure.spin
-    line = []
-    if structure.box is not None:
-        line.append(f'Lattice="{_numbers(structure.box)}"')
+    info = {}
     for name, values in results.items():
         values = np.asarray(values)
         if values.shape[:1] == (structure.nloc,) and name != "virial":
             columns["forces" if name == "force" else name] = values
-        elif values.shape == (3, 3):
-            line.append(f'{name}="{_numbers(values.T)}"')  # column by column
         else:
-            line.append(f"{name}={_numbers(values)}")
-    if "virial" in results and structure.box is not None and structure.pbc.all():
-        stress = -(results["virial"] + np.transpose(results["virial"])) / 2
-        stress = stress / abs(np.linalg.det(structure.box))
-        line.append(f'stress="{_numbers(stress)}"')
-    line.append(f'pbc="{" ".join("FT"[int(p)] for p in structure.pbc)}"')
-    table = [np.array(structure.symbols)[:, None]]
-    table += [_words(values.reshape(structure.nloc, -1)) for values in columns.values()]
-    kinds = [f"{name}:R:{np.size(v[0])}" for name, v in columns.items()]
-    if structure.fixed.any():  # ASE's name for atoms that move
-        kinds.append("move_mask:L:1")
-        table.append(np.where(structure.fixed, "F", "T")[:, None])
-    head = f"Properties=species:S:1:{':'.join(kinds)} {' '.join(line)}"
-    rows = (" ".join(row) for row in np.hstack(table))
-    return "\n".join([str(structure.nloc), head, *rows, ""])
-
-
-def _words(values: np.ndarray) -> np.ndarray:
-    return np.array([[repr(float(v)) for v in row] for row in values])
-
-
-def _numbers(values: np.ndarray) -> str:
-    words = np.ravel(values).tolist()
-    return " ".join("FT"[w] if isinstance(w, bool) else repr(w) for w in words)
+            info[name] = values
+    return extxyz.text(
+        structure.symbols, columns, info, structure.box, structure.pbc, structure.fixed
+    )

@@ -41,13 +41,27 @@ class DataError(ValueError):
         super().__init__(r"\n".join(message.splitlines()))
 
 
+def split_group(path: str | Path) -> tuple[Path, str]:
+    """File or folder of a system, and the group of an HDF5 file, ``/`` without one.
+
+    Both may have any sign in their names; the file is the first that there is.
+    """
+    text = os.path.expanduser(path)
+    file, _, group = text.rpartition("#")
+    places = [k for k, sign in enumerate(text) if sign == "#"]
+    for k in [] if os.path.exists(text) else places:
+        if os.path.isfile(text[:k]):
+            file, group = text[:k], text[k + 1 :]
+            break
+    if os.path.exists(text) or not file:
+        return Path(text), "/"
+    return Path(file), f"/{group.strip('/')}"
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
     """Folder or HDF5 group, and its spelling in messages."""
-    root, group = Path(os.path.expanduser(path)), "/"
-    if "#" in str(path) and not root.exists():
-        file, _, group = str(path).rpartition("#")
-        root, group = Path(os.path.expanduser(file)), f"/{group.strip('/')}"
+    root, group = split_group(path)
     if root.is_dir():
         yield root, str(root)
         return
@@ -150,10 +164,15 @@ def _search_file(
 
 def _groups(node: h5py.Group) -> list[PurePosixPath]:
     """Groups with types in them, sorted, by their paths below `node`."""
-    names: list[str] = []
-    node.visit(names.append)
-    files = [PurePosixPath(name) for name in sorted(names)]
-    return [file.parent for file in files if file.name == "type.raw"]
+    found: list[PurePosixPath] = []
+
+    def look(name: str, member: h5py.Group | h5py.Dataset) -> None:
+        file = PurePosixPath(name)
+        if file.name == "type.raw" and isinstance(member, h5py.Dataset):
+            found.append(file.parent)
+
+    node.visititems(look)
+    return sorted(found, key=str)
 
 
 def _refuse_lmdb(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import h5py
 
-from deepspin.data.files import DataError, Foreign, InMemory, search
+from deepspin.data.files import DataError, Foreign, InMemory, search, split_group
 from deepspin.data.formats.stack import stack
 from deepspin.data.formats.table import (
     FORMATS,
@@ -121,6 +121,11 @@ def format_of(root: str, reading: Reading) -> str | None:
     here = Path(os.path.expanduser(path))
     form = recognise(here) if here.is_file() else None
     return None if form is None else form.name
+
+
+def file_of(root: str) -> Path:
+    """File or folder that a path of a system names, without format and group."""
+    return split_group(_split(root, None)[0])[0]
 
 
 def _split(root: str, given: str | None) -> tuple[str, str | None]:

@@ -21,8 +21,9 @@ that every reader passes over, and that are used on the way back if they still f
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from deepspin.data.files import (
     numbers,
     read_fparam,
     read_system,
+    split_group,
 )
 from deepspin.data.frames import System
 from deepspin.data.systems import load_system
@@ -86,6 +88,21 @@ class Content:
             (folder / part).mkdir()
             for name, array in arrays.items():
                 np.save(folder / part / f"{name}.npy", array)
+
+    def write_text(self, folder: Path) -> None:
+        """Write to a folder as text, all sets as one.
+
+        Numbers have as many digits as bring them back bit for bit.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savetxt(folder / "type.raw", self.types, fmt="%d")
+        for name, words in self.words.items():
+            (folder / name).write_text("".join(f"{w}\n" for w in words), "utf-8")
+        if self.nopbc:
+            (folder / "nopbc").touch()
+        for name in next(iter(self.sets.values())):
+            rows = [_flat(np.atleast_1d(own[name])) for own in self.sets.values()]
+            np.savetxt(folder / f"{name}.raw", np.concatenate(rows), fmt="%.17g")
 
     def write_group(self, group: h5py.Group) -> None:
         """Write to a group of an HDF5 file."""
@@ -233,9 +250,14 @@ def difference(
     return float(np.abs((written.spin - system.spin)[here]).max(initial=0.0))
 
 
-def is_same(content: Content, path: str) -> bool:
-    """Whether what was written at `path` is `content`, bit for bit."""
+def is_same(content: Content, path: str, *, values: bool = False) -> bool:
+    """Whether what was written at `path` is `content`, bit for bit.
+
+    With `values`, sets may have become one and numbers another type.
+    """
     written = copy(path)
+    if values:
+        content, written = (_as_text(each) for each in (content, written))
     heads = [(c.types.tolist(), c.words, c.nopbc) for c in (content, written)]
     if heads[0] != heads[1] or content.sets.keys() != written.sets.keys():
         return False
@@ -246,8 +268,19 @@ def is_same(content: Content, path: str) -> bool:
     )
 
 
+def _as_text(content: Content) -> Content:
+    """A system as text holds it: one set of float64."""
+    rows: dict[str, list[np.ndarray]] = {}
+    for arrays in content.sets.values():
+        for name, array in arrays.items():
+            own = np.asarray(array, dtype=np.float64)
+            rows.setdefault(name, []).append(_flat(np.atleast_1d(own)))
+    joined = {name: np.concatenate(own) for name, own in rows.items()}
+    return replace(content, sets={"set.000": joined})
+
+
 def _name(part: Set) -> str:
-    name = part.place.replace("#", "/").rsplit("/", 1)[-1]
+    name = re.split("[/#]", part.place)[-1]
     return name if name.startswith("set.") else "set.000"
 
 
@@ -264,7 +297,7 @@ def _others(part: Set) -> _Arrays:
     if Path(part.place).is_dir():
         files = [f for f in sorted(Path(part.place).iterdir()) if wanted(f.name)]
         return {f.stem: np.load(f) for f in files}
-    file, _, group = part.place.rpartition("#")
+    file, group = split_group(part.place)
     with hdf5.reading(file) as opened:
         members = opened[group].items()
         return {n.removesuffix(".npy"): v[()] for n, v in members if wanted(n)}

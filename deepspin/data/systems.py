@@ -28,6 +28,7 @@ from deepspin.data.files import (
     read_system,
 )
 from deepspin.data.frames import Places, System, frame_of, order_hint
+from deepspin.data.moments import NAMES
 from deepspin.data.words import SCHEME, read_scheme
 from deepspin.spins.codec import MAX_STRETCH, VirtualAtomCodec
 from deepspin.spins.schemes import Scheme
@@ -295,7 +296,14 @@ def _detect_layout(
             f"'{path}' has virtual atoms in its types and also {' and '.join(files)}. "
             "Only one of the two can hold the spins: remove the other."
         )
-    if not virtual and "spin" not in frames and codec.types.is_magnetic(types).any():
+    lacking = not virtual and "spin" not in frames
+    if lacking and codec.types.is_magnetic(types).any():
+        if isinstance(path, Foreign):
+            raise DataError(
+                f"'{path}', read as {path.kind}, has no spins: no column of a usual "
+                f"name, such as {', '.join(NAMES)}. Add one, or name it with "
+                "--spin-key."
+            )
         raise DataError(
             f"'{path}' has no spins: no spin.npy, and no virtual atoms of type "
             f"{codec.ntypes} or higher in type.raw. Add one of the two, or leave this "

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.data.files import DataError, Foreign
+from deepspin.data.files import DataError, Foreign, split_group
 from deepspin.spins.codec import VirtualAtomCodec
 from deepspin.utils import hdf5
 
@@ -35,9 +35,9 @@ def read_words(path: str, file: str) -> list[str] | None:
     if Path(path).is_dir():
         words = Path(path) / file
         return words.read_text("utf-8").splitlines() if words.is_file() else None
-    name, _, group = path.rpartition("#")
-    with hdf5.reading(name or path) as opened:
-        found = opened[group if name else "/"].get(file)
+    name, group = split_group(path)
+    with hdf5.reading(name) as opened:
+        found = opened[group].get(file)
         if found is None:
             return None
         lines = np.atleast_1d(found[()])

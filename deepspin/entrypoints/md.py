@@ -70,6 +70,7 @@ def _run(
     input: str, restart: str | None, output: str, crew: Crew | None = None
 ) -> None:
     """Check the input, then import TensorFlow and run."""
+    from deepspin.data.find import file_of
     from deepspin.dynamics.md.options import normalize_md
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
@@ -77,7 +78,7 @@ def _run(
 
     options = normalize_md(load_input(input))  # a typo answers before TensorFlow loads
     resolve_checkpoint(options["model"])  # so does a wrong file
-    name = restart or options["structure"]["file"].partition("#")[0]
+    name = restart or file_of(options["structure"]["file"])
     if not Path(name).exists():
         kind = "restart file" if restart else "structure"
         raise FileNotFoundError(f"No {kind}: '{name}' does not exist.")

@@ -53,6 +53,7 @@ def thermo(
 
     With `analyse`, average the samples of that file only.
     """
+    from deepspin.data.find import file_of
     from deepspin.dynamics.thermo.options import normalize_thermo
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
@@ -68,7 +69,7 @@ def thermo(
         raise InputError("Give either an input file, or samples with --analyse FILE.")
     options = normalize_thermo(load_input(input))
     resolve_checkpoint(options["model"])
-    _check_exists(options["structure"]["file"].partition("#")[0], "structure")
+    _check_exists(str(file_of(options["structure"]["file"])), "structure")
     if restart is not None:
         _check_exists(restart, "restart file")
     start_tensorflow()

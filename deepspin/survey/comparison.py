@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepspin.data.files import DataError
+from deepspin.data.files import DataError, split_group
 from deepspin.data.find import find_systems
 from deepspin.data.systems import load_system
 from deepspin.survey.quality import describe, fingerprints, twins
@@ -80,8 +80,8 @@ def _roles(file: str) -> dict[str, str]:
 def _resolved(path: str) -> str:
     if Path(path).exists():
         return str(Path(path).resolve())
-    file, _, group = path.rpartition("#")
-    return f"{Path(file).resolve()}#{group}"
+    file, group = split_group(path)
+    return f"{file.resolve()}#{group}"
 
 
 def _twin(one: tuple, other: tuple) -> dict:

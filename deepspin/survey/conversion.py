@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
-from deepspin.data import layouts
+from deepspin.data import exchange, layouts
+from deepspin.data.formats.frame import Frame
 from deepspin.data.frames import System
 from deepspin.data.systems import load_system
-from deepspin.data.writing import place_of, write_system
+from deepspin.data.writing import OF_FRAMES, place_of, write_system
 from deepspin.survey.scheme import Survey
 from deepspin.utils.outputs import replacing
 
@@ -28,7 +31,11 @@ SPINS = {
 
 
 def convert_systems(
-    names: dict[str, str], target: Path, layout: str, data: Survey | None
+    names: dict[str, str],
+    target: Path,
+    layout: str,
+    data: Survey | None,
+    kind: str = "npy",
 ) -> list[str]:
     """Write systems, all or none; each is read again and compared.
 
@@ -37,11 +44,13 @@ def convert_systems(
     names : dict of str to str
         Paths of the systems, and what they are called below `target`.
     target : Path
-        Folder, or HDF5 file.
+        Folder, or file.
     layout : {"same", "spin-files", "virtual-atom"}
         How to store spins.
     data : Survey, optional
         How to read them; not needed for ``"same"``.
+    kind : str
+        What to write, see `deepspin.data.writing.KINDS`.
 
     Returns
     -------
@@ -50,39 +59,103 @@ def convert_systems(
 
     Raises
     ------
+    DataError
+        A file of this kind cannot hold them.
     RuntimeError
         What was written is not what was to be written.
     """
-    worst = 0.0
+    if kind in OF_FRAMES:
+        return _convert_frames(list(names), target, layout, data, kind)
+    worst, written = 0.0, []
     with replacing(target) as partial:
-        for path, name in names.items():
-            content, system = _content(path, layout, data)
-            place = write_system(content, partial, name)
-            if not layouts.is_same(content, place):
-                raise RuntimeError(
-                    f"'{path}' was not written right; nothing is kept. Try again."
-                )
-            if system is not None and data is not None:
+        for path, name, content, system in _contents(names, layout, data, kind):
+            place = write_system(content, partial, name, kind)
+            if not layouts.is_same(content, place, values=kind == "raw"):
+                raise _wrong(path)
+            if system is not None and data is not None and kind != "mixed":
                 codec = data.spin.codec
                 more = layouts.difference(system, place, data.type_map, codec)
                 worst = max(worst, more)
-    written = [place_of(target, name) for name in names.values()]
-    for path, place in zip(names, written, strict=True):
-        log.info("%s -> %s", path, place)
+            written.append(place_of(target, name))
+    if kind == "mixed":
+        number = f"{len(names)} systems"
+        log.info("%s, as mixed types -> %s", number, ", ".join(written))
+    else:
+        for path, place in zip(names, written, strict=True):
+            log.info("%s -> %s", path, place)
     log.info("positions, cells and labels are the same bit for bit")
     if layout != "same":
         log.info("%s", SPINS[layout, worst > 0].format(worst))
     return written
 
 
+def _contents(
+    names: dict[str, str], layout: str, data: Survey | None, kind: str
+) -> Iterator[tuple[str, str, layouts.Content, System | None]]:
+    """What to write: of which system, called what, and how it is read if known."""
+    if kind == "mixed":
+        found = {
+            path: _held(path, _content(path, layout, data)[0], kind) for path in names
+        }
+        for name, content in exchange.mix(found).items():
+            yield name, name, content, None
+        return
+    for path, name in names.items():
+        content, system = _content(path, layout, data)
+        yield path, name, _held(path, content, kind), system
+
+
+def _held(path: str, content: layouts.Content, kind: str) -> layouts.Content:
+    """What a kind of file can hold of a system; the rest is told."""
+    lost = exchange.lost(content, kind)
+    if lost:
+        log.warning(
+            "'%s': %s has no place for %s, which is left out",
+            *(path, kind, ", ".join(lost)),
+        )
+    return exchange.without(content, lost)
+
+
+def _wrong(path: str) -> RuntimeError:
+    return RuntimeError(f"'{path}' was not written right; nothing is kept. Try again.")
+
+
+def _convert_frames(
+    paths: list[str], target: Path, layout: str, data: Survey | None, kind: str
+) -> list[str]:
+    """Write the frames of all systems to one file."""
+    prints: list[tuple[str, str]] = []
+
+    def frames() -> Iterator[Frame]:
+        for path in paths:
+            content, _ = _content(path, layout, data, quiet=True)
+            type_map = [] if data is None else data.type_map
+            held = _held(path, content, kind)
+            for frame in exchange.frames_of(path, held, type_map):
+                prints.append((path, exchange.fingerprint(frame)))
+                yield frame
+
+    with replacing(target) as partial:
+        exchange.write_frames(partial, kind, frames())
+        written = map(exchange.fingerprint, exchange.read_frames(partial, kind))
+        for (path, wanted), found in zip_longest(prints, written, fillvalue=("", "")):
+            if wanted != found:
+                raise _wrong(path or paths[-1])
+    number = len(prints)
+    log.info("%d frames of %d systems -> %s", number, len(paths), target)
+    log.info("positions, cells, spins and labels are the same bit for bit")
+    return [str(target)]
+
+
 def _content(
-    path: str, layout: str, data: Survey | None
+    path: str, layout: str, data: Survey | None, *, quiet: bool = False
 ) -> tuple[layouts.Content, System | None]:
     """What to write of a system, and the system if its spins are stored anew."""
     if data is None:
         return layouts.copy(path), None
     system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
     if system.layout == layout:
-        log.info("'%s' has this layout already and is copied", path)
+        if not quiet:
+            log.info("'%s' has this layout already and is copied", path)
         return layouts.copy(path), None
     return layouts.convert(system, layout, data.type_map, data.section), system

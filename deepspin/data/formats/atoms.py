@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,3 +149,63 @@ def _unread(place: str, error: Exception) -> DataError:
     return DataError(
         f"ASE cannot read {place}: {type(error).__name__}: {text}. Write it again."
     )
+
+
+# --- Writing --------------------------------------------------------------------------
+
+
+def write_trajectory(path: Path, frames: Iterable[Frame]) -> None:
+    """Write frames as a trajectory of ASE, bit for bit.
+
+    Spins are initial magnetic moments; what ASE has no place for is in ``info``.
+
+    Raises
+    ------
+    DataError, ImportError
+        A type is not named like an element, or there is no ASE.
+    """
+    try:
+        from ase.io.trajectory import Trajectory
+    except ImportError as error:
+        raise _needs_ase(path) from error
+    with Trajectory(path, "w") as file:
+        for frame in frames:
+            file.write(atoms_of(frame))
+
+
+def atoms_of(frame: Frame) -> Atoms:
+    """ASE's atoms of a frame.
+
+    Raises
+    ------
+    DataError
+        A type is not named like an element.
+    """
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.data import atomic_numbers
+
+    unknown = sorted(set(frame.symbols) - set(atomic_numbers))
+    if unknown:
+        raise DataError(
+            f"{frame.place} has atoms of {', '.join(unknown)}; files of ASE hold "
+            "elements only. Write extended XYZ, or npy files."
+        )
+    given = dict(frame.arrays)
+    atoms = Atoms(
+        list(frame.symbols),
+        positions=frame.coord,
+        cell=frame.cell,
+        pbc=frame.cell is not None,
+        magmoms=given.pop("spin", None),
+    )
+    names = {"energy": "energy", "force": "forces", "atom_ener": "energies"}
+    results: dict[str, Any] = {
+        name: given.pop(key) for key, name in names.items() if key in given
+    }
+    if "energy" in results:
+        results["energy"] = float(results["energy"])
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    atoms.info.update(given)
+    return atoms

@@ -9,7 +9,7 @@ column, as ASE and libAtoms have it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count, islice
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from deepspin.data.files import DataError
 from deepspin.data.formats.columns import arrays_of, periodic, tell
 from deepspin.data.formats.frame import Dropped, Frame
+from deepspin.data.moments import INITIAL
 
 SUFFIXES = (".extxyz", ".xyz")
 _PAIR = re.compile(
@@ -29,6 +30,16 @@ _SPLIT = re.compile(r"[\s,]+")
 MATRICES = ("virial", "stress")
 UNCONVERGED = "its electrons have not converged (converged=F)"
 DEFAULT = "species:S:1:pos:R:3"
+
+
+# names of the arrays of a frame that ASE understands, too
+COLUMNS = {
+    "spin": INITIAL,
+    "force": "forces",
+    "force_mag": "force_mag",
+    "atom_ener": "energies",
+    "atom_ener_coeff": "atom_ener_coeff",
+}
 
 
 class _Column(NamedTuple):
@@ -210,3 +221,74 @@ def _table(place: str, properties: str, rows: list[str]) -> dict[str, np.ndarray
             ) from error
         found[name] = values[0] if number == 1 else np.ascontiguousarray(values.T)
     return found
+
+
+# --- Writing --------------------------------------------------------------------------
+
+
+def text_of(frame: Frame) -> str:
+    """A frame as extended XYZ, to the last digit."""
+    columns = {"pos": frame.coord}
+    columns |= {
+        name: frame.arrays[key] for key, name in COLUMNS.items() if key in frame.arrays
+    }
+    info = {k: v for k, v in frame.arrays.items() if k not in COLUMNS}
+    pbc = np.full(3, frame.cell is not None)
+    return text(frame.symbols, columns, info, frame.cell, pbc)
+
+
+def text(
+    symbols: Sequence[str],
+    columns: Mapping[str, np.ndarray],
+    info: Mapping[str, Any],
+    box: np.ndarray | None,
+    pbc: np.ndarray,
+    fixed: np.ndarray | None = None,
+) -> str:
+    """Write a frame, to the last digit.
+
+    Parameters
+    ----------
+    symbols : sequence of str, length nloc
+        Names of the atoms' types.
+    columns : mapping of str to np.ndarray
+        Columns: ``pos`` first, each (nloc,) or (nloc, n).
+    info : mapping of str to array
+        What else is known: numbers, rows of numbers, matrices. Of a ``virial`` there is
+        the stress, too, in a cell that is periodic.
+    box : np.ndarray, shape (3, 3), or None
+        Lattice vectors in rows.
+    pbc : np.ndarray of bool, shape (3,)
+        Periodic directions.
+    fixed : np.ndarray of bool, shape (nloc,), optional
+        Atoms that shall stay where they are.
+    """
+    line = [] if box is None else [f'Lattice="{_words(box)}"']
+    for name, values in info.items():
+        values = np.asarray(values)
+        if values.shape == (3, 3):
+            line.append(f'{name}="{_words(values.T)}"')  # column by column
+        elif values.size == 1:
+            line.append(f"{name}={_words(values)}")
+        else:
+            line.append(f'{name}="{_words(values)}"')
+    if "virial" in info and box is not None and pbc.all():
+        stress = -(info["virial"] + np.transpose(info["virial"])) / 2
+        line.append(f'stress="{_words(stress / abs(np.linalg.det(box)))}"')
+    line.append(f'pbc="{_words(pbc)}"')
+    kinds = [f"{name}:R:{np.size(v[0])}" for name, v in columns.items()]
+    numbers = np.hstack([np.reshape(v, (len(symbols), -1)) for v in columns.values()])
+    rows = [
+        f"{symbol} {' '.join(map(repr, row))}"
+        for symbol, row in zip(symbols, numbers.astype(float).tolist(), strict=True)
+    ]
+    if fixed is not None and fixed.any():  # ASE's name for atoms that move
+        kinds.append("move_mask:L:1")
+        rows = [f"{row} {'TF'[int(f)]}" for row, f in zip(rows, fixed, strict=True)]
+    head = f"Properties=species:S:1:{':'.join(kinds)} {' '.join(line)}"
+    return "\n".join([str(len(symbols)), head, *rows, ""])
+
+
+def _words(values: np.ndarray) -> str:
+    words = np.ravel(values).tolist()
+    return " ".join("FT"[w] if isinstance(w, bool) else repr(w) for w in words)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of a file as one system, and what is said of those that are left out."""
+"""Frames of a file as one system, those that are left out told of; and back."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,14 @@ from deepspin.data.files import FIELDS, DataError, InMemory, Set
 from deepspin.data.formats.frame import Dropped, Frame
 
 log = logging.getLogger(__name__)
+
+# arrays of a frame; -1 is the number of atoms
+FRAME_SHAPES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("spin", "force", "force_mag"), (-1, 3)),
+    **dict.fromkeys(("atom_ener", "atom_ener_coeff"), (-1,)),
+    "energy": (),
+    "virial": (3, 3),
+}
 
 
 def stack(name: str, found: Iterable[Frame | Dropped]) -> InMemory:
@@ -68,7 +76,7 @@ def stack(name: str, found: Iterable[Frame | Dropped]) -> InMemory:
     natoms = max(len(frame.symbols) for frame in frames)
     arrays: dict[str, np.ndarray] = {}
     if any(frame.symbols != frames[0].symbols for frame in frames):
-        types = np.full((len(frames), natoms), -1)
+        types = np.full((len(frames), natoms), -1, dtype=np.int32)
         for row, frame in zip(types, frames, strict=True):
             row[: len(frame.symbols)] = [number[symbol] for symbol in frame.symbols]
         head["type.raw"] = np.zeros(natoms, dtype=int)
@@ -89,7 +97,65 @@ def stack(name: str, found: Iterable[Frame | Dropped]) -> InMemory:
         shape = FIELDS[key].shape[1:]
         size = tuple(natoms if n == "nloc" else int(n) for n in shape)
         arrays[key] = _rows(values, size)
-    return InMemory(name, head, (Set(name, "", arrays, fparam),))
+    flat = {
+        key: values.reshape(len(values), -1) if values.ndim > 1 else values
+        for key, values in arrays.items()
+    }
+    return InMemory(name, head, (Set(name, "", flat, fparam),))
+
+
+def unstack(
+    name: str,
+    types: np.ndarray,
+    type_map: Sequence[str],
+    sets: Iterable[Mapping[str, np.ndarray]],
+    periodic: bool,
+) -> Iterator[Frame]:
+    """Frames of a system with spin files.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    types : np.ndarray of int, shape (natoms,)
+        Type of each atom; of mixed types it is `real_atom_types` of a set that counts.
+    type_map : sequence of str
+        Names of the types.
+    sets : iterable of mapping
+        Arrays of each set by the names of `deepspin.data.files.FIELDS`, and fparam.
+    periodic : bool
+        Whether there are cells.
+
+    Yields
+    ------
+    Frame
+        Each frame, without the labels that are NaN in it.
+    """
+    number = 0
+    for given in sets:
+        nframes = len(np.reshape(given["coord"], (-1, 3 * len(types))))
+        own = np.broadcast_to(types, (nframes, len(types)))
+        if "real_atom_types" in given:
+            own = np.reshape(given["real_atom_types"], own.shape).astype(int)
+        rows = {key: np.reshape(values, (nframes, -1)) for key, values in given.items()}
+        for k, row in enumerate(own):
+            here = row >= 0
+            arrays = {}
+            for key in (key for key in (*FRAME_SHAPES, "fparam") if key in rows):
+                values = rows[key][k]
+                shape = FRAME_SHAPES.get(key, values.shape)
+                if shape[:1] == (-1,):
+                    values = values.reshape(len(types), *shape[1:])[here]
+                if not np.isnan(values).all():
+                    arrays[key] = values.reshape(shape)
+            yield Frame(
+                f"frame {number} of '{name}'",
+                tuple(type_map[t] for t in row[here]),
+                rows["coord"][k].reshape(-1, 3)[here],
+                rows["box"][k].reshape(3, 3) if periodic else None,
+                arrays,
+            )
+            number += 1
 
 
 def _not_finite(frame: Frame) -> str:
