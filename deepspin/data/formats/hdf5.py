@@ -71,7 +71,7 @@ def rows(path: Path) -> Iterator[Row]:
             pbc = file["pbc"][:] if "pbc" in file else [box is not None]
             if not periodic(f"'{path}'", np.ravel(pbc)):
                 box = None
-            there = [key for key in ("coord", "spin", *LABELS) if key in file]
+            there = ["coord", "spin", *(key for key in LABELS if key in file)]
             for number in np.flatnonzero(file["step"][:] >= 0):
                 arrays = {key: file[key][number] for key in there}
                 time = float(file["time"][number])

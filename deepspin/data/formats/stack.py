@@ -185,11 +185,11 @@ def _rows(values: list, size: tuple[int, ...]) -> np.ndarray:
     if all(v is not None and np.shape(v) == size for v in values):
         return np.array(values, dtype=np.float64)
     rows = np.zeros((len(values), *size))
-    for row, value in zip(rows, values, strict=True):
-        if value is None:
-            row[...] = np.nan
+    for k, value in enumerate(values):
+        if value is None or not size:
+            rows[k] = np.nan if value is None else value
         else:
-            row[: len(value)] = value
+            rows[k, : len(value)] = value
     return rows
 
 

@@ -28,7 +28,7 @@ def test_other_layout(source, tmp_path, caplog):
 
 
 def test_what_is_not_written_right_is_not_kept(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(layouts, "is_same", lambda content, place: False)
+    monkeypatch.setattr(layouts, "is_same", lambda content, place, values: False)
     with pytest.raises(RuntimeError, match="was not written right; nothing is kept"):
         convert_systems({source: "."}, tmp_path / "t", "same", None)
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
