@@ -19,8 +19,8 @@ NEAR_SITE = 0.5
 UNIT, LONGEST_SPIN = 1e-4, 12.0
 # the longest force over the root mean square of the components
 LONG_FORCE = 30.0
-# slopes of energies over work farther than this from 1, where so much is explained
-SLOPE, EXPLAINED = 0.3, 0.9
+# factors of energies over work farther than this from 1, where so much is explained
+SLOPE, EXPLAINED = 0.05, 0.8
 # same composition, yet this much apart in energy (eV per atom) and in widths
 ENERGY_GAP, GAP_WIDTHS = 0.2, 20.0
 # so many examples are named
@@ -221,6 +221,7 @@ def _magnetic_forces(facts: Sequence[Facts]) -> Iterator[str]:
 
 
 _MEANING = {"force": "-dE/dR in eV/Å", "force_mag": "-dE/dS in eV per unit of spin"}
+_PARTS = {"across": " across the spins", "along": " along the spins"}
 
 
 def _works(facts: Sequence[Facts]) -> Iterator[str]:
@@ -228,18 +229,22 @@ def _works(facts: Sequence[Facts]) -> Iterator[str]:
         work = own["work"]
         if not work or work["explained"] < EXPLAINED:
             continue
-        for name, meaning in _MEANING.items():
+        for name in ("force", *_PARTS):
+            if work[name] is None:
+                continue
             slope, error = work[name]
-            if abs(slope - 1.0) > max(SLOPE, 3 * error):
-                advice = "is its sign turned?" if slope < 0 else "is its unit right?"
-                if name == "force_mag" and own["layout"] == "virtual-atom":
-                    advice += " A wrong `spin_norm` does that, too."
-                yield (
-                    f"energies of '{own['path']}' change {slope:.2f} ± {error:.2f} "
-                    f"times as much as {name} says, where frames are near each other: "
-                    f"it must be {meaning}; {advice} The page 'Looking at data' says "
-                    "what else it can mean"
-                )
+            if abs(slope - 1.0) <= max(SLOPE, 3 * error):
+                continue
+            label = "force" if name == "force" else "force_mag"
+            advice = "is its sign turned?" if slope < 0 else "is its unit right?"
+            if label == "force_mag" and own["layout"] == "virtual-atom":
+                advice += " A wrong `spin_norm` does that, too."
+            yield (
+                f"energies of '{own['path']}' change {slope:.2f} ± {error:.2f} "
+                f"times as much as {label} says{_PARTS.get(name, '')}, where frames "
+                f"are near each other: it must be {_MEANING[label]}; {advice} The page "
+                "'Looking at data' says what else it can mean"
+            )
 
 
 def _twins(twins: Sequence[Facts]) -> Iterator[str]:

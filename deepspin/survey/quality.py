@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.data.cells import wrapped
 from deepspin.data.collate import neighbors_of_frame
 from deepspin.data.frames import System
 from deepspin.spins.schemes import Scheme
 from deepspin.spins.types import ZERO_SPIN
+from deepspin.survey.work import work
 
 # robust z-scores above this are outliers
 OUTLIER = 6.0
@@ -27,11 +27,6 @@ MIN_FRAMES = 6
 REACH = 4.0
 # two frames are the same if their fingerprints (in about Å and μ_B) agree to this
 SAME_FRAME = 2e-6
-# two frames are near each other if atoms moved less than this (Å) and spins changed
-# by less than this share of their length, both as root mean squares
-NEAR_MOVE, NEAR_TURN = 0.1, 0.4
-# a frame is compared with so many that come next
-NEXT = 8
 
 Facts = dict[str, Any]
 
@@ -76,7 +71,7 @@ def describe(system: System, type_map: Sequence[str], spin: Scheme) -> Facts:
         "force_mag": _force_mag(system, magnetic),
         "torque": _torque(system),
         "virial": _virial(system),
-        "work": _work(system),
+        "work": work(system),
         "nearest": nearest(system, type_map, spin),
     }
 
@@ -245,58 +240,6 @@ def _virial(system: System) -> Facts | None:
             "at": system.where(int(frame)),
         },
     }
-
-
-def _work(system: System) -> Facts | None:
-    """How energies of frames that are near each other follow from their forces.
-
-    Fits E' - E = a w + b w_mag with w = -(F + F').(R' - R)/2 and the same of magnetic
-    forces and spins. Both slopes are 1 if signs and units are right. None without such
-    frames. The errors are those of the fit.
-    """
-    names = {"energy", "force", "force_mag"}
-    if not names <= set(system.labels) or len(np.unique(system.atype, axis=0)) > 1:
-        return None
-    lags = range(1, min(NEXT + 1, system.nframes))
-    rows = np.concatenate([np.zeros((0, 3)), *(_work_rows(system, n) for n in lags)])
-    if len(rows) < MIN_FRAMES:
-        return None
-    rise, matrix = rows[:, 0], rows[:, 1:]
-    slopes, _, rank, _ = np.linalg.lstsq(matrix, rise, rcond=None)
-    if rank < 2 or not rise.any():
-        return None
-    rest = ((rise - matrix @ slopes) ** 2).sum()
-    variance = rest / (len(rise) - 2)
-    error = np.sqrt(np.diag(np.linalg.inv(matrix.T @ matrix)) * variance)
-    return {
-        "pairs": len(rise),
-        "force": [float(slopes[0]), float(error[0])],
-        "force_mag": [float(slopes[1]), float(error[1])],
-        "explained": float(1.0 - rest / (rise**2).sum()),
-    }
-
-
-def _work_rows(system: System, lag: int) -> np.ndarray:
-    """Rows E' - E, w, w_mag (eV) of frames `lag` apart that are near each other."""
-    one, other = slice(None, -lag), slice(lag, None)
-    move, turn = system.coord[other] - system.coord[one], system.spin[other]
-    if system.pbc:
-        move = wrapped(move, system.box[one])
-    turn = turn - system.spin[one]
-    far = np.sqrt((move**2).sum(axis=-1).mean(axis=-1))
-    length = np.sqrt((system.spin[one] ** 2).sum(axis=(1, 2)))
-    turned = np.sqrt((turn**2).sum(axis=(1, 2)))
-    fixed = (system.box[one] == system.box[other]).all(axis=(1, 2))
-    near = fixed & (far < NEAR_MOVE) & (turned < NEAR_TURN * length)
-    work = [
-        -0.5 * ((label[one] + label[other]) * step).sum(axis=(1, 2))
-        for label, step in (
-            (system.labels["force"], move),
-            (system.labels["force_mag"], turn),
-        )
-    ]
-    energy = system.labels["energy"]
-    return np.stack([energy[other] - energy[one], *work], axis=1)[near]
 
 
 def nearest(system: System, type_map: Sequence[str], spin: Scheme) -> dict[str, Facts]:

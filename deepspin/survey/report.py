@@ -138,15 +138,27 @@ def _torques(facts: list[dict]) -> str:
 
 
 def _works(facts: list[dict]) -> str:
-    names = ("force", "force_mag")
-    rows = [
-        [k, work["pairs"], *slopes, f"{work['explained']:.1%}"]
-        for k, _, work in _rows(facts, "work")
-        for slopes in [["{:.3f} ± {:.3f}".format(*work[n]) for n in names]]
+    names = ("force", "across", "along")
+    labelled = [
+        (k, own["work"])
+        for k, own in enumerate(facts)
+        if {"energy", "force_mag"} <= set(own["labels"])
     ]
+    rows: list[list] = [
+        [k, work["pairs"], *slopes, f"{work['explained']:.1%}"]
+        for k, work in labelled
+        if work is not None
+        for slopes in [[_factor(work[name]) for name in names]]
+    ]
+    silent = [k for k, work in labelled if work is None]
+    rows += [[k, None, *["cannot tell"] * 3, None] for k in silent]
     title = "Energy differences of frames near each other over the work of (1 is right)"
-    header = ["#", "pairs", "forces", "magnetic forces", "explained"]
+    header = ["#", "pairs", "forces", "force_mag across", "along spins", "explained"]
     return table(title, header, rows) if rows else ""
+
+
+def _factor(factor: list[float] | None) -> str:
+    return "cannot tell" if factor is None else "{:.3f} ± {:.3f}".format(*factor)
 
 
 def _distance(item: tuple[str, tuple[int, dict]]) -> float:
