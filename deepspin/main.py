@@ -20,7 +20,9 @@ from deepspin.entrypoints import (
     convert_to,
     doc,
     elsewhere,
+    export_dft,
     freeze,
+    import_dft,
     init,
     md,
     model_devi,
@@ -43,6 +45,8 @@ VERBS = (
     *(init, check_data, check_symmetry, neighbor_stat, convert_data, train, plot, test),
     *(
         model_devi,
+        export_dft,
+        import_dft,
         relax,
         md,
         thermo,

@@ -110,6 +110,7 @@ def step(
     force=FORCE,
     stress=STRESS,
     converged: str = " charge density convergence is achieved\n",
+    labels=("Ni", "O"),
 ) -> str:
     """One ionic step of two electronic ones, as versions of 2024 and 2025 write it."""
     text = f" PW ALGORITHM --------------- ION=   {ion}  ELEC=   1-------------\n"
@@ -118,12 +119,14 @@ def step(
     text += f" LCAO ALGORITHM --------------- ION={ion}    ELEC=2   -------------\n"
     text += f" E_KohnSham     -501.1664531630      {energy:.10f}     \n"
     text += " E_KS(sigma->0) -501.1658847659      -6818.7116760274     \n"
-    text += table("Total Magnetism (uB)", ("Ni", "O"), spin)
+    text += table("Total Magnetism (uB)", labels, spin)
     if force_mag is not None:
-        text += table("Magnetic force (eV/uB)", ("Ni", "O"), force_mag)
+        text += table("Magnetic force (eV/uB)", labels, force_mag)
     text += f"\n{converged} final etot is {energy:.7f} eV\n"
     if force is not None:
-        text += table("TOTAL-FORCE (eV/Angstrom)", ("Ni1", "O1"), force)
+        text += table(
+            "TOTAL-FORCE (eV/Angstrom)", [f"{label}1" for label in labels], force
+        )
     if stress is not None:
         text += table("TOTAL-STRESS (KBAR)", ("", "", ""), stress)
         mean = sum(stress[k][k] for k in range(3)) / 3
@@ -156,6 +159,18 @@ def old_step(unit: str = "Ry", spin=SPIN, force_mag=FORCE_MAG) -> str:
     own += f"Magnetic force ({unit}/uB):\n"
     own += rows(("ATOM      1", "ATOM      2"), force_mag)
     return text.replace("\n charge density", f"{own}\n charge density")
+
+
+def head(labels, fractions) -> str:
+    """What stands before the steps, without a cell."""
+    text = ""
+    for name in dict.fromkeys(labels):
+        text += f" atom label = {name}\n"
+        text += f" number of atom for this type = {list(labels).count(name)}\n"
+    text += "DIRECT COORDINATES\n    atom   x   y   z   mag\n"
+    for name, row in zip(labels, fractions, strict=True):
+        text += f"taud_{name}1 " + " ".join(f"{x:.10f}" for x in row) + " 0.0\n"
+    return f"{text}\n"
 
 
 DUMP = """MDSTEP:  {step}

@@ -28,6 +28,8 @@ VERBS = (
         "plot",
         "test",
         "model-devi",
+        "export-dft",
+        "import-dft",
         "relax",
         "md",
         "thermo",

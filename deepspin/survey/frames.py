@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of files and systems, one by one, with names of their atoms' types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepspin.data.files import HDF5_SUFFIXES, DataError
+from deepspin.data.formats.frame import Frame
+from deepspin.data.moments import read_moments
+from deepspin.data.systems import load_system
+from deepspin.survey.scheme import survey
+
+
+def read_frames(paths: Sequence[str], **spin: Any) -> list[Frame]:
+    """Read the frames of files that ASE reads, and of systems.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files (extended XYZ, ``.traj``, ...), with spins as initial magnetic moments or
+        in an array ``spin``; systems, or folders to search.
+    **spin
+        How to read the spins of systems, see `deepspin.survey.scheme.survey`.
+
+    Returns
+    -------
+    list of Frame
+        In order; their arrays hold ``spin`` if there are any.
+
+    Raises
+    ------
+    DataError, ImportError
+        They cannot be read, or need ASE.
+    """
+    found: list[Frame] = []
+    for path in paths:
+        file = Path(path)
+        if file.is_file() and file.suffix not in HDF5_SUFFIXES:
+            found += _of_file(path)
+        else:
+            found += _of_systems(path, spin)
+    return found
+
+
+def _of_file(path: str) -> Iterator[Frame]:
+    try:
+        import ase.io
+    except ImportError as error:
+        raise ImportError(
+            f"'{path}' needs ASE, which is not installed: pip install ase. Systems of "
+            "training data are read without."
+        ) from error
+    try:
+        images = ase.io.read(path, index=":")
+    except Exception as error:  # each format has its own
+        raise DataError(
+            f"ASE cannot read '{path}': {type(error).__name__}: "
+            f"{' '.join(str(error).split())}. Write the file again."
+        ) from error
+    for number, atoms in enumerate(images):
+        place = f"frame {number} of '{path}'"
+        try:
+            moments = read_moments(atoms)
+        except ValueError as error:
+            raise DataError(f"{place}: {error}") from error
+        arrays = {} if moments is None else {"spin": moments.vectors}
+        cell = atoms.cell.array.copy() if atoms.pbc.all() else None
+        symbols = tuple(atoms.get_chemical_symbols())
+        yield Frame(place, symbols, atoms.positions.copy(), cell, arrays)
+
+
+def _of_systems(path: str, spin: dict[str, Any]) -> Iterator[Frame]:
+    data = survey(path, **spin)
+    for name in data.paths:
+        system = load_system(name, data.type_map, data.spin, allow_zero_spin=True)
+        for k in range(system.nframes):
+            here = system.atype[k] >= 0
+            yield Frame(
+                system.where(k),
+                tuple(np.array(data.type_map)[system.atype[k][here]].tolist()),
+                system.coord[k][here],
+                system.box[k] if system.pbc else None,
+                {"spin": system.spin[k][here]},
+            )
