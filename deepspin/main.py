@@ -29,6 +29,7 @@ from deepspin.entrypoints import (
     neighbor_stat,
     plot,
     relax,
+    select,
     show,
     test,
     thermo,
@@ -45,6 +46,7 @@ VERBS = (
     *(init, check_data, check_symmetry, neighbor_stat, convert_data, train, plot, test),
     *(
         model_devi,
+        select,
         export_dft,
         import_dft,
         relax,

@@ -28,6 +28,7 @@ VERBS = (
         "plot",
         "test",
         "model-devi",
+        "select",
         "export-dft",
         "import-dft",
         "relax",
