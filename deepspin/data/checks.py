@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 from deepspin.data.cells import heights
 from deepspin.data.files import DataError
 from deepspin.data.frames import System, order_hint
+from deepspin.data.notes import Notes
 from deepspin.spins.codec import LENGTH_TOLERANCE, MAX_STRETCH, VirtualAtomCodec
 from deepspin.spins.schemes import SCHEMES, Scheme
-from deepspin.spins.types import ZERO_SPIN
+from deepspin.spins.types import ZERO_SPIN, SpinTypes
 from deepspin.utils.arguments import AUGMENTATIONS
 
 # real atoms closer than this (Å) are on top of each other
@@ -26,14 +28,68 @@ MIN_DISTANCE = 0.1
 MIN_POINT_DISTANCE = 1e-3
 
 
+def without_small_moments(
+    system: System, type_map: Sequence[str], types: SpinTypes, notes: Notes
+) -> System:
+    """Drop the small moments that programs list of atoms without spin.
+
+    Parameters
+    ----------
+    system : System
+        The system.
+    type_map : sequence of str
+        Names of the types.
+    types : SpinTypes
+        Which types carry a spin, and what is small.
+    notes : Notes
+        The largest one that is dropped goes here.
+
+    Returns
+    -------
+    System
+        The same with spins of 0 on types without spin.
+
+    Raises
+    ------
+    DataError
+        One of them is not small.
+    """
+    magnetic = types.is_magnetic(system.atype)
+    length = np.linalg.norm(system.spin, axis=-1)
+    other = np.where(magnetic, 0.0, length)
+    if not other.any():
+        return system
+    frame, atom = divmod(int(other.argmax()), system.nloc)
+    largest, name = other[frame, atom], type_map[system.atype[frame, atom]]
+    if largest >= types.ignore_below:
+        swapped = not system.named and not (length * magnetic > 0).any()
+        above = float(f"{1.1 * largest:.2g}")
+        raise DataError(
+            f"{system.where(frame, atom)}: |spin| = {largest:.3g} but type '{name}' is "
+            f"no spin type, and {types.ignore_below:g} μ_B (`model/spin/ignore_below`) "
+            f"is not above that. Set `use_spin` to true for '{name}', the spins of its "
+            f"atoms to 0, or `ignore_below` to {above:g} to leave out what its "
+            f"neighbours polarise.{order_hint(type_map) if swapped else ''}"
+        )
+    names = [type_map[t] for t in np.unique(system.atype[other > 0])]
+    notes.add(
+        "small moments",
+        f"moments of {', '.join(names)}, no spin types, are left out: up to "
+        f"{largest:.3g} μ_B of {name}, {system.where(frame, atom)}, all below "
+        f"`model/spin/ignore_below` {types.ignore_below:g}.",
+        float(largest),
+    )
+    return replace(system, spin=np.where(magnetic[..., None], system.spin, 0.0))
+
+
 def check_spins(
     system: System,
     type_map: Sequence[str],
     spin: Scheme,
     allow_zero_spin: bool,
-    notes: dict[str, str],
+    notes: Notes,
 ) -> None:
-    """Refuse spins where none may be or one must; warn of odd moduli.
+    """Refuse spins of 0 where one must be; warn of odd moduli.
 
     Parameters
     ----------
@@ -45,8 +101,8 @@ def check_spins(
         The model's spin scheme.
     allow_zero_spin : bool
         Accept spins of 0 on spin types where the scheme has no use for them.
-    notes : dict of str to str
-        What is odd goes here, by kind.
+    notes : Notes
+        What is odd goes here.
 
     Raises
     ------
@@ -57,20 +113,12 @@ def check_spins(
     length = np.linalg.norm(system.spin, axis=-1)
     zero = magnetic & (length < ZERO_SPIN)
     zero &= bool(spin.zero_spin) and not allow_zero_spin
-    swapped = not system.named and not (length * magnetic > 0).any()
-    for frame, atom in np.argwhere(zero | (~magnetic & (length > 0)))[:1]:
+    for frame, atom in np.argwhere(zero)[:1]:
         name = type_map[system.atype[frame, atom]]
-        found = f"{system.where(frame, atom)}: |spin| = {length[frame, atom]:.3g}"
-        if not zero[frame, atom]:
-            raise DataError(
-                f"{found} but type '{name}' is no spin type. Set `use_spin` to true "
-                f"for '{name}' or the spins of its atoms to 0."
-                f"{order_hint(type_map) if swapped else ''}"
-            )
         raise DataError(
-            f"{found} but type '{name}' is a spin type; {spin.zero_spin}. Remove the "
-            f"frame, set `use_spin` to false for '{name}', or set a non-zero "
-            "`env_protection`."
+            f"{system.where(frame, atom)}: |spin| = {length[frame, atom]:.3g} but type "
+            f"'{name}' is a spin type; {spin.zero_spin}. Remove the frame, set "
+            f"`use_spin` to false for '{name}', or set a non-zero `env_protection`."
         )
     distance = length * spin.codec.scale_of(system.atype)
     if system.layout == "virtual-atom":
@@ -79,9 +127,10 @@ def check_spins(
     nominal = spin.codec.nominal_of(system.atype)
     far = magnetic & (nominal > 0) & (distance > MAX_STRETCH * nominal)
     for frame, atom in np.argwhere(far)[:1]:
-        notes["spin"] = (
+        notes.add(
+            "spin",
             f"{system.where(frame, atom)}: |spin| = {length[frame, atom]:.3g} μ_B is "
-            f"more than {MAX_STRETCH:g} times `spin_norm`; are the spins in μ_B?"
+            f"more than {MAX_STRETCH:g} times `spin_norm`; are the spins in μ_B?",
         )
 
 
@@ -90,7 +139,7 @@ def _check_distances(
     distance: np.ndarray,
     type_map: Sequence[str],
     codec: VirtualAtomCodec,
-    notes: dict[str, str],
+    notes: Notes,
 ) -> None:
     """Compare how far (Å) virtual atoms are from their owners with `virtual_len`."""
     nominal = codec.nominal_of(system.atype)
@@ -115,9 +164,10 @@ def _check_distances(
             f"of {codec.virtual_len[t] / codec.scale[t]:.6g}"
         )
     if found:
-        notes["virtual_len"] = (
+        notes.add(
+            "virtual_len",
             f"'{system.path}': virtual atoms are not at `virtual_len`: |spin| "
-            f"{', '.join(found)}."
+            f"{', '.join(found)}.",
         )
 
 

@@ -25,7 +25,7 @@ from deepspin.data.collate import (
 )
 from deepspin.data.files import DataError, InMemory
 from deepspin.data.find import find_systems
-from deepspin.data.frames import System
+from deepspin.data.frames import System, present
 from deepspin.data.lists import Lists
 from deepspin.data.sampling import Order, batch_sizes, probabilities
 from deepspin.data.systems import load_systems
@@ -205,8 +205,6 @@ class DataSystem:
         cls,
         frames: Atoms | Iterable[Atoms],
         *,
-        type_map: Sequence[str],
-        spin: Scheme,
         names: Mapping[str, str] | None = None,
         **options: Any,
     ) -> DataSystem:
@@ -214,9 +212,7 @@ class DataSystem:
 
         `options` are the other arguments, such as ``**model.data_spec``.
         """
-        magnetic = [type_map[t] for t in spin.types.spin_types]
-        systems = memory.from_ase(frames, magnetic, names)
-        return cls(systems, type_map, spin, **options)
+        return cls(memory.from_ase(frames, names), **options)
 
     @classmethod
     def from_dataset(cls, data: tf.data.Dataset, **options: Any) -> DataSystem:
@@ -392,18 +388,20 @@ class DataSystem:
         for key in (*FRAME_LABELS, *ATOM_LABELS):
             if key.name not in self.labels:
                 continue
-            found = key.name in data.labels
             tail = [n for n in key.shape[1:] if isinstance(n, int)]
             atomic = key in ATOM_LABELS
-            if not found:
+            found = np.zeros(nf, dtype=bool)
+            if key.name not in data.labels:
                 value = np.zeros([nf, *([nslots] if atomic else []), *tail])
             else:
                 value = data.labels[key.name][frames]
+                found = present(value)
+                value[~found] = 0.0
                 value = scatter(value, slots, nslots) if atomic else value
-            if key is keys.ATOM_ENER_COEFF and not found:
-                value += 1.0
+            if key is keys.ATOM_ENER_COEFF:
+                value[~found] = 1.0
             labels[key.name] = value
-            labels[f"find_{key.name}"] = np.full(nf, float(found))
+            labels[f"find_{key.name}"] = found.astype(np.float64)
         return inputs, pad_frames(labels, shape.nframes - nf)
 
     def batch(self, step: int, part: tuple[int, int] = WHOLE) -> tuple[dict, dict]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +24,18 @@ from deepspin import keys
 from deepspin.utils import hdf5
 
 LABELS = (*keys.LABELS, keys.ATOM_ENER_COEFF)
+LABEL_NAMES = tuple(key.name for key in LABELS)
 # what is read
 FIELDS = {key.name: key for key in (keys.COORD, keys.BOX, keys.SPIN, *LABELS)}
 FIELDS["real_atom_types"] = keys.ATYPE  # (nf, natoms), of mixed-type systems
 
 
+# file beside virtual atoms that says what they were placed with
+SCHEME = "spin_scheme.json"
+# what else has a name of these is a mistake
+_STEMS = (*FIELDS, *(name.replace("atom_", "atomic_") for name in FIELDS), "fparam")
+_NAMES = {f"{stem}{suffix}" for stem in _STEMS for suffix in (".npy", ".raw")}
+_NAMES |= {"type.raw", "type_map.raw", "nopbc", SCHEME}
 # what HDF5 files are called when folders are searched
 HDF5_SUFFIXES = (".hdf5", ".h5")
 # numbers beyond this are none of physics, and overflow in what is done with them
@@ -62,9 +70,19 @@ def split_group(path: str | Path) -> tuple[Path, str]:
 def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
     """Folder or HDF5 group, and its spelling in messages."""
     root, group = split_group(path)
+    if group != "/" and root.is_dir():
+        raise DataError(
+            f"'{path}': what is behind # names a group of an HDF5 file, but '{root}' "
+            "is a folder. Leave it out."
+        )
     if root.is_dir():
         yield root, str(root)
         return
+    if root.exists() and not root.is_file():
+        raise DataError(
+            f"'{root}' is {kind_of(root)}, neither a folder nor an HDF5 file. Correct "
+            "`systems`."
+        )
     if not root.is_file():
         here = "" if root.is_absolute() else ", seen from the current folder"
         raise DataError(f"'{path}' does not exist{here}. Correct `systems`.")
@@ -115,13 +133,14 @@ def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
     _refuse_lmdb(Path(root))
     with _opened(root) as (node, _):
         if isinstance(node, Path):
-            folders, files = _walk(node)
-            if patterns is not None:
-                chosen = {d for p in patterns for d in node.rglob(p)}
-                folders = sorted(d for d in chosen if d.is_dir())
-            found = [str(d) for d in folders if (d / "type.raw").is_file()]
+            folders, files, links = _walk(node)
+            if patterns is not None:  # which do not look behind links by themselves
+                roots = (node, *links)
+                chosen = {d for p in patterns for r in roots for d in r.rglob(p)}
+                folders = [d for d in folders if d in chosen]
+            found = [str(d) for d in folders if _is_file(d / "type.raw")]
             for file in files:
-                if file.suffix in HDF5_SUFFIXES and h5py.is_hdf5(file):
+                if h5py.is_hdf5(file):
                     found += _search_file(file, node, patterns)
         else:
             found = [
@@ -132,23 +151,37 @@ def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
     return found
 
 
-def _walk(top: Path) -> tuple[list[Path], list[Path]]:
-    """Folders from `top` down and files with the suffixes of HDF5, sorted.
+def _walk(top: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Folders from `top` down, files with the suffixes of HDF5, and links, sorted.
 
-    Folders that are links are not entered.
+    Links to folders are followed, but for those to where the search is already or has
+    been: it ends, and finds nothing twice.
     """
-    folders, files = [], []
-    for place, inside, names in os.walk(top):
-        here = Path(place)
-        folders.append(here)
-        folders += [here / d for d in inside if os.path.islink(os.path.join(place, d))]
-        for name in (*inside, *names):
-            suffix = os.path.splitext(name)[1]
-            if suffix == ".lmdb":
-                _refuse_lmdb(here / name)
-            if suffix in HDF5_SUFFIXES:
-                files.append(here / name)
-    return sorted(folders), sorted(files)
+    folders, files, links = [], [], []
+    entered, waiting = set(), [top]
+    while waiting:  # what is no link comes first, and is found by its own name
+        for place, inside, names in os.walk(waiting.pop(0)):
+            here = Path(place)
+            if (own := _identity(place)) in entered:
+                inside.clear()
+                continue
+            entered.add(own)
+            folders.append(here)
+            behind = [here / d for d in sorted(inside) if os.path.islink(here / d)]
+            links += behind
+            waiting += behind
+            for name in (*inside, *names):
+                suffix = os.path.splitext(name)[1]
+                if suffix == ".lmdb":
+                    _refuse_lmdb(here / name)
+                if suffix in HDF5_SUFFIXES and os.path.isfile(here / name):
+                    files.append(here / name)
+    return sorted(folders), sorted(files), links
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _search_file(
@@ -284,7 +317,8 @@ def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:
     Returns
     -------
     head : dict
-        Contents of ``type.raw`` and, if there, of ``type_map.raw`` and ``nopbc``.
+        Contents of ``type.raw`` and, if there, of ``type_map.raw``, ``nopbc`` and
+        ``spin_scheme.json``.
     sets : list of Set
         Its sets, sorted; one without ``set.*``.
 
@@ -304,12 +338,12 @@ def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:
                 f"'{path}' has no type.raw, so it is no system. Give the folder or "
                 "group that has it."
             )
-        names = ("type.raw", "type_map.raw", "nopbc")
+        names = ("type.raw", "type_map.raw", "nopbc", SCHEME)
         head = {name: _read(top[name]) for name in names if name in top}
         folders = {
             f"{place}/{name}": _files(folder)
             for name, folder in sorted(_members(node).items())
-            if name.startswith("set.") and not _is_file(folder)
+            if name.startswith("set.") and _is_folder(folder)
         }
         suffix = ".npy" if folders else ".raw"  # .raw beside sets is their source
         sets = []
@@ -344,8 +378,45 @@ def _files(node: Path | h5py.Group) -> dict[str, Any]:
     return {n: member for n, member in _members(node).items() if _is_file(member)}
 
 
+def _is_folder(node: Any) -> bool:
+    return node.is_dir() if isinstance(node, Path) else isinstance(node, h5py.Group)
+
+
 def _is_file(node: Any) -> bool:
-    return node.is_file() if isinstance(node, Path) else isinstance(node, h5py.Dataset)
+    """Whether there is such a file or dataset to read; no opening of anything.
+
+    Raises
+    ------
+    DataError
+        It has the name of a file of a system but is something else.
+    """
+    if isinstance(node, h5py.Dataset) or (isinstance(node, Path) and node.is_file()):
+        return True
+    name = PurePosixPath(node.name).name
+    if name in _NAMES and not (isinstance(node, Path) and not os.path.lexists(node)):
+        place = node if isinstance(node, Path) else f"{node.file.filename}#{node.name}"
+        raise DataError(
+            f"'{place}' is {kind_of(node)}, not a file of numbers. Replace or remove "
+            "it."
+        )
+    return False
+
+
+def kind_of(node: Path | h5py.Group) -> str:
+    """Say what something is that is no file, without opening it."""
+    if not isinstance(node, Path):
+        return "a group"
+    try:
+        mode = node.stat().st_mode
+    except OSError:
+        return "a link to nothing"
+    kinds = {
+        stat.S_ISDIR: "a folder",
+        stat.S_ISFIFO: "a FIFO",
+        stat.S_ISSOCK: "a socket",
+    }
+    words = [word for test, word in kinds.items() if test(mode)]
+    return words[0] if words else "a device"
 
 
 def _read(file: Path | h5py.Dataset) -> Any:
@@ -359,6 +430,8 @@ def _read(file: Path | h5py.Dataset) -> Any:
         if file.suffix == ".npy":
             return _load(file)
         text = file.read_text(encoding="utf-8")
+        if file.name == SCHEME:
+            return text.splitlines()
         if file.name in ("type.raw", "type_map.raw", "nopbc"):
             return text.split()
         rows = [row for line in text.splitlines() if (row := line.partition("#")[0])]
@@ -381,7 +454,13 @@ def numbers(values: Any, file: str) -> np.ndarray:
     if np.iscomplexobj(values):
         raise DataError(f"{file} holds complex numbers. Write real ones.")
     try:
-        return np.asarray(values, dtype=np.float64)
+        given = np.asanyarray(values)
+        if given.dtype.kind == "b":
+            raise TypeError("true and false")
+        result = given.astype(np.float64, copy=False)
+        # what is masked is not there
+        masked = isinstance(result, np.ma.MaskedArray)
+        return np.ma.filled(result, np.nan) if masked else np.asarray(result)
     except (ValueError, TypeError) as error:
         reason = re.sub(r"np\.str_\((.*)\)", r"\1", _line(error))  # as numpy 2 says it
         raise DataError(
@@ -407,16 +486,23 @@ def _rows(part: Set, name: str, natoms: int, nreal: int) -> np.ndarray:
             f"Received: shape {rows.shape}. Correct this file, coord or type.raw."
         )
     rows = rows.reshape(nframes, -1)
-    for frame, column in np.argwhere(~(np.abs(rows) < LARGEST))[:1]:
+    bad = ~(np.abs(rows) < LARGEST)
+    label = name in LABEL_NAMES
+    if label:  # NaN in all of a row is a label that this frame has not
+        bad &= ~np.isnan(rows).all(axis=1, keepdims=True)
+    for frame, column in np.argwhere(bad)[:1]:
         atom = f", atom {column // size}" if "nloc" in shape else ""
+        one = rows.shape[1] == 1 or not np.isnan(rows[frame, column])
+        some = "" if one or not label else " but not in all of it"
         raise DataError(
-            f"{file}: {rows[frame, column]} in frame {frame}{atom}. Remove the frame."
+            f"{file}: {rows[frame, column]} in frame {frame}{atom}{some}. Remove the "
+            f"frame{', or this label of it: NaN in all of its row' * bool(some)}."
         )
     return rows
 
 
 def concatenate(sets: list[Set], natoms: int, nreal: int) -> dict[str, np.ndarray]:
-    """Join the arrays of all sets, which must hold the same ones.
+    """Join the arrays of all sets, which must hold the same ones but for labels.
 
     Parameters
     ----------
@@ -428,27 +514,39 @@ def concatenate(sets: list[Set], natoms: int, nreal: int) -> dict[str, np.ndarra
     Returns
     -------
     dict of str to np.ndarray, shape (nf, columns)
-        Finite numbers, by name.
+        Finite numbers, by name; NaN in all of the row where a frame lacks a label.
 
     Raises
     ------
     DataError
-        If one is missing, has another shape or a number that is not finite.
+        If what is no label is missing, one has another shape or a number that is not
+        finite.
     """
     frames = {}
     for name in ["coord", *sorted(set().union(*(part.arrays for part in sets)))]:
         for part in sets:
-            if name not in part.arrays:
+            if name not in part.arrays and name not in LABEL_NAMES:
                 why = "other sets have it" if name != "coord" else "every set needs it"
                 why = "there is no set.* either" if part.suffix == ".raw" else why
                 raise DataError(
                     f"{part.file(name)} is missing: {why}. Add it or remove this set."
                 )
-        rows = [_rows(part, name, natoms, nreal) for part in sets]
-        if len({own.shape[1] for own in rows}) > 1:
+        rows = {
+            k: _rows(part, name, natoms, nreal)
+            for k, part in enumerate(sets)
+            if name in part.arrays
+        }
+        widths = {own.shape[1] for own in rows.values()}
+        if len(widths) > 1:
             raise DataError(
-                f"{sets[0].file(name)} counts virtual atoms, or does not, unlike other "
-                "sets. Make them the same."
+                f"{sets[min(rows)].file(name)} counts virtual atoms, or does not, "
+                "unlike other sets. Make them the same."
             )
-        frames[name] = np.concatenate(rows)
+        width = widths.pop()
+        frames[name] = np.concatenate(
+            [
+                rows[k] if k in rows else np.full((part.nframes, width), np.nan)
+                for k, part in enumerate(sets)
+            ]
+        )
     return frames

@@ -31,7 +31,8 @@ class System:
         Frame parameters; numb_fparam is 0 where none are read.
     labels : dict of str to np.ndarray
         Those of energy, force, force_mag, virial, atom_ener and atom_ener_coeff that
-        the data has; force_mag is exactly 0 on types without spin.
+        some frame has, NaN in frames without; force_mag is exactly 0 on types without
+        spin.
     layout : {"virtual-atom", "spin-files"}
         How the spins were stored.
     natoms_loss : np.ndarray, shape (nf,)
@@ -69,10 +70,21 @@ class System:
         """Number of real atoms of the largest frame."""
         return self.atype.shape[1]
 
+    def has(self, label: str) -> np.ndarray:
+        """Which frames have a label: bool (nf,)."""
+        if label not in self.labels:
+            return np.zeros(self.nframes, dtype=bool)
+        return present(self.labels[label])
+
     def where(self, frame: int, atom: int | None = None) -> str:
         """Name a frame, or an atom of it, by its place on disk."""
         inside = frame_of(self.sets, frame)
         return inside if atom is None else f"atom {self.index[frame, atom]}, {inside}"
+
+
+def present(label: np.ndarray) -> np.ndarray:
+    """Which frames (nf,) of a label (nf, ...) are not missing, which is NaN."""
+    return ~np.isnan(label).any(axis=tuple(range(1, label.ndim)))
 
 
 def frame_of(places: Places, frame: int) -> str:

@@ -12,10 +12,13 @@ that every reader passes over, and that are used on the way back if they still f
 ``coord_virtual.npy``       positions of virtual atoms, if placing them anew does not
                             give the same bits
 ``spin_scheme.json``        ``type_map`` and ``model/spin`` that data with virtual
-                            atoms was written with; DeePMD-kit refuses a
-                            ``type_map.raw`` there. Also beside spin files that came
+                            atoms was written with. Also beside spin files that came
                             from virtual atoms, for the way back
 ==========================  ==========================================================
+
+``type_map.raw`` names the types in both layouts, virtual atoms of Ni as ``Ni_spin``.
+DeePMD-kit trains with it if these names come last in ``model/type_map``, too, which
+deepspin also takes.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import numpy as np
 from deepspin.data.cells import wrapped
 from deepspin.data.files import (
     FIELDS,
+    SCHEME,
     DataError,
     Set,
     numbers,
@@ -41,10 +45,10 @@ from deepspin.data.files import (
     split_group,
 )
 from deepspin.data.frames import System
+from deepspin.data.notes import Notes
 from deepspin.data.systems import load_system
-from deepspin.data.words import SCHEME, read_scheme, read_words
-from deepspin.spins.codec import VirtualAtomCodec
-from deepspin.spins.types import SpinTypes
+from deepspin.data.words import scheme_of, type_names
+from deepspin.spins.codec import VirtualAtomCodec, virtual_name
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils import hdf5
 
@@ -116,22 +120,6 @@ class Content:
                 group[f"{part}/{name}.npy"] = array
 
 
-# --- Names of types -------------------------------------------------------------------
-
-
-def split_names(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Names of real types, and the owners' names of those of virtual atoms.
-
-    A virtual atom of Ni is called ``Ni_spin``.
-    """
-    virtual = {
-        name: name.removesuffix("_spin")
-        for name in names
-        if name.endswith("_spin") and name.removesuffix("_spin") in names
-    }
-    return [name for name in names if name not in virtual], virtual
-
-
 # --- Conversion -----------------------------------------------------------------------
 
 
@@ -149,8 +137,7 @@ def copy(path: str) -> Content:
         It cannot be read.
     """
     head, sets = read_system(path)
-    found = {"type_map.raw": head.get("type_map.raw"), SCHEME: read_words(path, SCHEME)}
-    words = {file: lines for file, lines in found.items() if lines is not None}
+    words = {file: head[file] for file in ("type_map.raw", SCHEME) if file in head}
     types = numbers(np.ravel(head["type.raw"]), f"'{path}/type.raw'")
     parts = {_name(part): part.arrays | _others(part) for part in sets}
     return Content(types.astype(np.int64), words, parts, "nopbc" in head)
@@ -179,7 +166,7 @@ def convert(
     """
     content, codec = copy(system.path), VirtualAtomCodec.from_options(**section)
     mixed = any("real_atom_types" in arrays for arrays in content.sets.values())
-    given = _model_types(content, type_map, codec, system.nframes)
+    given = _model_types(content, system, type_map, codec)
     pairs = _Pairs.of(given, system, codec)
     begin, placed = 0, layout == "virtual-atom" and pairs.order.size > 0
     for name, (place, nframes) in zip(content.sets, system.sets, strict=True):
@@ -227,21 +214,16 @@ def difference(
     RuntimeError
         Anything else is not equal, bit for bit.
     """
-    names = (read_scheme(path) or {"type_map": type_map})["type_map"]
-    order = [list(type_map).index(name) for name in names]
-    quiet = VirtualAtomCodec(  # about distances from owners
-        types=SpinTypes.of([codec.types.use_spin[t] for t in order]),
-        scale=tuple(codec.scale[t] for t in order),
-        virtual_len=(0.0,) * codec.ntypes,
-    )
-    written = load_system(path, names, VirtualAtoms(quiet), allow_zero_spin=True)
+    quiet = replace(codec, virtual_len=(0.0,) * codec.ntypes)  # about distances
+    spin = VirtualAtoms(quiet)
+    written = load_system(path, type_map, spin, True, notes=Notes())  # told before
     here = system.atype >= 0
-    same = np.array_equal(np.array([*order, -1])[written.atype], system.atype)
+    same = np.array_equal(written.atype, system.atype)
     same &= np.array_equal(written.coord[here], system.coord[here])
     same &= np.array_equal(written.fparam, system.fparam)
     same &= written.labels.keys() == system.labels.keys()
     for name, label in written.labels.items():
-        same = same and np.array_equal(label, system.labels[name])
+        same = same and np.array_equal(label, system.labels[name], equal_nan=True)
     if not same:
         raise RuntimeError(
             f"'{system.path}' was not written right; nothing is kept. This is a "
@@ -295,7 +277,8 @@ def _others(part: Set) -> _Arrays:
         return file.endswith(".npy") and stem not in FIELDS
 
     if Path(part.place).is_dir():
-        files = [f for f in sorted(Path(part.place).iterdir()) if wanted(f.name)]
+        members = sorted(Path(part.place).iterdir())
+        files = [f for f in members if wanted(f.name) and f.is_file()]
         return {f.stem: np.load(f) for f in files}
     file, group = split_group(part.place)
     with hdf5.reading(file) as opened:
@@ -304,17 +287,21 @@ def _others(part: Set) -> _Arrays:
 
 
 def _model_types(
-    content: Content, type_map: Sequence[str], codec: VirtualAtomCodec, nframes: int
+    content: Content,
+    system: System,
+    type_map: Sequence[str],
+    codec: VirtualAtomCodec,
 ) -> np.ndarray:
     """Model's types (nf, natoms), virtual ones included, as the reader sees them."""
-    names = content.words.get("type_map.raw")
+    scheme = scheme_of(content.words.get(SCHEME), system.path)
+    names = type_names(content.words.get("type_map.raw"), scheme, system.path)
     table = codec.file_types(names, type_map, unknown=-1)
     natoms = len(content.types)
     types: list[np.ndarray] = [
         np.asarray(arrays["real_atom_types"]).astype(int).reshape(-1, natoms)
         for arrays in content.sets.values()
         if "real_atom_types" in arrays
-    ] or [np.broadcast_to(content.types, (nframes, natoms))]
+    ] or [np.broadcast_to(content.types, (system.nframes, natoms))]
     return np.array([*table, -1])[np.concatenate(types)]
 
 
@@ -349,11 +336,9 @@ def _words(
     flags = [codec.types.use_spin[t] for t in order]
     scheme = {"type_map": names, **section, "use_spin": flags}
     words = {SCHEME: [json.dumps(scheme)]} if placed else {}
-    if layout == "virtual-atom" and mixed:  # which must have type_map.raw
-        names += [f"{type_map[t]}_spin" for t in codec.types.spin_types]
-    if layout == "spin-files" or mixed or not placed:
-        words["type_map.raw"] = names
-    return words
+    if layout == "virtual-atom" and (mixed or placed):
+        names += [virtual_name(type_map[t]) for t in codec.types.spin_types]
+    return words | {"type_map.raw": names}
 
 
 @dataclass(frozen=True)
@@ -480,6 +465,14 @@ def _join_forces(arrays: _Arrays, owners: np.ndarray, place: str) -> _Arrays:
         )
     given = arrays["force_mag"]
     force, force_mag = (_atoms(a, len(owners)) for a in (arrays["force"], given))
+    lack = [np.isnan(a).all(axis=(1, 2)) for a in (force, force_mag)]
+    differ = (lack[0] != lack[1]) & (owners >= 0).any(axis=1)
+    for frame in np.flatnonzero(differ)[:1]:
+        lacking = "force" if lack[0][frame] else "force_mag"
+        raise DataError(
+            f"frame {frame} of '{place}' has no {lacking}: with virtual atoms one file "
+            "holds forces and magnetic forces. Add it, or keep the layout."
+        )
     own = _take(force_mag, owners)
     both = np.concatenate([force, own], axis=1)
     back = np.zeros(force.shape, both.dtype)
@@ -545,8 +538,9 @@ def _to_files(
         force_mag, old = _take(every, pairs.partner), kept["force_mag_exact"]
         if old is not None and old.size == force_mag.size:
             old_atoms = _atoms(old, nf)
-            if np.array_equal(old_atoms[there], force_mag[there]):
+            if np.array_equal(old_atoms[there], force_mag[there], equal_nan=True):
                 force_mag = old_atoms
+        force_mag[np.isnan(every).all(axis=(1, 2))] = np.nan  # missing as a whole
         result["force_mag"] = _flat(force_mag)
     for name in ("atom_ener", "atom_ener_coeff"):
         if name in result and result[name].size == nf * all_points.shape[1]:

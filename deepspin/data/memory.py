@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +51,6 @@ def from_arrays(systems: Mapping[str, Any] | Iterable[Mapping]) -> list[InMemory
 
 def from_ase(
     frames: Atoms | Iterable[Atoms],
-    magnetic: Collection[str],
     names: Mapping[str, str] | None = None,
 ) -> list[InMemory]:
     """Systems from ASE's atoms with spins, and their results as labels.
@@ -75,9 +74,6 @@ def from_ase(
     ----------
     frames : ase.Atoms, or several
         Periodic in all directions or in none.
-    magnetic : collection of str
-        Elements with a spin. Moments of others, which electronic structure codes tell
-        of every atom, are left out.
     names : mapping of str to str, optional
         Where else the atoms hold something, such as ``{"force": "REF_forces"}``.
 
@@ -98,18 +94,11 @@ def from_ase(
         frames = [frames]
     notes: dict[str, Any] = {}
     found = [
-        _system(
-            f"frames[{k}]", _of_atoms(f"frames[{k}]", a, magnetic, names or {}, notes)
-        )
+        _system(f"frames[{k}]", _of_atoms(f"frames[{k}]", a, names or {}, notes))
         for k, a in enumerate(frames)
     ]
     if "along z" in notes:
         log.warning("%s are N numbers, not N x 3: along z", notes["along z"])
-    if "left out" in notes:
-        log.warning(
-            "moments of elements without spin are left out: up to %.3g μ_B, of %s",
-            *notes["left out"],
-        )
     return _grouped(found)
 
 
@@ -184,6 +173,8 @@ def _types(
     """Numbers of types and what they mean, from numbers or names."""
     try:
         types = np.asarray(given)
+        if np.ma.is_masked(given):
+            raise ValueError("some of it is masked")
     except ValueError as error:
         raise DataError(f"'{place}/atype' is no array: {error}.") from error
     if types.ndim == 0 or types.size == 0:
@@ -259,35 +250,15 @@ def _of_element(place: str, element: Any) -> dict[str, Any]:
 def _of_atoms(
     place: str,
     atoms: Atoms,
-    magnetic: Collection[str],
     names: Mapping[str, str],
     notes: dict[str, Any],
 ) -> dict[str, Any]:
     """Arrays of one frame."""
     frame = frame_of_atoms(place, atoms, names, notes)
-    found = dict(frame.arrays)
-    if "spin" in found:
-        found["spin"] = _spins(place, found["spin"], frame.symbols, magnetic, notes)
-    rows = {key: value[None] for key, value in found.items()}
+    rows = {key: value[None] for key, value in frame.arrays.items()}
     return {
         "atype": list(frame.symbols),
         "coord": frame.coord[None],
         "box": None if frame.cell is None else frame.cell[None],
         **rows,
     }
-
-
-def _spins(
-    place: str,
-    vectors: np.ndarray,
-    symbols: Sequence[str],
-    magnetic: Collection[str],
-    notes: dict[str, Any],
-) -> np.ndarray:
-    """Spins (nloc, 3), of elements with a spin."""
-    has_spin = np.array([symbol in magnetic for symbol in symbols])
-    length = np.where(has_spin, 0.0, np.linalg.norm(vectors, axis=1))
-    if length.max(initial=0.0) > notes.get("left out", (0.0,))[0]:
-        largest = int(length.argmax())
-        notes["left out"] = (float(length[largest]), f"{symbols[largest]} of {place}")
-    return np.where(has_spin[:, None], vectors, 0.0)

@@ -22,6 +22,20 @@ AUTO_BATCH_ATOMS = 32
 CHUNK = 4096
 
 
+def is_count(number: object) -> bool:
+    """Whether something is an integer of at least 1, and not true."""
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    return whole and int(number) >= 1  # type: ignore[call-overload]
+
+
+def check_batch_size(number: object) -> None:
+    """Refuse what is no number of frames; None is for others to choose."""
+    if number is not None and not is_count(number):
+        raise ValueError(
+            f"`batch_size` must be an integer of at least 1. Received: {number!r}"
+        )
+
+
 def batch_sizes(
     batch_size: int | str | Sequence[int], systems: Sequence[System]
 ) -> list[int]:
@@ -53,7 +67,7 @@ def batch_sizes(
         _check_number("batch_size", sizes, systems)
     else:
         sizes = [batch_size] * len(systems)
-    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
+    if not all(map(is_count, sizes)):
         raise DataError(
             f"`batch_size` must hold integers of at least 1. Received: {batch_size}"
         )

@@ -7,17 +7,21 @@ Frames and atoms are counted from 0 in every message.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from deepspin.data.cells import heights, shortest
-from deepspin.data.checks import check_overlaps, check_spins
+from deepspin.data.checks import (
+    check_overlaps,
+    check_spins,
+    without_small_moments,
+)
 from deepspin.data.files import (
     LABELS,
     LARGEST,
+    SCHEME,
     DataError,
     Foreign,
     InMemory,
@@ -29,19 +33,20 @@ from deepspin.data.files import (
 )
 from deepspin.data.frames import Places, System, frame_of, order_hint
 from deepspin.data.moments import NAMES
-from deepspin.data.words import SCHEME, read_scheme
-from deepspin.spins.codec import MAX_STRETCH, VirtualAtomCodec
+from deepspin.data.notes import Notes
+from deepspin.data.words import scheme_of, type_names
+from deepspin.keys import ATOM_ENER_COEFF
+from deepspin.spins.codec import MAX_STRETCH, VirtualAtomCodec, split_names
 from deepspin.spins.schemes import Scheme
-
-log = logging.getLogger(__name__)
 
 # opposite faces of a cell closer than this (Å) make it tiny; above 2 MIN_DISTANCE
 MIN_HEIGHT = 0.5
 # and closer than this times the longest lattice vector, singular
 FLAT = 1e-8
+# ways to virtual atoms that differ by less than this share mean the same
+SAME_SCALE = 0.01
 
 _Table = dict[str, np.ndarray]
-_Notes = dict[str, str]  # what is odd about a system, by kind
 _UNKNOWN = -2  # a type of the file that the model does not have
 
 
@@ -83,33 +88,32 @@ def load_systems(
             f"`type_map` must name the {spin.ntypes} types of the spin scheme. "
             f"Received: {list(type_map)}"
         )
-    systems: list[System] = []
-    notes: dict[str, list[str]] = {}
-    for path in paths:
-        found: _Notes = {}
-        system = _convert(path, type_map, spin, numb_fparam, found)
-        check_spins(system, type_map, spin, allow_zero_spin, found)
-        check_overlaps(system, spin)
-        if isinstance(path, Foreign):
-            path.release()
-        systems.append(system)
-        for kind, text in found.items():
-            notes.setdefault(kind, []).append(text)
-    for first, *others in notes.values():
-        more = f" The same in {len(others)} more of {len(paths)} systems."
-        log.warning("%s%s", first, more if others else "")
-    return systems
+    with Notes() as notes:
+        return [
+            load_system(path, type_map, spin, allow_zero_spin, numb_fparam, notes)
+            for path in paths
+        ]
 
 
 def load_system(
-    path: str,
+    path: str | InMemory,
     type_map: Sequence[str],
     spin: Scheme,
     allow_zero_spin: bool = False,
     numb_fparam: int | None = None,
+    notes: Notes | None = None,
 ) -> System:
-    """Read and check one system, see `load_systems`."""
-    return load_systems([path], type_map, spin, allow_zero_spin, numb_fparam)[0]
+    """Read and check one system, see `load_systems`; `notes` keeps what is odd."""
+    if notes is None:
+        return load_systems([path], type_map, spin, allow_zero_spin, numb_fparam)[0]
+    notes.nsystems += 1
+    system = _convert(path, type_map, spin, numb_fparam, notes)
+    system = without_small_moments(system, type_map, spin.types, notes)
+    check_spins(system, type_map, spin, allow_zero_spin, notes)
+    check_overlaps(system, spin)
+    if isinstance(path, Foreign):
+        path.release()
+    return system
 
 
 # To the internal form -----------------------------------------------------------------
@@ -142,6 +146,13 @@ def _map_types(
     types = np.array([*table, -1])[given]
     if (types == _UNKNOWN).any():
         unknown = sorted({(names or [])[t] for t in given[types == _UNKNOWN]})
+        owners = split_names([*type_map, *unknown])[1]
+        for name in (name for name in unknown if name in owners):
+            raise DataError(
+                f"{file}: virtual atoms {name}, which hold the spins of "
+                f"{owners[name]}, but the model's `use_spin` gives it none. Correct "
+                f"that, or leave this system out."
+            )
         raise DataError(
             f"{file}: atoms of {unknown}, which are not in the model's `type_map` "
             f"{list(type_map)}. Add them there or leave this system out."
@@ -181,10 +192,12 @@ def _frame_parameters(sets: Sequence[Set], number: int | None) -> np.ndarray:
 
 def _read_frames(
     path: str | InMemory, model: tuple, numb_fparam: int | None
-) -> tuple[np.ndarray, _Table, Places, _Table]:
-    """Model's types (nf, natoms), arrays (nf, columns), sets, and `type_map.raw`..."""
+) -> tuple[np.ndarray, _Table, Places, dict[str, Any]]:
+    """Model's types (nf, natoms), arrays (nf, columns), sets, and what names say."""
     head, sets = read_system(path)
-    names, listed = head.get("type_map.raw"), head["type.raw"]
+    head = {**head, SCHEME: scheme_of(head.get(SCHEME), str(path))}
+    names = type_names(head.get("type_map.raw"), head[SCHEME], str(path))
+    listed = head["type.raw"]
     natoms = nreal = np.size(listed)
     mixed = any("real_atom_types" in part.arrays for part in sets)
     if not mixed:
@@ -208,15 +221,15 @@ def _convert(
     type_map: Sequence[str],
     spin: Scheme,
     numb_fparam: int | None,
-    notes: _Notes,
+    notes: Notes,
 ) -> System:
     """Read a system and bring it into the internal form."""
     codec = spin.codec
     types, frames, places, head = _read_frames(path, (type_map, codec), numb_fparam)
     natoms, layout = types.shape[1], _detect_layout(path, frames, types, codec)
-    if layout == "virtual-atom" and not spin.reads_virtual_atoms:
-        codec = _own_codec(path, type_map, spin)
-    named = "type_map.raw" in head
+    if layout == "virtual-atom":
+        codec = _codec(path, head[SCHEME], types, type_map, spin)
+    named = "type_map.raw" in head or head[SCHEME] is not None
     hint = "" if named else order_hint(type_map)
     real, virtual = _pair(types, layout == "virtual-atom", codec, places, hint)
     atype = np.where(real < 0, -1, np.take_along_axis(types, np.maximum(real, 0), 1))
@@ -231,17 +244,7 @@ def _convert(
         spins = frames.get("spin", np.zeros_like(frames["coord"]))
         spins = _gather(spins, real, natoms)
         magnetic = np.where(spin.types.is_magnetic(atype), real, -1)
-    labels = {}
-    for key in (key for key in LABELS if key.name in frames):
-        name, rows = key.name, frames[key.name]
-        whole = rows.shape[1] == natoms
-        if "force" in name:
-            index = magnetic if name == "force_mag" else real
-            labels[name] = _gather(rows, index, natoms)
-        elif name.startswith("atom_"):  # `whole`: has a column for virtual atoms, too
-            labels[name] = _gather(rows, real, natoms)[..., 0] if whole else rows
-        else:
-            labels[name] = rows.reshape(len(rows), *key.shape[1:])
+    labels = _labels(str(path), frames, real, magnetic, natoms, notes)
     return System(
         path=path if isinstance(path, str) else str(path),
         atype=atype.astype(np.int32),
@@ -259,11 +262,53 @@ def _convert(
     )
 
 
-def _own_codec(
-    path: str | InMemory, type_map: Sequence[str], spin: Scheme
+def _labels(
+    path: str,
+    frames: _Table,
+    real: np.ndarray,
+    magnetic: np.ndarray,
+    natoms: int,
+    notes: Notes,
+) -> _Table:
+    """Labels of atoms at `real`, and of spins at `magnetic`; NaN where missing."""
+    labels = {}
+    for key in (key for key in LABELS if key.name in frames):
+        name, rows = key.name, frames[key.name]
+        whole = rows.shape[1] == natoms
+        if "force" in name:
+            index = magnetic if name == "force_mag" else real
+            label = _gather(rows, index, natoms)
+        elif name.startswith("atom_"):  # `whole`: has a column for virtual atoms, too
+            label = _gather(rows, real, natoms)[..., 0] if whole else rows
+        else:
+            label = rows.reshape(len(rows), *key.shape[1:])
+        missing = np.isnan(rows).all(axis=1)
+        number = np.count_nonzero(missing)
+        if number:
+            label[missing] = np.nan  # on atoms without spin, too
+            end = "these do not count in its loss"
+            if key is ATOM_ENER_COEFF:
+                end = "each is 1 there"
+            notes.add(
+                f"no {name}",
+                f"'{name}' is missing in {number} of {len(rows)} frames of '{path}': "
+                f"{end}.",
+            )
+        if number < len(rows):
+            labels[name] = label
+    return labels
+
+
+def _codec(
+    path: str | InMemory,
+    scheme: dict[str, Any] | None,
+    types: np.ndarray,
+    type_map: Sequence[str],
+    spin: Scheme,
 ) -> VirtualAtomCodec:
-    """How the virtual atoms of a system stand for spins, as its own file says."""
-    scheme = None if isinstance(path, InMemory) else read_scheme(path)
+    """How virtual atoms stand for spins: as their own file says, or as the model."""
+    if scheme is None and spin.reads_virtual_atoms:
+        return spin.codec
     if scheme is None:
         raise DataError(
             f"'{path}' holds spins as virtual atoms, and the scheme `{spin.name}` has "
@@ -272,18 +317,30 @@ def _own_codec(
             f'"virtual_len": [...], "spin_norm": [...]}} into its {SCHEME}, or write '
             "it with spins by `dp-spin convert-data --layout spin-files`."
         )
-    names = scheme.pop("type_map")
-    theirs = VirtualAtomCodec.from_options(**scheme)
-    known = dict(zip(names, theirs.scale, strict=True))
-    magnetic = [type_map[t] for t in spin.types.spin_types]
-    if missing := [name for name in magnetic if not known.get(name)]:
-        raise DataError(
-            f"{SCHEME} of '{path}' has no spins of {', '.join(missing)}, which "
-            "`use_spin` gives some. Correct one of the two."
-        )
-    return VirtualAtomCodec.from_options(
-        spin.types.use_spin, virtual_scale=[known[name] for name in magnetic]
-    )
+    options = {key: value for key, value in scheme.items() if key != "type_map"}
+    theirs = VirtualAtomCodec.from_options(**options)
+    rows = zip(theirs.scale, theirs.virtual_len, strict=True)
+    known = dict(zip(scheme["type_map"], rows, strict=True))
+    scale, length = list(spin.codec.scale), list(spin.codec.virtual_len)
+    for t in spin.types.spin_types:
+        name, ours = type_map[t], scale[t]
+        if not (types == t).any():
+            continue
+        if not known.get(name, (0.0, 0.0))[0]:
+            raise DataError(
+                f"{SCHEME} of '{path}' has no spins of {name}, which `use_spin` gives "
+                "some. Correct one of the two."
+            )
+        scale[t], length[t] = known[name]
+        if spin.reads_virtual_atoms and abs(scale[t] - ours) > SAME_SCALE * ours:
+            raise DataError(
+                f"{SCHEME} of '{path}' places virtual atoms of {name} at "
+                f"{scale[t]:.6g} Å/μ_B, but `virtual_len` / `spin_norm` or "
+                f"`virtual_scale` of the model is {ours:.6g} Å/μ_B. Correct the wrong "
+                "one, or write the data with spins by `dp-spin convert-data --layout "
+                "spin-files`, which every model reads."
+            )
+    return VirtualAtomCodec(spin.types, tuple(scale), tuple(length))
 
 
 def _detect_layout(
@@ -352,13 +409,14 @@ def _gather(rows: np.ndarray, index: np.ndarray, natoms: int) -> np.ndarray:
 
 
 def _cells(
-    path: str | InMemory, frames: _Table, places: Places, notes: _Notes
+    path: str | InMemory, frames: _Table, places: Places, notes: Notes
 ) -> np.ndarray | None:
     """Boxes (nf, 3, 3), None if there are none."""
     if "box" not in frames:
-        notes["box"] = (
+        notes.add(
+            "box",
             f"'{path}' has no box, so it is taken as not periodic. An empty file "
-            "`nopbc` there says so and ends this warning."
+            "`nopbc` there says so and ends this warning.",
         )
         return None
     box = frames["box"].reshape(-1, 3, 3)

@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.data.files import DataError, Foreign, split_group
-from deepspin.spins.codec import VirtualAtomCodec
+from deepspin.data.files import SCHEME, DataError, Foreign, split_group
+from deepspin.spins.codec import VirtualAtomCodec, split_names, virtual_name
 from deepspin.utils import hdf5
-
-SCHEME = "spin_scheme.json"
 
 
 def read_words(path: str, file: str) -> list[str] | None:
@@ -57,7 +55,11 @@ def read_scheme(path: str) -> dict[str, Any] | None:
     dict or None
         ``type_map`` and the options of ``model/spin``.
     """
-    words = read_words(path, SCHEME)
+    return scheme_of(read_words(path, SCHEME), path)
+
+
+def scheme_of(words: list[str] | None, path: str) -> dict[str, Any] | None:
+    """The same from the lines of the file of a system; None without."""
     try:
         scheme = None if words is None else json.loads("".join(words))
         if scheme is not None:
@@ -70,3 +72,44 @@ def read_scheme(path: str) -> dict[str, Any] | None:
             "the virtual atoms were placed with."
         ) from error
     return scheme
+
+
+def type_names(
+    named: list[str] | None, scheme: dict[str, Any] | None, path: str
+) -> list[str] | None:
+    """What the numbers in ``type.raw`` mean, virtual atoms included where known.
+
+    Parameters
+    ----------
+    named : list of str or None
+        Content of ``type_map.raw``.
+    scheme : dict or None
+        Content of ``spin_scheme.json``.
+    path : str
+        The system.
+
+    Returns
+    -------
+    list of str or None
+        Names, those of virtual atoms as ``Ni_spin``; None if nothing tells.
+
+    Raises
+    ------
+    DataError
+        The two files contradict each other.
+    """
+    if scheme is None:
+        return named
+    real = scheme["type_map"]
+    pairs = zip(real, scheme["use_spin"], strict=True)
+    virtual = [virtual_name(name) for name, magnetic in pairs if magnetic]
+    if named is None:
+        return [*real, *virtual]
+    own, placed = split_names(named)
+    both = slice(min(len(own), len(real)))
+    if own[both] != real[both] or (placed and [*placed] != virtual):
+        raise DataError(
+            f"type_map.raw of '{path}' names its types {' '.join(named)}, but its "
+            f"{SCHEME} numbers {' '.join([*real, *virtual])}. Correct one of the two."
+        )
+    return [*named, *([] if placed else virtual)]

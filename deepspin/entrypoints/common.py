@@ -86,6 +86,13 @@ def add_spin(parser: argparse.ArgumentParser) -> None:
         "mean of the data; 1.2737 if there are only virtual atoms)",
     )
     parser.add_argument(
+        "--ignore-below",
+        type=float,
+        metavar="MOMENT",
+        help="leave out moments of types that are all below this, in μ_B, and give "
+        "these no spin (default: 0.05)",
+    )
+    parser.add_argument(
         "-i",
         "--input",
         metavar="INPUT",

@@ -81,6 +81,7 @@ def neighbor_stat(
     DataError, InputError, OutputError
         See `survey`; the picture cannot be written.
     """
+    from deepspin.data.notes import Notes
     from deepspin.data.systems import load_system
     from deepspin.pictures.neighbors import draw_neighbors
     from deepspin.pictures.plots import claim_picture, save
@@ -101,8 +102,9 @@ def neighbor_stat(
     data = survey(system, **spin)
     data.report()
     stat = NeighborStat(data.type_map, data.spin, rcut)
-    for path in data.paths:
-        stat.add(load_system(path, data.type_map, data.spin, allow_zero_spin=True))
+    with Notes() as notes:
+        for path in data.paths:
+            stat.add(load_system(path, data.type_map, data.spin, True, notes=notes))
     sel = descriptor.get("sel")
     sys.stdout.write(report(stat, sel if isinstance(sel, list) else None))
     if output is not None:

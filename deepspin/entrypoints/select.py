@@ -98,7 +98,8 @@ def select(
         Options that do not fit together, or more frames than there are; data that
         cannot be read; the output exists or holds the data.
     """
-    from deepspin.data.files import DataError, find_systems
+    from deepspin.data.files import DataError
+    from deepspin.data.find import find_systems
     from deepspin.data.writing import claim_systems, names_below
 
     files = _models(by, models or [], number, spin)

@@ -200,7 +200,10 @@ def compare(
             rotation.tell(changes[-1:])
     pairs = _merge(of_each)
     if not pairs:
-        raise DataError("Nothing to compare: no label of an atom with spin.")
+        raise DataError(
+            "Nothing to compare: no label of an atom with spin, nor any other, in "
+            "these frames."
+        )
     _print_total(_errors(pairs), len(systems))
     turned = rotation.tell(changes) if changes else {}
     return Accuracy([data.path for data in systems], of_each, pairs, turned)
@@ -213,6 +216,10 @@ def _compare_system(
     log.info("# testing system : %s", data.path)
     pairs = _evaluate(potential, data, chosen, atomic)
     log.info("# number of test data : %d ", len(chosen))
+    for name in _arrays(atomic):
+        number = np.count_nonzero(data.has(name)[chosen])
+        if 0 < number < len(chosen):
+            log.info("# of which have %s : %d ", name, number)
     _print(_errors(pairs))
     log.info("# ----------------------------------------------- ")
     return pairs
@@ -226,7 +233,7 @@ def _arrays(atomic: bool) -> list[str]:
 def _evaluate(
     potential: DeepSpin, data: System, chosen: np.ndarray, atomic: bool
 ) -> Pairs:
-    """Labels and predictions of some frames of a system."""
+    """Labels and predictions of some frames of a system, as far as these have any."""
     names = [n for n in _arrays(atomic) if n in data.labels]
     found: dict[str, list] = {n: [None] * len(chosen) for n in names}
     spins: list = [None] * len(chosen)
@@ -249,14 +256,17 @@ def _evaluate(
     natoms = (data.atype[chosen] >= 0).sum(axis=1)[:, None]
     pairs = {}
     for suffix, (array, per_atom, *_) in LINES.items():
-        if array in found:
-            label, pred = map(np.concatenate, zip(*found[array], strict=True))
+        there = np.flatnonzero(data.has(array)[chosen])
+        if there.size:
+            rows = [found[array][k] for k in there]
+            label, pred = map(np.concatenate, zip(*rows, strict=True))
             if per_atom:
-                label, pred = label / natoms, pred / natoms
+                label, pred = label / natoms[there], pred / natoms[there]
             if label.size:
                 pairs[suffix] = label, pred
             if suffix == "fm" and label.size:
-                pairs |= _parts(np.concatenate(spins), label, pred)
+                own = np.concatenate([spins[k] for k in there])
+                pairs |= _parts(own, label, pred)
     return pairs
 
 

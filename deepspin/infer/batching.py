@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from deepspin.data.collate import Shape, collate, neighbors_of_frame
 from deepspin.data.nlist import Neighbors, Search
+from deepspin.data.sampling import check_batch_size
 from deepspin.infer.frames import Frames
 from deepspin.model.ener import SpinEnergyModel
 
@@ -68,8 +69,7 @@ class Batching:
 
         And the slot of each atom.
         """
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}")
+        check_batch_size(batch_size)
         spin, scheme = self.begin(frames), self.model.spin.scheme
         natoms = tuple(np.bincount(frames.atype, minlength=scheme.ntypes).tolist())
         room = MEMORY / _bytes_per_slot(self.model, second=second, plain=plain)

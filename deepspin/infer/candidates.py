@@ -90,14 +90,17 @@ def select(
         What makes a candidate.
     """
     low, high = np.transpose(list(bounds.of_columns.values()))
-    counts, chosen = np.zeros(3, dtype=int), {}
+    counts, chosen = np.zeros(4, dtype=int), {}
     with replacing(listing) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write("# system frame max_devi_f max_devi_fm\n")
         for each in found:
             table, values = each.table, each.table[:, list(bounds.of_columns)]
             failed = (values >= high).any(axis=1)
             candidate = (values >= low).any(axis=1) & ~failed
-            counts += [(~failed & ~candidate).sum(), candidate.sum(), failed.sum()]
+            unknown = np.isnan(values).all(axis=1)  # no label, or no magnetic atom
+            accurate = ~failed & ~candidate & ~unknown
+            groups = (accurate, candidate, failed, unknown)
+            counts += [np.count_nonzero(group) for group in groups]
             for frame in np.flatnonzero(candidate):
                 force, force_mag = table[frame, [FORCE, FORCE_MAG]]
                 file.write(f"{each.path} {frame} {force:.6e} {force_mag:.6e}\n")
@@ -109,6 +112,8 @@ def select(
         listing,
         counts[2],
     )
+    if counts[3]:
+        log.info("%d frames have nothing to judge them by", counts[3])
     return chosen
 
 

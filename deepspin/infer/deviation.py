@@ -120,8 +120,13 @@ class Deviations:
             "%s: %d frames, largest deviation of forces %.4g, of magnetic forces %.4g",
             self.path,
             len(self.table),
-            *(self.table[:, column].max() for column in (FORCE, FORCE_MAG)),
+            *(_largest(self.table[:, column]) for column in (FORCE, FORCE_MAG)),
         )
+
+
+def _largest(values: np.ndarray) -> float:
+    """Largest of those that are not NaN, if there are some."""
+    return float(np.nanmax(values)) if not np.isnan(values).all() else np.nan
 
 
 def load_alike(

@@ -174,6 +174,8 @@ def _real(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
         array = np.asarray(values)
         if array.dtype.kind not in "fiu":
             raise TypeError("no real numbers")
+        if np.ma.is_masked(values):
+            raise TypeError("some are masked")
     except (TypeError, ValueError) as error:  # ragged, words, complex, ...
         raise ValueError(
             f"`{name}` must hold real numbers. Received: {type(values).__name__} "

@@ -41,7 +41,7 @@ def systems_of_input(file: str, section: str) -> list[str]:
 
 
 def listed_systems(path: Path, reading: Reading | None = None) -> list[str]:
-    """Systems that a file lists, one on each line."""
+    """Systems that a file lists, one on each line; # begins a comment line."""
     if not path.is_file():
         raise FileNotFoundError(f"No data file: '{path}' is not a file.")
     try:
@@ -51,7 +51,8 @@ def listed_systems(path: Path, reading: Reading | None = None) -> list[str]:
             f"'{path}' is not text. -f takes a file with one path on each line; -s "
             "takes a system."
         ) from error
-    names = [line.strip() for line in lines if line.strip()]
+    stripped = [line.strip() for line in lines]
+    names = [line for line in stripped if line and not line.startswith("#")]
     if not names:
         raise DataError(f"'{path}' names no system; one path on each line.")
     if names[0].startswith("{") or path.suffix in (".json", ".yaml", ".yml"):

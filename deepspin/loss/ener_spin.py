@@ -53,9 +53,10 @@ class EnerSpinLoss(keras.losses.Loss):
     TensorFlow backend wants them; so the same input means the same loss.
 
     A label that is missing gives no term: its ``find_NAME`` is 0 for the frame, or the
-    key is not there at all. The learning rate is the entry ``learning_rate`` of the
-    labels, and the spins the entry ``spin``, which `SpinEnergyModel` adds at each step.
-    A rate above `start_lr` counts as `start_lr`.
+    key is not there at all. What it holds then does not matter, be it NaN. The learning
+    rate is the entry ``learning_rate`` of the labels, and the spins the entry ``spin``,
+    which `SpinEnergyModel` adds at each step. A rate above `start_lr` counts as
+    `start_lr`.
 
     With a `fm_component` of the magnetic forces only what is across or along the spins
     counts: :math:`L_{fm}` is the mean over the three components of the one, or of the
@@ -354,7 +355,10 @@ class EnerSpinLoss(keras.losses.Loss):
         if key not in y_true:
             return tf.zeros_like(pred), 0.0 * ones
         find = tf.cast(y_true.get(f"find_{key}", ones), pred.dtype)
-        return tf.cast(y_true[key], pred.dtype), find
+        label = tf.cast(y_true[key], pred.dtype)
+        # what does not count may be NaN, which times 0 is NaN
+        rows = tf.reshape(find > 0, [-1] + [1] * (pred.shape.rank - 1))
+        return tf.where(rows, label, tf.zeros_like(label)), find
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -86,8 +86,10 @@ class Errors(CompileMetrics):
             mean.count.assign_add(tf.where(there, weight, tf.zeros_like(weight)))
         for key, metric in self._own:
             if key in labels:
+                weight = _weight(key, labels, outputs)
                 rows = _rows(key, labels[key]), _rows(key, outputs[key])
-                metric.update_state(*rows, sample_weight=_weight(key, labels, outputs))
+                label = tf.where(weight[..., None] > 0, rows[0], 0.0)  # may be NaN
+                metric.update_state(label, rows[1], sample_weight=weight)
 
     def result(self) -> dict[str, tf.Tensor]:
         """Means so far, NaN where no batch counted."""

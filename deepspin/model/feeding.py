@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.data.dataset import DataSystem
+from deepspin.data.sampling import check_batch_size
 
 # as Keras has it
 BATCH_SIZE = 32
@@ -73,6 +74,7 @@ def serve(
     ValueError
         Data without an end and without `steps`; arrays of different length.
     """
+    check_batch_size(batch_size)
     if isinstance(x, DataSystem):
         if position is not None:
             return x.dataset(position), steps or sum(x.nbatches)

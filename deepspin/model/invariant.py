@@ -33,7 +33,7 @@ from deepspin.model.pairs import (
     virials,
 )
 from deepspin.spins.invariant import Invariant
-from deepspin.spins.types import UNKNOWN_SPIN
+from deepspin.spins.types import SMALL_MOMENT, UNKNOWN_SPIN
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -54,6 +54,8 @@ class InvariantSpin(keras.layers.Layer):
         Whether spins and directions are contracted with each other, too.
     baseline : bool or dict
         Whether there is the linear part; fields of `BaselineOptions` instead of true.
+    ignore_below : float
+        Moments in μ_B below this are left out in data, on types without spin.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class InvariantSpin(keras.layers.Layer):
         use_spin: Sequence[bool],
         soc: bool = False,
         baseline: bool | Mapping[str, Any] = True,
+        ignore_below: float = SMALL_MOMENT,
         **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
-        self.scheme = Invariant.from_options(use_spin, soc)
+        self.scheme = Invariant.from_options(use_spin, soc, ignore_below)
         self.baseline: Baseline | None = None
         self.baseline_options: BaselineOptions | None = None
         if baseline is not False:
@@ -350,12 +353,13 @@ class InvariantSpin(keras.layers.Layer):
     @property
     def options(self) -> dict:
         """What the layer was told of spins: ``model/spin`` of an input."""
-        options = self.baseline_options
+        options, below = self.baseline_options, self.scheme.types.ignore_below
         return {
             "type": self.scheme.name,
             "use_spin": list(self.scheme.types.use_spin),
             "soc": self.scheme.soc,
             "baseline": False if options is None else asdict(options),
+            **({} if below == SMALL_MOMENT else {"ignore_below": below}),
         }
 
     def get_config(self) -> dict:

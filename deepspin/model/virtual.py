@@ -24,7 +24,7 @@ from deepspin.model.pairs import (
 from deepspin.model.statistics import EachOnce
 from deepspin.op import library
 from deepspin.op.potential import Potential
-from deepspin.spins.types import UNKNOWN_SPIN
+from deepspin.spins.types import SMALL_MOMENT, UNKNOWN_SPIN
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.network import layer_weights
 
@@ -49,6 +49,8 @@ class Spin(keras.layers.Layer):
     placeholders : bool
         Whether types without spin have types of neighbours that never come, see
         `VirtualAtoms`.
+    ignore_below : float
+        Moments in μ_B below this are left out in data, on types without spin.
 
     References
     ----------
@@ -64,6 +66,7 @@ class Spin(keras.layers.Layer):
         virtual_scale: Sequence[float] | None = None,
         time_reversal: bool = False,
         placeholders: bool = False,
+        ignore_below: float = SMALL_MOMENT,
         **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float64", "autocast": False, **kwargs})
@@ -74,6 +77,8 @@ class Spin(keras.layers.Layer):
             "virtual_scale": virtual_scale and [float(x) for x in virtual_scale],
             "time_reversal": bool(time_reversal) or None,
         }
+        if ignore_below != SMALL_MOMENT:
+            self._options["ignore_below"] = float(ignore_below)
         self.scheme = VirtualAtoms.from_options(
             **self.options, placeholders=placeholders
         )

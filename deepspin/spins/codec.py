@@ -11,12 +11,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepspin.spins.types import SpinTypes
+from deepspin.spins.types import SMALL_MOMENT, SpinTypes
 
 # how far a virtual atom may sit from its owner, in units of `virtual_len`
 MAX_STRETCH = 3.0
 # distances within this of `virtual_len` (in Å) are the same modulus
 LENGTH_TOLERANCE = 1e-5
+
+
+def virtual_name(owner: str) -> str:
+    """Name the type of the virtual atoms of atoms: that of Ni is ``Ni_spin``."""
+    return f"{owner}_spin"
+
+
+def split_names(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Names of real types, and the owners' names of those of virtual atoms."""
+    virtual = {virtual_name(owner): owner for owner in names}
+    virtual = {name: virtual[name] for name in names if name in virtual}
+    return [name for name in names if name not in virtual], virtual
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class VirtualAtomCodec:
         virtual_len: Sequence[float] | None = None,
         spin_norm: Sequence[float] | None = None,
         virtual_scale: Sequence[float] | None = None,
+        ignore_below: float = SMALL_MOMENT,
     ) -> VirtualAtomCodec:
         """Build the codec from the options of ``model/spin``.
 
@@ -74,8 +87,10 @@ class VirtualAtomCodec:
             Distance in Å of the virtual atom of a spin of modulus `spin_norm` (μ_B).
         virtual_scale : sequence of float, one per spin type, optional
             Their ratio in Å/μ_B, instead of the two.
+        ignore_below : float
+            See `SpinTypes`.
         """
-        types = SpinTypes.of(use_spin)
+        types = SpinTypes.of(use_spin, ignore_below)
         for value in (*(virtual_len or ()), *(spin_norm or ()), *(virtual_scale or ())):
             if not 0 < value < np.inf:
                 raise ValueError(
@@ -147,7 +162,7 @@ class VirtualAtomCodec:
         if names is None:
             return list(range(self.ntypes_file))
         virtual = self.virtual_type(np.arange(self.ntypes)).tolist()
-        known = {f"{type_map[t]}_spin": virtual[t] for t in self.types.spin_types}
+        known = {virtual_name(type_map[t]): virtual[t] for t in self.types.spin_types}
         known |= {name: t for t, name in enumerate(type_map)}
         table = [known.get(name, unknown) for name in names]
         if max(table, default=-1) < self.ntypes:

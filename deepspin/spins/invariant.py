@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deepspin.spins.codec import VirtualAtomCodec
-from deepspin.spins.types import SpinTypes
+from deepspin.spins.types import SMALL_MOMENT, SpinTypes
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,20 @@ class Invariant:
 
     @classmethod
     def from_options(
-        cls, use_spin: Sequence[bool], soc: bool = False, **_: Any
+        cls,
+        use_spin: Sequence[bool],
+        soc: bool = False,
+        ignore_below: float = SMALL_MOMENT,
+        **_: Any,
     ) -> Invariant:
         """Build the scheme from the options of ``model/spin``."""
-        return cls(SpinTypes.of(use_spin), bool(soc))
+        return cls(SpinTypes.of(use_spin, ignore_below), bool(soc))
 
     @classmethod
     def from_layer(cls, config: Mapping[str, Any]) -> Invariant:
         """Build the scheme from the configuration of its Keras layer."""
-        return cls.from_options(config["use_spin"], config["soc"])
+        names = ("use_spin", "soc", "ignore_below")
+        return cls.from_options(**{n: config[n] for n in names if n in config})
 
     @property
     def symmetries(self) -> frozenset[str]:

@@ -10,6 +10,8 @@ import numpy as np
 
 # spins shorter than this (μ_B) are zero
 ZERO_SPIN = 1e-8
+# moments of atoms without spin below this (μ_B) are what neighbours polarise
+SMALL_MOMENT = 0.05
 # |spin| in μ_B that is reckoned with where nothing tells
 UNKNOWN_SPIN = 5.0
 
@@ -22,14 +24,19 @@ class SpinTypes:
     ----------
     use_spin : tuple of bool, length ntypes
         Whether each type does.
+    ignore_below : float
+        Moments in μ_B below this are left out in data, on types without spin.
     """
 
     use_spin: tuple[bool, ...]
+    ignore_below: float = SMALL_MOMENT
 
     @classmethod
-    def of(cls, use_spin: Sequence[bool]) -> SpinTypes:
+    def of(
+        cls, use_spin: Sequence[bool], ignore_below: float = SMALL_MOMENT
+    ) -> SpinTypes:
         """Take any sequence of flags."""
-        return cls(tuple(map(bool, use_spin)))
+        return cls(tuple(map(bool, use_spin)), float(ignore_below))
 
     @property
     def ntypes(self) -> int:

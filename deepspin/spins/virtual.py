@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deepspin.spins.codec import VirtualAtomCodec
-from deepspin.spins.types import SpinTypes
+from deepspin.spins.types import SMALL_MOMENT, SpinTypes
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,13 @@ class VirtualAtoms:
         virtual_scale: Sequence[float] | None = None,
         time_reversal: bool = False,
         placeholders: bool = False,
+        ignore_below: float = SMALL_MOMENT,
     ) -> VirtualAtoms:
         """Build the scheme from the options of ``model/spin``.
 
         Parameters
         ----------
-        use_spin, virtual_len, spin_norm, virtual_scale
+        use_spin, virtual_len, spin_norm, virtual_scale, ignore_below
             See `VirtualAtomCodec.from_options`.
         time_reversal : bool
             See the class.
@@ -82,7 +83,7 @@ class VirtualAtoms:
             See the class; no option of an input.
         """
         codec = VirtualAtomCodec.from_options(
-            use_spin, virtual_len, spin_norm, virtual_scale
+            use_spin, virtual_len, spin_norm, virtual_scale, ignore_below
         )
         return cls(codec, bool(placeholders), bool(time_reversal))
 
@@ -91,7 +92,7 @@ class VirtualAtoms:
         """Build the scheme from the configuration of its Keras layer."""
         names = (
             *("virtual_len", "spin_norm", "virtual_scale"),
-            *("time_reversal", "placeholders"),
+            *("time_reversal", "placeholders", "ignore_below"),
         )
         options = {name: config[name] for name in names if name in config}
         return cls.from_options(config["use_spin"], **options)

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepspin.data.files import DataError, split_group
 from deepspin.data.find import find_systems
+from deepspin.data.notes import Notes
 from deepspin.data.systems import load_system
 from deepspin.survey.quality import describe, fingerprints, twins
 from deepspin.survey.scheme import Survey
@@ -42,18 +43,26 @@ def measure(data: Survey, file: str | None) -> tuple[list[dict], list[dict], lis
     roles = {} if file is None else _roles(file)
     given = {_resolved(path): path for path in data.paths}
     facts, prints, frames, failed = [], [], [], []
+    notes = Notes()
     for name in [*given, *sorted(set(roles) - set(given))]:
         path, role = given.get(name, name), roles.get(name)
         try:
-            system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
+            system = load_system(
+                path, data.type_map, data.spin, allow_zero_spin=True, notes=notes
+            )
         except DataError as error:
             failed.append(str(error))
             continue
         if name in given:
             facts.append(describe(system, data.type_map, data.spin) | {"role": role})
         prints.append(fingerprints(system))
-        energy = system.labels.get("energy", [None] * system.nframes)
-        frames += [(system, f, role, e) for f, e in enumerate(energy)]
+        known = system.has("energy")
+        energy = system.labels.get("energy", known)
+        frames += [
+            (system, f, role, energy[f] if known[f] else None)
+            for f in range(system.nframes)
+        ]
+    notes.tell()
     same = twins(np.concatenate(prints)) if prints else []
     return facts, [_twin(frames[one], frames[other]) for one, other in same], failed
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -11,8 +12,10 @@ from pathlib import Path
 from deepspin.data import exchange, layouts
 from deepspin.data.formats.frame import Frame
 from deepspin.data.frames import System
+from deepspin.data.notes import Notes
 from deepspin.data.systems import load_system
 from deepspin.data.writing import OF_FRAMES, place_of, write_system
+from deepspin.spins.codec import virtual_name
 from deepspin.survey.scheme import Survey
 from deepspin.utils.outputs import replacing
 
@@ -66,16 +69,16 @@ def convert_systems(
     """
     if kind in OF_FRAMES:
         return _convert_frames(list(names), target, layout, data, kind)
-    worst, written = 0.0, []
-    with replacing(target) as partial:
-        for path, name, content, system in _contents(names, layout, data, kind):
+    worst, written, converted = 0.0, [], False
+    with replacing(target) as partial, Notes() as notes:
+        for path, name, content, system in _contents(names, layout, data, kind, notes):
             place = write_system(content, partial, name, kind)
             if not layouts.is_same(content, place, values=kind == "raw"):
                 raise _wrong(path)
             if system is not None and data is not None and kind != "mixed":
                 codec = data.spin.codec
                 more = layouts.difference(system, place, data.type_map, codec)
-                worst = max(worst, more)
+                worst, converted = max(worst, more), True
             written.append(place_of(target, name))
     if kind == "mixed":
         number = f"{len(names)} systems"
@@ -84,24 +87,34 @@ def convert_systems(
         for path, place in zip(names, written, strict=True):
             log.info("%s -> %s", path, place)
     log.info("positions, cells and labels are the same bit for bit")
+    if data is not None and layout == "virtual-atom" and converted:
+        owners = [data.type_map[t] for t in data.spin.types.spin_types]
+        others = [name for name in data.type_map if name not in owners]
+        log.info(
+            "type_map.raw names virtual atoms, too: DeePMD-kit trains with it if "
+            "`model/type_map` is %s, with the types that have a spin first in "
+            "`use_spin` and `sel`; deepspin takes that as well",
+            json.dumps([*owners, *others, *map(virtual_name, owners)]),
+        )
     if layout != "same":
         log.info("%s", SPINS[layout, worst > 0].format(worst))
     return written
 
 
 def _contents(
-    names: dict[str, str], layout: str, data: Survey | None, kind: str
+    names: dict[str, str], layout: str, data: Survey | None, kind: str, notes: Notes
 ) -> Iterator[tuple[str, str, layouts.Content, System | None]]:
     """What to write: of which system, called what, and how it is read if known."""
     if kind == "mixed":
         found = {
-            path: _held(path, _content(path, layout, data)[0], kind) for path in names
+            path: _held(path, _content(path, layout, data, notes)[0], kind)
+            for path in names
         }
         for name, content in exchange.mix(found).items():
             yield name, name, content, None
         return
     for path, name in names.items():
-        content, system = _content(path, layout, data)
+        content, system = _content(path, layout, data, notes)
         yield path, name, _held(path, content, kind), system
 
 
@@ -128,14 +141,14 @@ def _convert_frames(
 
     def frames() -> Iterator[Frame]:
         for path in paths:
-            content, _ = _content(path, layout, data, quiet=True)
+            content, _ = _content(path, layout, data, notes, quiet=True)
             type_map = [] if data is None else data.type_map
             held = _held(path, content, kind)
             for frame in exchange.frames_of(path, held, type_map):
                 prints.append((path, exchange.fingerprint(frame)))
                 yield frame
 
-    with replacing(target) as partial:
+    with replacing(target) as partial, Notes() as notes:
         exchange.write_frames(partial, kind, frames())
         written = map(exchange.fingerprint, exchange.read_frames(partial, kind))
         for (path, wanted), found in zip_longest(prints, written, fillvalue=("", "")):
@@ -148,12 +161,12 @@ def _convert_frames(
 
 
 def _content(
-    path: str, layout: str, data: Survey | None, *, quiet: bool = False
+    path: str, layout: str, data: Survey | None, notes: Notes, *, quiet: bool = False
 ) -> tuple[layouts.Content, System | None]:
     """What to write of a system, and the system if its spins are stored anew."""
     if data is None:
         return layouts.copy(path), None
-    system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
+    system = load_system(path, data.type_map, data.spin, True, notes=notes)
     if system.layout == layout:
         if not quiet:
             log.info("'%s' has this layout already and is copied", path)

@@ -71,16 +71,22 @@ def _labels(facts: Sequence[Facts]) -> Iterator[str]:
         "force_mag": "set start_pref_fm and limit_pref_fm to 0, or add it; without it "
         "spins are learnt from energies alone",
     }
-    for name, what in advice.items():
+    for name in (*advice, "virial"):
         without = [own for own in facts if name not in own["labels"]]
-        if without:
-            yield f"no {name} in {_paths(without)}: {what}."
-    without = [own for own in facts if "virial" not in own["labels"]]
-    if 0 < len(without) < len(facts):
-        yield (
-            f"no virial in {_paths(without)}, but in the others: these systems take no "
-            "part in the virial term, which is fine."
-        )
+        if without and len(without) < len(facts):
+            yield (
+                f"no {name} in {_paths(without)}, but in others: these systems do not "
+                "count in its loss. If it was calculated, add it to them."
+            )
+        elif without and name in advice:
+            yield f"no {name} in {_paths(without)}: {advice[name]}."
+        for own in facts:
+            if number := own["missing"].get(name):
+                yield (
+                    f"{name} is missing in {number} of {own['frames']} frames of "
+                    f"'{own['path']}': these do not count in its loss. If it was "
+                    "calculated, add it to them."
+                )
 
 
 def _distances(facts: Sequence[Facts], type_map: Sequence[str]) -> Iterator[str]:

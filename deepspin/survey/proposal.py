@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from deepspin.data.files import SCHEME
+from deepspin.data.notes import Notes
 from deepspin.data.systems import load_system
-from deepspin.data.words import SCHEME, read_scheme
+from deepspin.data.words import read_scheme
 from deepspin.spins.invariant import Invariant
 from deepspin.spins.schemes import DEFAULT
 from deepspin.spins.types import ZERO_SPIN
@@ -51,8 +53,9 @@ def _look(data: Survey, rcut: float, scheme: str) -> _Seen:
     labels: set[str] = set()
     frames, types, zeros = [], [], 0
     systems, undeclared = [], []
+    notes = Notes()
     for path in data.paths:
-        system = load_system(path, data.type_map, data.spin, allow_zero_spin=True)
+        system = load_system(path, data.type_map, data.spin, True, notes=notes)
         neighbors.add(system)
         systems.append(system)
         if system.layout == "virtual-atom" and read_scheme(path) is None:
@@ -63,6 +66,7 @@ def _look(data: Survey, rcut: float, scheme: str) -> _Seen:
         length = np.linalg.norm(system.spin, axis=-1)
         magnetic = types_of.is_magnetic(system.atype)
         zeros += int((length[magnetic] < ZERO_SPIN).sum())
+    notes.tell()
     torque = torque_share(systems)
     return _Seen(labels, neighbors, frames, types, zeros, torque, undeclared)
 
@@ -206,6 +210,7 @@ def _invariant(data: Survey, seen: _Seen, rcut: float) -> dict[str, Any]:
                 "use_spin": data.section["use_spin"],
                 "_comment_soc": reason,
                 "soc": coupled,
+                **{k: v for k, v in data.section.items() if k == "ignore_below"},
             },
         },
         "learning_rate": {

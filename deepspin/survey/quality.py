@@ -46,7 +46,8 @@ def describe(system: System, type_map: Sequence[str], spin: Scheme) -> Facts:
     Returns
     -------
     dict
-        ``path``, ``frames``, ``layout``, ``atoms`` by type, ``labels``, ``cell``,
+        ``path``, ``frames``, ``layout``, ``atoms`` by type, ``labels``, how many frames
+        lack one that others have (``missing``), ``cell``,
         ``energy``, ``force``, ``force_mag``, ``spin`` by type, ``torque``, ``virial``,
         ``work`` and ``nearest`` by pair of types; None where the data lacks it.
     """
@@ -64,6 +65,11 @@ def describe(system: System, type_map: Sequence[str], spin: Scheme) -> Facts:
             if n.any()
         },
         "labels": sorted(system.labels),
+        "missing": {
+            name: int(number)
+            for name in sorted(system.labels)
+            if (number := np.count_nonzero(~system.has(name)))
+        },
         "cell": _cell(system) if system.pbc else None,
         "energy": _energy(system),
         "force": _force(system),
@@ -125,22 +131,23 @@ def outliers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _energy(system: System) -> Facts | None:
     if "energy" not in system.labels:
         return None
-    each = system.labels["energy"] / _natoms(system)
+    own = np.flatnonzero(system.has("energy"))
+    each = system.labels["energy"][own] / _natoms(system)[own]
     index, score = outliers(each)
     return {
         "mean": float(each.mean()),
         "std": float(each.std()),
         "range": _range(each),
         "outliers": [
-            {"at": system.where(f), "energy": float(each[f]), "score": float(score[f])}
-            for f in index
+            {"at": system.where(own[f]), "energy": float(each[f]), "score": float(s)}
+            for f, s in zip(index, score[index], strict=True)
         ],
     }
 
 
 def _largest(system: System, vectors: np.ndarray) -> Facts:
-    """Longest of vectors (nf, nloc, 3), and where it is."""
-    length = np.linalg.norm(vectors, axis=-1)
+    """Longest of vectors (nf, nloc, 3), and where it is; none where they are NaN."""
+    length = np.nan_to_num(np.linalg.norm(vectors, axis=-1))
     frame, atom = np.unravel_index(length.argmax(), length.shape)
     return {"value": float(length.max()), "at": system.where(frame, atom)}
 
@@ -148,7 +155,8 @@ def _largest(system: System, vectors: np.ndarray) -> Facts:
 def _force(system: System) -> Facts | None:
     if "force" not in system.labels:
         return None
-    force, real = system.labels["force"], system.atype >= 0
+    own = np.flatnonzero(system.has("force"))
+    force, real = system.labels["force"][own], system.atype[own] >= 0
     net = np.linalg.norm(force.sum(axis=1), axis=-1)
     # what random errors of the atoms would add up to
     scale = np.sqrt((force**2).sum(axis=(1, 2)))
@@ -156,11 +164,11 @@ def _force(system: System) -> Facts | None:
     worst = int(share.argmax())
     return {
         "rms": _rms(force[real]),
-        "largest": _largest(system, force),
+        "largest": _largest(system, system.labels["force"]),
         "net": {
             "value": float(net[worst]),
             "share": float(share[worst]),
-            "at": system.where(worst),
+            "at": system.where(own[worst]),
         },
     }
 
@@ -181,7 +189,8 @@ def _spin(system: System, type_map: Sequence[str], spin: Scheme) -> dict[str, Fa
 
 
 def _force_mag(system: System, magnetic: np.ndarray) -> Facts | None:
-    if "force_mag" not in system.labels or not magnetic.any():
+    magnetic = magnetic & system.has("force_mag")[:, None]
+    if not magnetic.any():
         return None
     force_mag, spins = system.labels["force_mag"], system.spin[magnetic]
     own, length = force_mag[magnetic], np.linalg.norm(spins, axis=-1, keepdims=True)
@@ -202,8 +211,9 @@ def torque_share(systems: Sequence[System]) -> float:
     """
     whole = apart = 0.0
     for data in systems:
-        if "force_mag" in data.labels:
-            each = np.cross(data.spin, data.labels["force_mag"])
+        own = data.has("force_mag")
+        if own.any():
+            each = np.cross(data.spin[own], data.labels["force_mag"][own])
             whole += float((each.sum(axis=1) ** 2).sum())
             apart += float((each**2).sum())
     return math.sqrt(whole / apart) if apart else math.nan
@@ -211,9 +221,10 @@ def torque_share(systems: Sequence[System]) -> float:
 
 def _torque(system: System) -> Facts | None:
     """|sum_i S_i x F_i| over sqrt(sum_i |S_i x F_i|^2), of all frames and the worst."""
-    if "force_mag" not in system.labels:
+    own = np.flatnonzero(system.has("force_mag"))
+    if not own.size:
         return None
-    each = np.cross(system.spin, system.labels["force_mag"])
+    each = np.cross(system.spin[own], system.labels["force_mag"][own])
     whole = (each.sum(axis=1) ** 2).sum(axis=-1)
     apart = (each**2).sum(axis=(1, 2))
     if not apart.any():
@@ -223,7 +234,7 @@ def _torque(system: System) -> Facts | None:
         "all": float(np.sqrt(whole.sum() / apart.sum())),
         "largest": {
             "value": float(share.max()),
-            "at": system.where(int(share.argmax())),
+            "at": system.where(own[share.argmax()]),
         },
     }
 
@@ -231,13 +242,14 @@ def _torque(system: System) -> Facts | None:
 def _virial(system: System) -> Facts | None:
     if "virial" not in system.labels:
         return None
-    virial = system.labels["virial"] / _natoms(system)[:, None, None]
+    own = np.flatnonzero(system.has("virial"))
+    virial = system.labels["virial"][own] / _natoms(system)[own, None, None]
     frame = np.abs(virial).max(axis=(1, 2)).argmax()
     return {
         "rms": _rms(virial),
         "largest": {
             "value": float(np.abs(virial).max()),
-            "at": system.where(int(frame)),
+            "at": system.where(own[frame]),
         },
     }
 

@@ -63,12 +63,21 @@ def _systems(facts: list[dict], type_map: list[str]) -> str:
     rows = []
     for k, own in enumerate(facts):
         atoms = " ".join(f"{n}:{_span(*c)}" for n, c in own["atoms"].items())
-        labels = " ".join(own["labels"]) or None
+        labels = " ".join(_counted(own)) or None
         rows.append([k, own["frames"], atoms, own["layout"], labels, own["path"]])
     total = sum(own["frames"] for own in facts)
     rows.append(["all", total, None, None, None, f"{len(facts)} systems"])
     header = ["#", "frames", "atoms", "layout", "labels", "path"]
     return table("Systems", header, rows)
+
+
+def _counted(own: dict) -> list[str]:
+    """Labels, with the number of frames of those that some frames lack."""
+    missing, frames = own["missing"], own["frames"]
+    return [
+        f"{name}({frames - missing[name]})" if name in missing else name
+        for name in own["labels"]
+    ]
 
 
 def _cells(facts: list[dict]) -> str:

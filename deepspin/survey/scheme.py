@@ -16,6 +16,7 @@ import numpy as np
 
 from deepspin.data.cells import shortest
 from deepspin.data.files import (
+    SCHEME,
     DataError,
     Set,
     concatenate,
@@ -24,18 +25,18 @@ from deepspin.data.files import (
 )
 from deepspin.data.find import find_systems
 from deepspin.data.formats.table import Reading
-from deepspin.data.layouts import split_names
 from deepspin.data.systems import load_system
-from deepspin.data.words import SCHEME, read_scheme, read_words
-from deepspin.spins.codec import LENGTH_TOLERANCE
+from deepspin.data.words import read_scheme, read_words, scheme_of, type_names
+from deepspin.spins.codec import LENGTH_TOLERANCE, split_names
 from deepspin.spins.schemes import Scheme, build_scheme
-from deepspin.spins.types import ZERO_SPIN
+from deepspin.spins.types import SMALL_MOMENT, ZERO_SPIN
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.refused import InputError
 
 log = logging.getLogger(__name__)
 
+_OF_SPIN_TYPES = ("virtual_len", "spin_norm", "virtual_scale")
 # virtual_len (Å) where nothing says otherwise: what DeePMD-kit's examples have
 DEFAULT_LEN = 0.4
 # spin_norm (μ_B) of data that only holds positions of virtual atoms: Ni in NiO
@@ -112,8 +113,10 @@ class Survey:
         """Tell the reasons, and warn of the doubts."""
         log.info("type_map %s: %s", " ".join(self.type_map), self.reasons["type_map"])
         for key, value in self.section.items():
-            names = [n for n, on in zip(self.type_map, value, strict=False) if on]
-            text = " ".join(map(str, names if key == "use_spin" else value))
+            flags = self.section["use_spin"]
+            names = [n for n, on in zip(self.type_map, flags, strict=True) if on]
+            told = names if key == "use_spin" else np.ravel(value).tolist()
+            text = " ".join(map(str, told))
             log.info("%s %s: %s", key, text, self.reasons[key])
         for doubt in self.doubts:
             log.warning("%s", doubt)
@@ -126,6 +129,7 @@ def survey(
     use_spin: Sequence[str] | None = None,
     virtual_len: Sequence[float] | None = None,
     spin_norm: Sequence[float] | None = None,
+    ignore_below: float | None = None,
     input: str | None = None,
     format: str | None = None,
     spin_key: str | None = None,
@@ -144,6 +148,9 @@ def survey(
     virtual_len, spin_norm : sequence of float, optional
         One number for each type with spin (Å, μ_B), or one for all of them; otherwise
         see `Survey.reasons`.
+    ignore_below : float, optional
+        Types whose moments are all below this, in μ_B, have no spin, and these moments
+        are left out; otherwise `deepspin.spins.types.SMALL_MOMENT`.
     input : str, optional
         Input file of a training that says all of this, instead of the others.
     format, spin_key, force_mag_key : str, optional
@@ -160,45 +167,61 @@ def survey(
     reading = Reading(format, spin_key, force_mag_key)
     paths = find_systems(systems, reading=reading)
     if input is not None:
-        if any((type_map, use_spin, virtual_len, spin_norm)):
+        options = (type_map, use_spin, virtual_len, spin_norm, ignore_below)
+        if any(option is not None for option in options):
             raise InputError(
                 "-i already says types and spins. Leave out -t, --use-spin, "
-                "--virtual-len and --spin-norm, or -i."
+                "--virtual-len, --spin-norm and --ignore-below, or -i."
             )
         return _from_input(paths, input)
+    if ignore_below is not None and not 0 <= ignore_below < np.inf:
+        raise InputError(
+            f"--ignore-below must be 0 or more μ_B. Received: {ignore_below:g}"
+        )
+    below = SMALL_MOMENT if ignore_below is None else ignore_below
     known = _written(paths)
     if known is not None and type_map is None:
         names, reasons = known["type_map"], {"type_map": f"says {SCHEME}"}
     else:
         names, reasons = _names(paths, type_map)
-    _check_numbering(known, names)
+    _check_names(known, names)
+    known = known and _in_order(known, names)
     looks = [look for path in paths for look in [_look(path, names)] if look.layout]
     if known is not None and use_spin is None:
         magnetic = [n for n, on in zip(names, known["use_spin"], strict=True) if on]
         reasons["use_spin"] = f"says {SCHEME}"
     else:
-        magnetic, reasons["use_spin"] = _magnetic(looks, names, use_spin)
+        magnetic, reasons["use_spin"] = _magnetic(looks, names, use_spin, below)
     flags, doubts = [name in magnetic for name in names], _small_spins(looks, magnetic)
     lengths: dict[str, tuple[list[float], str]] = {}
     more: list[str] = []
-    if known is not None and virtual_len is None and spin_norm is None:
-        keys = [key for key in known if key not in ("type_map", "use_spin")]
-        lengths = {key: (known[key], f"says {SCHEME}") for key in keys}
+    told = {key: known[key] for key in _OF_SPIN_TYPES if known and key in known}
+    pairs = {"virtual_len": virtual_len, "spin_norm": spin_norm}
+    given = {key: value for key, value in pairs.items() if value is not None}
+    if told and not given:
+        lengths = {key: (value, f"says {SCHEME}") for key, value in told.items()}
     else:
-        lengths, more = _lengths(looks, names, magnetic, virtual_len, spin_norm)
+        both = {key: (told | given).get(key) for key in ("virtual_len", "spin_norm")}
+        lengths, more = _lengths(looks, names, magnetic, **both)
+        for key in set(told) & set(lengths) - set(given):
+            lengths[key] = (lengths[key][0], f"says {SCHEME}")
     reasons |= {key: reason for key, (_, reason) in lengths.items()}
-    section = {"use_spin": flags} | {key: value for key, (value, _) in lengths.items()}
+    section: dict[str, Any] = {"use_spin": flags}
+    section |= {key: value for key, (value, _) in lengths.items()}
+    if ignore_below is not None:
+        section["ignore_below"] = ignore_below
+        reasons["ignore_below"] = "given with --ignore-below"
     scheme = build_scheme(section)
     return Survey(paths, names, scheme, section, reasons, doubts + more)
 
 
 def _from_input(paths: list[str], file: str) -> Survey:
     model = normalize(load_input(file))["model"]
-    known = ("use_spin", "virtual_len", "spin_norm", "virtual_scale")
+    known = ("use_spin", *_OF_SPIN_TYPES, "ignore_below")
     section = {key: model["spin"][key] for key in known if key in model["spin"]}
     reasons = dict.fromkeys(["type_map", *section], f"says '{file}'")
     scheme = build_scheme(model["spin"])
-    _check_numbering(_written(paths), model["type_map"])
+    _check_names(_written(paths), model["type_map"])
     return Survey(paths, model["type_map"], scheme, section, reasons, [])
 
 
@@ -254,13 +277,25 @@ def _written(paths: list[str]) -> dict[str, Any] | None:
     return found[first]
 
 
-def _check_numbering(known: dict[str, Any] | None, type_map: list[str]) -> None:
-    """Refuse other names than those that types of virtual atoms were numbered for."""
-    if known is not None and known["type_map"] != type_map:
+def _in_order(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The same for types in the order of `names`, which may be more."""
+    own = known["type_map"]
+    magnetic = [n for n, on in zip(own, known["use_spin"], strict=True) if on]
+    order = [magnetic.index(name) for name in names if name in magnetic]
+    flags = [name in magnetic for name in names]
+    values = {
+        key: [known[key][k] for k in order] for key in _OF_SPIN_TYPES if key in known
+    }
+    return {**known, "type_map": names, "use_spin": flags, **values}
+
+
+def _check_names(known: dict[str, Any] | None, type_map: list[str]) -> None:
+    """Refuse names that lack some of those that virtual atoms were placed for."""
+    missing = [n for n in (known or {"type_map": []})["type_map"] if n not in type_map]
+    if missing:
         raise DataError(
-            f"{SCHEME} numbers the types {' '.join(known['type_map'])}, which "
-            f"`type_map` must be for this data. Received: {' '.join(type_map)}. "
-            "Otherwise convert it to spin files first."
+            f"{SCHEME} names the types {' '.join((known or {})['type_map'])}, but "
+            f"`type_map` has no {' '.join(missing)}. Received: {' '.join(type_map)}."
         )
 
 
@@ -276,7 +311,8 @@ class _Look:
 
 def _look(path: str, type_map: list[str]) -> _Look:
     head, sets = read_system(path)
-    own = head.get("type_map.raw") or type_map
+    scheme = scheme_of(head.get(SCHEME), path)
+    own = type_names(head.get("type_map.raw"), scheme, path) or type_map
     names, virtual = split_names(own)
     unknown = sorted(set(names) - set(type_map))
     if unknown:
@@ -344,9 +380,9 @@ def _owners(
 
 
 def _magnetic(
-    looks: list[_Look], names: list[str], given: Sequence[str] | None
+    looks: list[_Look], names: list[str], given: Sequence[str] | None, below: float
 ) -> tuple[list[str], str]:
-    """Names of the types with spin, in the order of `names`."""
+    """Names of the types with spin, in the order of `names`; `below` it is none."""
     if given is not None:
         if not set(given) <= set(names) or len(set(given)) < len(given):
             raise InputError(
@@ -355,16 +391,25 @@ def _magnetic(
             )
         return [n for n in names if n in given], "given with --use-spin"
     found = {owner for look in looks for owner in look.owners}
-    found |= {name for look in looks for name, own in look.spins.items() if own.count}
+    pools = {name: _pool(looks, name) for name in names}
+    found |= {name for name, own in pools.items() if own.count and own.high >= below}
+    small = {n: own.high for n, own in pools.items() if own.count and n not in found}
+    least = ", ".join(f"up to {high:.3g} μ_B of {n}" for n, high in small.items())
     if not found:
         raise DataError(
             "no spins in this data: no spin.npy that is not 0, and no virtual atoms "
             "(types beyond type_map). Add them, or correct -t."
+            if not small
+            else f"no spins in this data but {least}, below {below:g} μ_B: what "
+            "neighbours polarise. Lower --ignore-below if these are spins."
         )
     layouts = {look.layout for look in looks}
     how = ["have spins that are not 0"] * ("spin-files" in layouts)
     how += ["have virtual atoms beside them"] * ("virtual-atom" in layouts)
-    return [n for n in names if n in found], "atoms of these types " + " or ".join(how)
+    reason = "atoms of these types " + " or ".join(how)
+    if small:
+        reason += f"; {least}, below {below:g} μ_B, are left out"
+    return [n for n in names if n in found], reason
 
 
 def _pool(looks: list[_Look], name: str) -> Lengths:
@@ -380,8 +425,9 @@ def _small_spins(looks: list[_Look], magnetic: list[str]) -> list[str]:
         if 0 < own.mean < SMALL_SHARE * longest:
             doubts.append(
                 f"|spin| of {name} is {own.mean:.2g} μ_B on average, much less than "
-                f"that of others. If {name} is only polarised by its neighbours, set "
-                "its spins in spin.npy to 0, which makes it a type without spin."
+                f"that of others. If {name} is only polarised by its neighbours, give "
+                f"--ignore-below {1.1 * own.high:.2g}, which makes it a type without "
+                "spin."
             )
     return doubts
 

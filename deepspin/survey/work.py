@@ -92,6 +92,8 @@ def _pairs(system: System, lag: int) -> tuple[np.ndarray, np.ndarray]:
     near = fixed & (far < NEAR_MOVE) & (turned < NEAR_TURN * length)
     if "force" not in system.labels:
         near &= far < STAYS
+    for name in {"energy", "force", "force_mag"} & set(system.labels):
+        near &= system.has(name)[one] & system.has(name)[other]
     first = np.flatnonzero(near)
     last = first + lag
     energy, labels = system.labels["energy"], system.labels

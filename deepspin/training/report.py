@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.data.dataset import DataSystem
+from deepspin.data.frames import System
 from deepspin.model.closed_form import WORDS, label_errors
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.survey.findings import NET_TORQUE
@@ -160,7 +161,7 @@ def _report_data(title: str, data: DataSystem) -> None:
             system.nframes,
             data.batch_sizes[k],
             f"{data.probabilities[k]:.3f}",
-            " ".join(sorted(system.labels)),
+            " ".join(_counted(system)),
         )
     if more := len(data.systems) - len(told):
         total = sum(system.nframes for system in data.systems)
@@ -176,6 +177,15 @@ def _report_data(title: str, data: DataSystem) -> None:
             data.dropped,
             data.suggest_sel(),
         )
+
+
+def _counted(system: System) -> list[str]:
+    """Labels, with the number of frames of those that some frames lack."""
+    numbers = {name: system.has(name).sum() for name in sorted(system.labels)}
+    return [
+        name if number == system.nframes else f"{name}({number})"
+        for name, number in numbers.items()
+    ]
 
 
 def _shortened(path: str, width: int = 44) -> str:

@@ -141,6 +141,14 @@ def _use_spin_arg() -> Argument:
     )
 
 
+def _ignore_below_arg() -> Argument:
+    return optional("ignore_below", float, 0.05, NOT_NEGATIVE, own=True)(
+        "Moments in μ_B of atoms without spin in data, which electronic structure codes"
+        " tell of every atom: below this they and their magnetic forces are left out,"
+        " from this on they are refused."
+    )
+
+
 def spin_ener_spin_args() -> list[Argument]:
     """Make the arguments of the spin scheme `ener_spin`."""
     per_type = "One per spin type, one per type, or one for all."
@@ -161,6 +169,7 @@ def spin_ener_spin_args() -> list[Argument]:
             "Take the mean of the energy and of that of all spins reversed: exactly"
             " even in the spins, at twice the cost."
         ),
+        _ignore_below_arg(),
     ]
 
 
@@ -218,6 +227,7 @@ def spin_invariant_args() -> list[Argument]:
             " leaves the energy. Without it also that of the spins alone."
         ),
         baseline_args(),
+        _ignore_below_arg(),
     ]
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dargs import Argument
 from dargs.dargs import ArgumentError
 
+from deepspin.spins.codec import split_names, virtual_name
 from deepspin.spins.schemes import DEFAULT, Scheme, build_scheme
 from deepspin.utils.argcheck import (
     PREFACTORS,
@@ -299,6 +300,7 @@ def _check_model(model: dict) -> None:
     if len(type_map) == 0 or len(set(type_map)) < len(type_map) or not all(type_map):
         raise bad("model/type_map", type_map, "at least one name, none twice or empty")
     spin = model["spin"]
+    model["type_map"] = type_map = _real_types(type_map, spin["use_spin"])
     spin["use_spin"] = _use_spin(spin["use_spin"], type_map)
     SPIN_CHECKS[spin["type"]](spin, type_map)
     scheme = build_scheme(spin)
@@ -306,6 +308,32 @@ def _check_model(model: dict) -> None:
         _check_nothing_is_lost(model["descriptor"])
     _check_descriptor(model["descriptor"], scheme)
     _check_fitting_net(model["fitting_net"], scheme)
+
+
+def _real_types(type_map: list[str], use_spin: list) -> list[str]:
+    """Names without those of virtual atoms, such as ``Ni_spin``, that may follow.
+
+    DeePMD-kit's TensorFlow backend wants them where data with virtual atoms have a
+    ``type_map.raw``, which then has them, too.
+    """
+    real, virtual = split_names(type_map)
+    if all(isinstance(flag, bool) for flag in use_spin):
+        named = len(use_spin) == len(type_map)
+    else:
+        known = dict(enumerate(type_map))
+        named = any(known.get(item, item) in virtual for item in use_spin)
+    if not virtual or named:  # types of atoms, whatever they are called
+        return type_map
+    flags = zip(real, _use_spin(use_spin, real), strict=True)
+    magnetic = [virtual_name(name) for name, on in flags if on]
+    if type_map != [*real, *magnetic]:
+        raise bad(
+            "model/type_map",
+            type_map,
+            f"{show([*real, *magnetic])}: the names of atoms, then, if at all, those "
+            "of the virtual atoms of all that have a spin, in that order",
+        )
+    return real
 
 
 def _check_ener_spin(spin: dict, type_map: list[str]) -> None:

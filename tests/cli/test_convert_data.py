@@ -8,6 +8,7 @@ from places import ROOT
 from small_data import SCALE, contents, frames, with_virtual_atoms, write
 
 import deepspin
+from deepspin.data.files import DataError
 from deepspin.data.find import find_systems
 from deepspin.data.systems import load_system
 from deepspin.main import main
@@ -234,13 +235,46 @@ def test_spin_types_come_first(tmp_path):
     arrays, types = frames(names=("O", "Ni"))
     first = write(tmp_path / "first", arrays, types, names=("O", "Ni"))
     convert(first, "-o", tmp_path / "v", "--layout", "virtual-atom", *OPTIONS)
-    assert not (tmp_path / "v/type_map.raw").exists()
+    named = (tmp_path / "v/type_map.raw").read_text().split()
+    assert named == ["Ni", "O", "Ni_spin"]
     written = np.loadtxt(tmp_path / "v/type.raw", dtype=int)
     assert written.tolist() == [*(1 - types), *[2] * 4]
     assert survey(str(tmp_path / "v")).type_map == ["Ni", "O"]
-    system = load_system(str(tmp_path / "v"), ["Ni", "O"], NIO)
-    np.testing.assert_allclose(system.spin, arrays["spin"], rtol=0, atol=1e-14)
-    np.testing.assert_array_equal(system.labels["force_mag"], arrays["force_mag"])
+    other = VirtualAtoms.from_options([False, True], virtual_scale=[SCALE])
+    for names, scheme in ((["Ni", "O"], NIO), (["O", "Ni"], other)):
+        for present in ("both", "no type_map.raw"):  # as an older deepspin wrote it
+            if present != "both":
+                (tmp_path / "v/type_map.raw").rename(tmp_path / "moved")
+            system = load_system(str(tmp_path / "v"), names, scheme)
+            want = types if names[0] == "O" else 1 - types
+            np.testing.assert_array_equal(system.atype[0], want)
+            np.testing.assert_allclose(system.spin, arrays["spin"], rtol=0, atol=1e-14)
+            np.testing.assert_array_equal(
+                system.labels["force_mag"], arrays["force_mag"]
+            )
+        (tmp_path / "moved").rename(tmp_path / "v/type_map.raw")
+
+
+def test_contradictions_of_the_scheme(tmp_path):
+    """Between what virtual atoms were placed with and what the model says."""
+    first = write(tmp_path / "first", *frames())
+    convert(first, "-o", tmp_path / "v", "--layout", "virtual-atom", *OPTIONS)
+    path = str(tmp_path / "v")
+    longer = VirtualAtoms.from_options([True, False], [0.5], [1.2737])
+    with pytest.raises(DataError, match=r"of Ni at 0\.314.*of the model is 0\.392557"):
+        load_system(path, ["Ni", "O"], longer)
+    near = VirtualAtoms.from_options([True, False], virtual_scale=[0.3140])
+    system = load_system(path, ["Ni", "O"], near)  # as DeePMD-kit's example has it
+    np.testing.assert_allclose(system.spin, frames()[0]["spin"], rtol=0, atol=1e-14)
+    of_oxygen = VirtualAtoms.from_options([False, True], virtual_scale=[SCALE])
+    with pytest.raises(DataError, match="Ni_spin, which hold the spins of Ni, but"):
+        load_system(path, ["Ni", "O"], of_oxygen)
+    of_both = VirtualAtoms.from_options([True, True], virtual_scale=[SCALE, SCALE])
+    with pytest.raises(DataError, match="has no spins of O, which `use_spin` gives"):
+        load_system(path, ["Ni", "O"], of_both)
+    (tmp_path / "v/type_map.raw").write_text("O Ni Ni_spin")
+    with pytest.raises(DataError, match=r"names its types O Ni Ni_spin.*Ni O Ni_spin"):
+        load_system(path, ["Ni", "O"], NIO)
 
 
 def test_two_spin_types(tmp_path):
@@ -340,6 +374,49 @@ def test_file_and_folder_of_one_name(tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("layout", ["spin-files", "virtual-atom"])
+def test_missing_labels_there_and_back(tmp_path, layout):
+    """Rows of NaN, and a set without energies; spins small on O, too."""
+    arrays, types = frames()
+    arrays["force"][1] = arrays["force_mag"][1] = np.nan
+    arrays["spin"][2, 5] = [0.0, 0.01, 0.02]
+    first = write(tmp_path / "first", arrays, types)
+    arrays.pop("energy")
+    np.save(first / "set.000/virial.npy", np.full((8, 9), np.nan))
+    write(tmp_path / "more", arrays, types)
+    (tmp_path / "more/set.000").rename(first / "set.001")
+    convert(first, "-o", tmp_path / "v.hdf5", "--layout", layout, *OPTIONS)
+    convert(tmp_path / "v.hdf5", "-o", tmp_path / "back", "--layout", "spin-files")
+    assert contents(tmp_path / "back") == contents(first)
+    one, other = (
+        load_system(str(path), ["Ni", "O"], NIO)
+        for path in (first, f"{tmp_path}/v.hdf5#/first")
+    )
+    same_frames(one, other)
+    for name in ("energy", "force", "force_mag", "virial"):
+        np.testing.assert_array_equal(one.has(name), other.has(name))
+    np.testing.assert_array_equal(one.has("energy"), [True] * 8 + [False] * 8)
+    assert one.has("force").sum() == 14
+
+
+def test_one_of_the_forces_in_a_frame(tmp_path, capfd):
+    arrays, types = frames(2)
+    arrays["force_mag"][1] = np.nan
+    first = write(tmp_path / "first", arrays, types)
+    said = refused(capfd, first, "-o", tmp_path / "v", "--layout", "virtual-atom")
+    assert "frame 1 of" in said
+    assert "has no force_mag: with virtual atoms one file holds" in said
+    convert(first, "-o", tmp_path / "same")
+    assert contents(tmp_path / "same") == contents(first)
+
+
+def test_types_for_deepmd(tmp_path, capfd):
+    """What DeePMD-kit's `type_map` must be is said, and deepspin's may be that."""
+    first = write(tmp_path / "first", *frames(names=("O", "Ni")), names=("O", "Ni"))
+    convert(first, "-o", tmp_path / "v", "--layout", "virtual-atom", *OPTIONS)
+    assert '`model/type_map` is ["Ni", "O", "Ni_spin"]' in capfd.readouterr().err
+
+
 def test_only_one_of_the_forces(tmp_path, capfd):
     arrays, types = frames(2)
     del arrays["force_mag"]
@@ -359,11 +436,11 @@ def test_other_names_than_written(tmp_path, capfd):
         tmp_path / "s",
         "-t",
         "O",
-        "Ni",
+        "Fe",
         "--layout",
         "spin-files",
     )
-    assert "spin_scheme.json numbers the types Ni O" in said
+    assert "spin_scheme.json names the types Ni O, but `type_map` has no Ni" in said
     (tmp_path / "v/spin_scheme.json").write_text("{")
     said = refused(
         capfd, tmp_path / "v", "-o", tmp_path / "s", "--layout", "spin-files"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from .row import TRAIN, Mistake, Step
@@ -31,6 +33,11 @@ ABOUT = (
 TRAINING = "training/training_data"
 FPARAM = "model/fitting_net/numb_fparam"
 CURVE = "#  step      rmse_val\n"
+PLACED = text(
+    "data/spin_scheme.json",
+    '{"type_map": ["Ni", "O"], "use_spin": [true, false], "virtual_len": [0.4], '
+    '"spin_norm": [1.2]}',
+)
 NAMED = text("data/type_map.raw", "Ni O")
 
 
@@ -77,6 +84,25 @@ ROWS = {
         "'data.hdf5' has no group '/Ni'; it has ['NiO']. Correct `systems`.",
         hdf5("data.hdf5"),
         option(f"{TRAINING}/systems", "data.hdf5#/Ni"),
+    ),
+    "a folder with a group": data(
+        "Write # and more behind the name of a folder.",
+        "'data#NiO': what is behind # names a group of an HDF5 file, but 'data' is a "
+        "folder. Leave it out.",
+        option(f"{TRAINING}/systems", "data#NiO"),
+    ),
+    "system is a FIFO": data(
+        "Name something that is neither file nor folder.",
+        "'data.h5' is a FIFO, neither a folder nor an HDF5 file. Correct `systems`.",
+        lambda: os.mkfifo("data.h5"),
+        option(f"{TRAINING}/systems", "data.h5"),
+    ),
+    "energies are a folder": data(
+        "Make a folder where a file of numbers must be.",
+        "'data/set.000/energy.npy' is a folder, not a file of numbers. Replace or "
+        "remove it.",
+        remove("data/set.000/energy.npy"),
+        text("data/set.000/energy.npy/notes", ""),
     ),
     "HDF5 cut off": data(
         "Copy an HDF5 file, and lose half of it.",
@@ -150,7 +176,8 @@ ROWS = {
     ),
     "NaN": data(
         "Keep a frame whose forces did not come out.",
-        "'data/set.000/force.npy': nan in frame 1, atom 2. Remove the frame.",
+        "'data/set.000/force.npy': nan in frame 1, atom 2 but not in all of it. Remove "
+        "the frame, or this label of it: NaN in all of its row.",
         change("force", (1, 7), np.nan),
     ),
     "atom_ener of other length in sets": data(
@@ -192,6 +219,54 @@ ROWS = {
         *virtual(0, 0, 1, 1, 2, 2),
         swap_virtual,
     ),
+    "scheme and names": data(
+        "Name types otherwise than `spin_scheme.json` does.",
+        "type_map.raw of 'data' names its types O Ni Ni_spin, but its spin_scheme.json "
+        "numbers Ni O Ni_spin. Correct one of the two.",
+        *virtual(0, 0, 1, 1, 2, 2),
+        PLACED,
+        text("data/type_map.raw", "O Ni Ni_spin"),
+    ),
+    "scheme and virtual_len": data(
+        "Train with another `virtual_len` than virtual atoms were placed with.",
+        "spin_scheme.json of 'data' places virtual atoms of Ni at 0.333333 Å/μ_B, but "
+        "`virtual_len` / `spin_norm` or `virtual_scale` of the model is 0.5 Å/μ_B. "
+        "Correct the wrong one, or write the data with spins by `dp-spin convert-data "
+        "--layout spin-files`, which every model reads.",
+        *virtual(0, 0, 1, 1, 2, 2),
+        PLACED,
+        option("model/spin/virtual_len", [0.6]),
+    ),
+    "scheme and use_spin": data(
+        "Give no spin to a type that has virtual atoms.",
+        "'data/type.raw': virtual atoms Ni_spin, which hold the spins of Ni, but the "
+        "model's `use_spin` gives it none. Correct that, or leave this system out.",
+        *virtual(0, 0, 1, 1, 2, 2),
+        PLACED,
+        option("model/spin/use_spin", ["O"]),
+    ),
+    "scheme of other types": data(
+        "Give a spin to a type that has no virtual atoms.",
+        "spin_scheme.json of 'data' has no spins of O, which `use_spin` gives some. "
+        "Correct one of the two.",
+        *virtual(0, 0, 1, 1, 2, 2),
+        PLACED,
+        option("model/spin/use_spin", [True, True]),
+        option("model/spin/virtual_len", 0.4),
+        option("model/spin/spin_norm", 1.2),
+    ),
+    "one of the forces missing": data(
+        "Write virtual atoms of a frame without magnetic forces.",
+        "frame 1 of 'data/set.000' has no force_mag: with virtual atoms one file holds "
+        "forces and magnetic forces. Add it, or keep the layout.",
+        change("force_mag", 1, np.nan),
+        how="convert-data data -o new --layout virtual-atom -t Ni O",
+    ),
+    "threshold below 0": data(
+        "Leave out moments below a negative number.",
+        "--ignore-below must be 0 or more μ_B. Received: -0.1",
+        how="init data -o new.json -t Ni O --ignore-below=-0.1",
+    ),
     "singular box": data(
         "Write a cell with a lattice vector of zeros.",
         "frame 1 of 'data/set.000': singular box [4.2, 0.0, 0.0, 0.0, "
@@ -210,11 +285,12 @@ ROWS = {
     ),
     "type order": data(
         "Give `type_map` in another order than the data's.",
-        "atom 0, frame 0 of 'data/set.000': |spin| = 1.2 but type 'O' is "
-        "no spin type. Set `use_spin` to true for 'O' or the spins of "
-        "its atoms to 0. Without type_map.raw, type 0 is O, 1 is Ni, in "
-        "the order of the model's `type_map`: if the data have another "
-        "order, write type_map.raw.",
+        "atom 0, frame 0 of 'data/set.000': |spin| = 1.2 but type 'O' is no spin type, "
+        "and 0.05 μ_B (`model/spin/ignore_below`) is not above that. Set `use_spin` to "
+        "true for 'O', the spins of its atoms to 0, or `ignore_below` to 1.3 to leave "
+        "out what its neighbours polarise. Without type_map.raw, type 0 is O, 1 is Ni, "
+        "in the order of the model's `type_map`: if the data have another order, write "
+        "type_map.raw.",
         option("model/type_map", ["O", "Ni"]),
         option("model/spin/use_spin", ["Ni"]),
     ),

@@ -294,6 +294,14 @@ ROWS = {
         "model/spin/use_spin",
         [True, 1],
     ),
+    "names of virtual atoms": given(
+        "Name virtual atoms in another order than DeePMD-kit's.",
+        '`model/type_map` is ["Ni", "Ni_spin", "O"]; expected ["Ni", "O", "Ni_spin"]: '
+        "the names of atoms, then, if at all, those of the virtual atoms of all that "
+        "have a spin, in that order.",
+        "model/type_map",
+        ["Ni", "Ni_spin", "O"],
+    ),
     "no spin types": given(
         "Give no type a spin.",
         "`model/spin/use_spin` is [false, false]; expected at least one "

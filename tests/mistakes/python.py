@@ -51,7 +51,7 @@ ROWS = {
     "batches of nothing": python(
         "Ask for batches without frames.",
         "potential.eval(coord, box, types, spin, batch_size=0)",
-        "`batch_size` must be 1 or more. Received: 0",
+        "`batch_size` must be an integer of at least 1. Received: 0",
     ),
     "directions for other frames": python(
         "Give three directions to two frames.",

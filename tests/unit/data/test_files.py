@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -136,3 +138,112 @@ def test_no_pickles(tmp_path):
         np.savez(stream, force=make()["force"])
     with pytest.raises(DataError, match=r"force\.npy' cannot be read: .*magic"):
         load(tmp_path / "s")
+
+
+# -- what is no file, no folder, or somewhere else -------------------------------------
+
+
+def test_fragments_belong_to_hdf5(tmp_path, monkeypatch):
+    write_npy(tmp_path / "s", ATYPE, make())
+    write_npy(tmp_path / "t#1", ATYPE, make())
+    monkeypatch.chdir(tmp_path)
+    for path in ("s#", "s#anything", "s#/set.000"):
+        with pytest.raises(DataError, match=r"a group of an HDF5.*'s' is a folder"):
+            find_systems(path)
+        with pytest.raises(DataError, match="Leave it out"):
+            load(path)
+    assert find_systems("t#1") == ["t#1"]
+    assert load("t#1").nframes == 4
+    for path in ("# a comment", "#s", "s # a comment"):
+        with pytest.raises(DataError, match="does not exist, seen from the current"):
+            find_systems(path)
+
+
+def test_links_are_followed(tmp_path):
+    """Once each; loops end."""
+    write_npy(tmp_path / "far/b/sys", ATYPE, make())
+    write_hdf5(tmp_path / "far/d.hdf5", ATYPE, make(), group="g")
+    write_npy(tmp_path / "top/own", ATYPE, make())
+    top = tmp_path / "top"
+    (top / "link").symlink_to("../far", target_is_directory=True)
+    (top / "twice").symlink_to("../far/b", target_is_directory=True)
+    (top / "own/up").symlink_to("..", target_is_directory=True)
+    (tmp_path / "far/b/back").symlink_to(top, target_is_directory=True)
+    (top / "nothing").symlink_to("absent")
+    found = [f"{top}/link/b/sys", f"{top}/own", f"{top}/link/d.hdf5#/g"]
+    assert find_systems(str(top)) == found
+    assert find_systems(str(top), ["b/*"]) == found[:1]
+    assert find_systems(str(top), ["link/*/sys"]) == found[:1]
+    assert find_systems(str(top), ["**/sys"]) == found[:1]
+    assert find_systems(str(top / "twice")) == [
+        f"{top}/twice/back/own",
+        f"{top}/twice/sys",
+        f"{top}/twice/back/link/d.hdf5#/g",
+    ]
+    for path in found:
+        assert load(path).nframes == 4
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def device(path):
+    path.symlink_to("/dev/null")
+
+
+def nowhere(path):
+    path.symlink_to(path.parent / "no such file")
+
+
+SPECIAL = {
+    "a folder": lambda path: path.mkdir(),
+    "a FIFO": fifo,
+    "a device": device,
+    "a link to nothing": nowhere,
+}
+
+
+@pytest.mark.parametrize("name", ["energy", "spin", "atomic_ener", "fparam"])
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_no_files(tmp_path, kind, name):
+    """What has the name of a file is never passed over, and never opened."""
+    path = write_npy(tmp_path / "s", ATYPE, make())
+    place = tmp_path / f"s/set.000/{name}.npy"
+    place.unlink(missing_ok=True)
+    SPECIAL[kind](place)
+    with pytest.raises(DataError, match=rf"{name}\.npy' is {kind}, not a file of num"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_no_types_or_systems(tmp_path, kind):
+    write_npy(tmp_path / "s", ATYPE, make())
+    (tmp_path / "s/type.raw").unlink()
+    SPECIAL[kind](tmp_path / "s/type.raw")
+    with pytest.raises(DataError, match=rf"type\.raw' is {kind}, not a file"):
+        find_systems(str(tmp_path))
+    write_npy(tmp_path / "top/t", ATYPE, make())
+    SPECIAL[kind](tmp_path / "top/other.h5")  # of anything; not looked into
+    assert find_systems(str(tmp_path / "top")) == [str(tmp_path / "top/t")]
+    if kind in ("a FIFO", "a device"):
+        with pytest.raises(DataError, match=rf"other\.h5' is {kind}, neither a folder"):
+            find_systems(str(tmp_path / "top/other.h5"))
+
+
+def test_group_with_the_name_of_a_file(tmp_path):
+    path = write_hdf5(tmp_path / "d.hdf5", ATYPE, make())
+    with h5py.File(tmp_path / "d.hdf5", "a") as file:
+        del file["a/sys/set.000/energy.npy"]
+        file.create_group("a/sys/set.000/energy.npy")
+    with pytest.raises(DataError, match=r"set.000/energy\.npy' is a group, not a file"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["npy", "hdf5"])
+def test_true_and_false(tmp_path, kind):
+    data = make()
+    data["energy"] = data["energy"] > 0
+    path = {"npy": write_npy, "hdf5": write_hdf5}[kind](tmp_path / "s", ATYPE, data)
+    with pytest.raises(DataError, match="does not hold numbers: true and false"):
+        load(path)

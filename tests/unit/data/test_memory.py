@@ -128,7 +128,22 @@ BAD = {
         lambda a: a.update(force=a["force"][:2]),
         r"'arrays/force' must have 4 r",
     ),
-    "nan": (lambda a: a.update(energy=a["energy"] * np.nan), r"nan in frame 0. Remove"),
+    "nan": (
+        lambda a: a.update(force=np.where(a["force"] > 0, np.nan, 0.0)),
+        r"force': nan in frame 0, atom \d but not in all of it\. Remove the frame, or",
+    ),
+    "masked": (
+        lambda a: a.update(coord=np.ma.masked_less(a["coord"], 0.1)),
+        r"coord': nan in frame 0",
+    ),
+    "masked types": (
+        lambda a: a.update(atype=np.ma.masked_equal([0, 0, 0, 0, 1, 1, 1, 1], 1)),
+        "atype' is no array: some of it is masked",
+    ),
+    "truth": (
+        lambda a: a.update(energy=a["energy"] > 0),
+        "energy' does not hold numbers: true and false. Write",
+    ),
     "words": (
         lambda a: a.update(energy=["low"] * NF),
         r"'arrays/energy' does not hold",
@@ -252,13 +267,13 @@ def test_other_compositions_are_other_systems(frames):
     assert data.systems[0].path == "frames[0] and 1 more"
     np.testing.assert_array_equal(data.systems[0].coord[1], three.positions)
     del three.info["virial"]
-    with pytest.raises(DataError, match=r"'frames\[2\]/virial' is missing: other sets"):
-        DataSystem.from_ase([one, two, three], **SPEC)
+    data = DataSystem.from_ase([one, two, three], **SPEC)
+    np.testing.assert_array_equal(data.systems[0].has("virial"), [True, False])
 
 
 def test_moments(frames, caplog):
-    """Those of the calculator before the initial ones; others than Ni's are left."""
-    magmoms = np.linspace(0.5, 1.2, 8)
+    """Those of the calculator before the initial ones; small ones of O are left out."""
+    magmoms = np.where(frames[1] == 0, np.linspace(0.5, 1.2, 8), 0.03)
     (atoms, *_) = as_atoms(frames, magmoms=magmoms)
     with caplog.at_level(logging.WARNING):
         (system,) = DataSystem.from_ase(atoms, **SPEC).systems
@@ -266,7 +281,10 @@ def test_moments(frames, caplog):
     np.testing.assert_array_equal(system.spin[0, is_ni, 2], magmoms[is_ni])
     assert not system.spin[0, ~is_ni].any() and not system.spin[..., :2].any()
     assert "along z" in caplog.text
-    assert "left out: up to 1.2 μ_B, of O of frames[0]" in caplog.text
+    assert "left out: up to 0.03 μ_B of O, atom 4, frame 0 of" in caplog.text
+    (atoms, *_) = as_atoms(frames, magmoms=2 * magmoms)
+    with pytest.raises(DataError, match=r"0\.06 but type .* `ignore_below` to 0\.066"):
+        DataSystem.from_ase(atoms, **SPEC)
 
 
 def test_names_of_ones_own(frames, from_files):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors on labelled data, of a model that errs by known amounts."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -113,6 +114,30 @@ def test_errors(data):
     square = parts[0] ** 2 / 3 + parts[1] ** 2  # three components, of one and of two
     assert found.errors["rmse_fm"] == pytest.approx(np.sqrt(square))
     assert [panel.quantity for panel in found.panels] == ["e_peratom", "fr", "fm"]
+
+
+def test_frames_without_a_label(data, caplog):
+    """They do not count in its errors, and in those of the others they do."""
+    labels = {name: np.array(values) for name, values in data.labels.items()}
+    labels["energy"][0] = labels["force_mag"][2:] = np.nan
+    gaps = replace(data, labels=labels)
+    with caplog.at_level(logging.INFO):
+        found = compare(Model(data), [gaps], Comparison()).pairs
+    whole = compare(Model(data), [data], Comparison()).pairs
+    for suffix in ("e", "e_peratom"):
+        np.testing.assert_array_equal(found[suffix], np.array(whole[suffix])[:, 1:])
+    np.testing.assert_array_equal(found["fr"], whole["fr"])
+    number = (ATYPE[:2] == 0).sum()
+    for suffix in ("fm", "fm_along", "fm_across"):
+        np.testing.assert_array_equal(
+            found[suffix], np.array(whole[suffix])[:, :number]
+        )
+    assert "# of which have energy : 3" in caplog.text
+    assert "# of which have force_mag : 2" in caplog.text
+    assert "# of which have force :" not in caplog.text
+    only = replace(gaps, labels={"energy": labels["energy"]})
+    with pytest.raises(DataError, match="nor any other, in these frames"):
+        compare(Model(data), [only], Comparison(numb_test=1))
 
 
 def test_nothing_to_compare(data):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames between bounds."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,22 @@ def test_select(tmp_path, bounds, chosen):
     assert [line.split()[:2] for line in lines] == [["s", str(k)] for k in chosen]
     for line, k in zip(lines, chosen, strict=True):
         assert [float(x) for x in line.split()[2:]] == [FORCES[k], FORCES_MAG[k]]
+
+
+def test_nothing_to_judge_by(tmp_path, caplog):
+    """A frame without the label is neither accurate nor a candidate."""
+    found = deviations()
+    found.table[:2, FORCE] = np.nan
+    found.table[1, FORCE_MAG] = np.nan
+    with caplog.at_level(logging.INFO):
+        chosen = select(tmp_path / "l", [found], Bounds((0.2, 0.35)))
+    assert chosen["s"].tolist() == [2]
+    assert "2 frames are accurate, 1 candidates" in caplog.text
+    assert "2 frames have nothing to judge them by" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        found.tell()
+    assert "largest deviation of forces 0.4, of magnetic forces 3" in caplog.text
 
 
 def test_systems_apart(tmp_path):

@@ -536,7 +536,11 @@ class TestMistakes:
             ({"pbc": "yes"}, "`pbc` must be a bool or 3 of them. Received: yes"),
             ({"pbc": [1, 0, 2]}, "`pbc` must be a bool or 3 of them"),
             ({"spins": np.full((8, 3), 1e200)}, r"`spins` .* or beyond 1e\+15"),
-            ({"batch_size": 0}, "`batch_size` must be 1 or more. Received: 0"),
+            ({"batch_size": 0}, "`batch_size` must be an integer of at least 1. .*: 0"),
+            ({"batch_size": 1.5}, "`batch_size` must be an integer .*: 1.5"),
+            ({"batch_size": float("nan")}, "`batch_size` must be an integer .*: nan"),
+            ({"batch_size": True}, "`batch_size` must be an integer .*: True"),
+            ({"spins": np.ma.masked_equal(np.ones((8, 3)), 1.0)}, "some are masked"),
         ],
     )
     def test_values(self, potential, frame, change, message):

@@ -357,3 +357,31 @@ def test_weight_of_what_is_along(loss_func, label, pred):
     )
     np.testing.assert_allclose(weighted, total / count, rtol=1e-13)
     assert abs(weighted - plain) > 1e-3 and error == same
+
+
+@pytest.mark.parametrize("loss_func", ["mse", "mae"])
+@pytest.mark.parametrize("component", ["full", "transverse"])
+def test_nan_that_does_not_count(component, loss_func, label, pred):
+    """A frame without a label may hold NaN there: value and gradient are the same."""
+    loss = deepspin.EnerSpinLoss(
+        **PREFACTORS, loss_func=loss_func, fm_component=component, fm_longitudinal=0.5
+    )
+    spin = np.random.default_rng(2).normal(size=(NF, NLOC, 3))
+    y_true = {**label, "spin": spin}
+    for name in SHAPES:
+        y_true[f"find_{name}"] = np.array([1.0, 0.0, 1.0])
+    nan = {name: np.array(y_true[name]) for name in SHAPES}
+    for values in nan.values():
+        values[1] = np.nan
+    found = []
+    for given in (y_true, {**y_true, **nan}):
+        y_pred = tensors(pred)
+        with tf.GradientTape() as tape:
+            watched = {name: y_pred[name] for name in SHAPES}
+            tape.watch(watched)
+            value = loss(tensors(given), {**y_pred, **watched})
+        slopes = tape.gradient(value, watched)
+        found.append([float(value), *(slopes[name].numpy() for name in SHAPES)])
+    assert np.isfinite(found[0][0])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -116,3 +116,33 @@ def test_a_loss_of_ones_own(make_model, data):
     model.compile(keras.optimizers.Adam(1e-2), Energies(dtype="float64"))
     history = model.fit(data, epochs=3, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
+
+
+def test_frames_without_a_label(make_model, tmp_path):
+    """Errors are those of the frames that have it, by hand; NaN does not spread."""
+    arrays, types = small_data.frames(4)
+    has = np.array([True, False, True, True])
+    arrays["force_mag"][~has] = np.nan
+    path = small_data.write(tmp_path / "s", arrays, types)
+    model = make_model("NiO", neuron=(2, 4))
+    data = deepspin.DataSystem(str(path), **model.data_spec, batch_size=4)
+    compiled(model, metrics={"force_mag": "mae"})
+    inputs, labels = data.frames(0, np.arange(4))
+    outputs = model(inputs)
+    magnetic = np.asarray(outputs["mask_mag"]) > 0
+    wrong = np.asarray(outputs["force_mag"])[has][magnetic[has]]
+    wrong = wrong - labels["force_mag"][has][magnetic[has]]
+    energy = (np.asarray(outputs["energy"]) - labels["energy"]) / 8
+    for given in (labels, {**labels, "force_mag": with_nan(labels["force_mag"], has)}):
+        model.reset_metrics()
+        found = model.test_on_batch(inputs, given, return_dict=True)
+        assert found["rmse_fm"] == pytest.approx(np.sqrt((wrong**2).mean()), rel=1e-12)
+        assert found["rmse_e"] == pytest.approx(np.sqrt((energy**2).mean()), rel=1e-12)
+        mae = np.abs(wrong).mean()  # which Keras has in float32
+        assert found["force_mag_mae"] == pytest.approx(mae, rel=1e-6)
+        loss = 8 * (energy**2).mean() + 5 * (wrong**2).mean()
+        assert found["loss"] == pytest.approx(loss, rel=1e-12)
+
+
+def with_nan(values, has):
+    return np.where(has[:, None, None], values, np.nan)

@@ -8,6 +8,7 @@ from small_data import SCALE, frames, with_virtual_atoms, write
 
 from deepspin.data.files import DataError
 from deepspin.data.systems import load_system
+from deepspin.spins.types import SMALL_MOMENT
 from deepspin.survey.scheme import survey
 from deepspin.utils.refused import InputError
 
@@ -101,12 +102,30 @@ def test_from_an_input():
 
 
 def test_small_spins(tmp_path):
+    """Below 0.05 μ_B they are none, otherwise doubtful; --ignore-below decides."""
     arrays, types = frames()
-    arrays["spin"][:, 4:] = 0.01
-    found = survey(str(write(tmp_path / "s", arrays, types)))
+    arrays["spin"][:, 4:] = [0.03, 0.04, 0.0]
+    path = str(write(tmp_path / "s", arrays, types))
+    found = survey(path)
     assert found.section["use_spin"] == [True, True]
     (small,) = found.doubts
-    assert "|spin| of O is 0.017 μ_B on average" in small
+    assert "|spin| of O is 0.05 μ_B on average" in small
+    assert "--ignore-below 0.055" in small
+    for below, size in ((None, 0.03), (0.055, 0.05)):
+        arrays["spin"][:, 4:] = [0.0, size, 0.0]
+        path = str(write(tmp_path / f"{size}", arrays, types))
+        found = survey(path, ignore_below=below)
+        assert found.section["use_spin"] == [True, False]
+        assert len(found.section["spin_norm"]) == 1
+        assert found.spin.types.ignore_below == (below or SMALL_MOMENT)
+        assert ("ignore_below" in found.section) == (below is not None)
+        assert f"up to {size} μ_B of O, below" in found.reasons["use_spin"]
+        assert found.doubts == []
+    arrays["spin"][:, :4] = 0.0
+    with pytest.raises(DataError, match=r"but up to 0\.05 μ_B of O, below 0\.06 μ_B"):
+        survey(str(write(tmp_path / "none", arrays, types)), ignore_below=0.06)
+    with pytest.raises(InputError, match=r"--ignore-below must be 0 or more.*-1"):
+        survey(path, ignore_below=-1.0)
 
 
 MISTAKES = {

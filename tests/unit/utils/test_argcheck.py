@@ -17,6 +17,7 @@ from inputs import (
 )
 
 from deepspin.entrypoints.doc import doc_train_input
+from deepspin.spins.types import SMALL_MOMENT
 from deepspin.utils import argcheck, argcheck_training, arguments
 from deepspin.utils.argcheck import gen_doc
 from deepspin.utils.inputs import normalize
@@ -57,6 +58,7 @@ DEFAULTS = {
         "use_spin": [True, False],
         "virtual_scale": [0.14],
         "time_reversal": False,
+        "ignore_below": SMALL_MOMENT,
     },
     "learning_rate": {
         "type": "exp",

@@ -117,7 +117,12 @@ def test_numbers_per_spin_type(key, given, expected):
     data["model"]["spin"] = spin
     full = normalize(data)
     assert full["model"]["spin"][key] == expected
-    assert set(full["model"]["spin"]) == {"type", "time_reversal", *spin}
+    assert set(full["model"]["spin"]) == {
+        "type",
+        "time_reversal",
+        "ignore_below",
+        *spin,
+    }
     assert normalize(full) == full
 
 
