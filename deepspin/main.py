@@ -35,7 +35,7 @@ from deepspin.entrypoints import (
     thermo,
     train,
 )
-from deepspin.utils.terminal import is_live
+from deepspin.utils.terminal import REPLACED, any_encoding, is_live, shown
 
 log = logging.getLogger("deepspin")
 
@@ -65,6 +65,11 @@ VERBS = (
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run ``dp-spin``; returns the exit status."""
+    with any_encoding():
+        return _run(args)
+
+
+def _run(args: Sequence[str] | None) -> int:
     options = vars(build_parser().parse_args(args))
     verbose, log_path = options.pop("verbose"), options.pop("log_path")
     call = options.pop("call")
@@ -122,7 +127,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with status 2, and what to do where that is known."""
-        super().error(elsewhere.answer(message) or message)
+        super().error(shown(elsewhere.answer(message) or message))
 
 
 def _set_up_log(verbose: bool, log_path: str | None) -> None:
@@ -134,15 +139,13 @@ def _set_up_log(verbose: bool, log_path: str | None) -> None:
     log.addHandler(screen)
     if log_path:
         try:
-            file = logging.FileHandler(log_path, encoding="utf-8")
+            file = logging.FileHandler(log_path, encoding="utf-8", errors=REPLACED)
         except OSError as error:
             raise OSError(
                 f"The log '{log_path}' cannot be written: {error.strerror}. Make its "
                 "folder, or choose another."
             ) from error
-        file.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s")
-        )
+        file.setFormatter(_Full())
         log.addHandler(file)
         screen.setFormatter(_Plain(verbose, log_path))
 
@@ -179,6 +182,17 @@ class _Screen(logging.StreamHandler):
         return super().filter(record)
 
 
+class _Full(logging.Formatter):
+    """Messages of the log file, with time and place."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a message and its traceback."""
+        return shown(super().format(record))
+
+
 class _Plain(logging.Formatter):
     """Messages as they are, warnings and errors marked.
 
@@ -203,4 +217,4 @@ class _Plain(logging.Formatter):
             text += f" (traceback in '{self.log_path}')"
         if record.exc_info and self.tracebacks:
             text += "\n" + self.formatException(record.exc_info)
-        return text
+        return shown(text)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json as json_module
 import logging
-import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
 from deepspin.entrypoints.common import Verbs, add_data, add_spin, add_verb
+from deepspin.utils.terminal import say
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def check_data(*, systems: Sequence[str], json: str | None = None, **spin: Any) 
     data.report()
     facts, same, failed = measure(data, spin.get("input"))
     notes = data.doubts + look(facts, same, data.type_map)
-    sys.stdout.write(report(facts, data.type_map, notes))
+    say(report(facts, data.type_map, notes))
     result = {
         "type_map": data.type_map,
         "spin": data.section,

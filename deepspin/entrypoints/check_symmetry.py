@@ -6,12 +6,12 @@ from __future__ import annotations
 import json as json_module
 import logging
 import math
-import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
 from deepspin.entrypoints.common import Verbs, add_data, add_spin, add_verb
+from deepspin.utils.terminal import say
 
 log = logging.getLogger(__name__)
 
@@ -105,16 +105,16 @@ def check_symmetry(
         potential = DeepSpin(model)
         broken = violations(potential, load_for([potential], data.paths))
         result["model"] = broken
-        sys.stdout.write("Energies of the model change, in meV/atom\n")
-        sys.stdout.write(f"  {'by':<32}{'rms':>10}{'largest':>10}\n")
+        say("Energies of the model change, in meV/atom\n")
+        say(f"  {'by':<32}{'rms':>10}{'largest':>10}\n")
         for name, row in broken.items():
             line = f"  {name:<32}{row['rms']:10.2e}{row['largest']:10.2e}\n"
-            sys.stdout.write(line)
+            say(line)
     loaded = load_systems(data.paths, data.type_map, data.spin, allow_zero_spin=True)
     share = torque_share(loaded)
     if not math.isnan(share):
         result["torque"] = share
-        sys.stdout.write(
+        say(
             f"Total torque of the data: {share:.2%} of what independent spins would "
             "have; 0 without spin-orbit coupling\n"
         )
@@ -123,7 +123,7 @@ def check_symmetry(
             result["factors"] = {
                 k: None if math.isnan(v) else v for k, v in vars(found).items()
             }
-            sys.stdout.write(
+            say(
                 "Energies change with the spins as their magnetic forces say, times\n"
                 f"  {found.across:.3f} for spins that turn at fixed modulus\n"
                 f"  {_told(found.along)} for moduli\n"

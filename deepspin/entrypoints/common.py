@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+
+from deepspin.utils.terminal import say
 
 Options = TypeVar("Options")
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -168,7 +169,7 @@ class _PrintInput(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, *_: object, **__: object
     ) -> None:
-        sys.stdout.write(self.const() + "\n")
+        say(self.const() + "\n")
         parser.exit()
 
 

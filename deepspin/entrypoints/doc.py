@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 
 from deepspin.entrypoints.common import Verbs, add_verb
+from deepspin.utils.terminal import say
 
 
 def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
@@ -41,4 +41,4 @@ def doc_train_input(out_type: str = "rst") -> None:
     """
     from deepspin.utils.argcheck import gen_doc
 
-    sys.stdout.write(gen_doc(out_type) + "\n")
+    say(gen_doc(out_type) + "\n")

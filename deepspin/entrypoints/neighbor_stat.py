@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from deepspin.entrypoints.common import Verbs, add_spin, add_verb
+from deepspin.utils.terminal import say
 
 if TYPE_CHECKING:
     from deepspin.survey.statistics import NeighborStat
@@ -106,7 +106,7 @@ def neighbor_stat(
         for path in data.paths:
             stat.add(load_system(path, data.type_map, data.spin, True, notes=notes))
     sel = descriptor.get("sel")
-    sys.stdout.write(report(stat, sel if isinstance(sel, list) else None))
+    say(report(stat, sel if isinstance(sel, list) else None))
     if output is not None:
         save(draw_neighbors(stat), output)
         log.info("wrote '%s'", output)

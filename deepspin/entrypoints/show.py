@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
 from deepspin.entrypoints.common import Verbs, add_verb
+from deepspin.utils.terminal import say
 
 
 def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def show(*, model: str, json: bool = False) -> None:
         rows = list(summary(path, config["config"], metadata))
         width = max(len(name) for name, _ in rows)
         text = "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-    sys.stdout.write(text + "\n")
+    say(text + "\n")
 
 
 def _read(path: Path) -> tuple[dict, dict]:

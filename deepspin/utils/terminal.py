@@ -1,15 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line on the terminal that tells how far a long job is."""
+"""What the terminal is told: signs that it has, and a line on how far a long job is."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # attribute of log records that such a line replaces
 PROGRESS = {"progress": True}
 # narrower terminals get no bar
 WIDE = 110
+# instead of signs that a terminal's encoding lacks
+SIGNS = {"Å": "A", "μ": "u", "−": "-", "·": "*", "×": "x", "±": "+-", "Σ": "sum"}
+SIGNS |= {
+    "²": "^2",
+    "³": "^3",
+    "⁴": "^4",
+    "ᵀ": "^T",
+    "°": " deg",
+    "…": "...",
+    "→": "->",
+}
+REPLACED = (
+    "deepspin.signs"  # name of what does that, as an `errors` of Python's streams
+)
+# what terminals act on rather than show, apart from ends of lines and tabs: control
+# characters, other ends of lines, and changes of the direction of writing
+_CONTROLS = {
+    *range(32),
+    *range(127, 160),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+}
+_CONTROLS |= {0x200E, 0x200F, 0x2028, 0x2029}
+_ESCAPES = {n: chr(n).encode("unicode_escape").decode() for n in _CONTROLS - {9, 10}}
+
+
+def shown(text: str) -> str:
+    r"""Text with an escape, such as ``\x1b``, for each sign that a terminal acts on."""
+    return text.translate(_ESCAPES)
+
+
+def say(text: str) -> None:
+    """Write text to the standard output, see `shown`."""
+    sys.stdout.write(shown(text))
+
+
+@contextmanager
+def any_encoding() -> Iterator[None]:
+    """Have both outputs take any sign: what their encoding lacks is spelt in ASCII."""
+    before = []
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                before.append((stream, stream.errors))
+                stream.reconfigure(errors=REPLACED)
+        yield
+    finally:
+        for stream, errors in before:
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Spell signs, letters without their accents, others and odd bytes as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_spell, error.object[error.start : error.end])), error.end
+
+
+def _spell(sign: str) -> str:
+    plain = unicodedata.normalize("NFKD", SIGNS.get(sign, sign))
+    plain = "".join(c for c in plain if c.isascii())
+    return plain or sign.encode("ascii", "backslashreplace").decode()
+
+
+codecs.register_error(REPLACED, _replace)
 
 
 def is_live() -> bool:
