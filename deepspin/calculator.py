@@ -49,8 +49,9 @@ class DeepSpinCalculator(Calculator):
     z. They stay as they are; whatever moves atoms or cell does so at fixed spins.
 
     Results are ASE's ``energy``, ``free_energy`` (the same), ``energies``, ``forces``,
-    ``stress`` (of cells with three lattice vectors that are periodic in some direction)
-    and ``magmoms`` (the spins that the model was given, N x 3), and
+    ``stress`` and ``stresses`` (N x 6, parts of it that add up; both of cells with
+    three lattice vectors that are periodic in some direction) and ``magmoms`` (the
+    spins that the model was given, N x 3, or N if they were), and
 
     - ``magnetic_forces`` (N, 3): -dE/dS at fixed positions in eV/μ_B;
     - ``effective_field`` (N, 3): the same in T;
@@ -95,6 +96,7 @@ class DeepSpinCalculator(Calculator):
         "energies",
         "forces",
         "stress",
+        "stresses",
         "magmoms",
         *MAGNETIC,
         "virial",
@@ -129,7 +131,7 @@ class DeepSpinCalculator(Calculator):
         """
         super().calculate(atoms, properties, system_changes)
         atype = self._types_of(self.atoms)
-        spin = self._spins_of(self.atoms, atype)
+        spin, along_z = self._spins_of(self.atoms, atype)
         periodic = bool(self.atoms.pbc.any())
         result = self.potential.eval(
             self.atoms.positions,
@@ -146,15 +148,17 @@ class DeepSpinCalculator(Calculator):
             "free_energy": energy,
             "energies": result["atom_ener"][0],
             "forces": result["force"][0],
-            "magmoms": spin,
+            "magmoms": spin[:, 2] if along_z else spin,
             "magnetic_forces": force_mag,
             "effective_field": force_mag / MU_B,
             "torques": np.cross(spin, force_mag),
             "virial": result["virial"][0],
         }
         if periodic and self.atoms.cell.rank == 3:
-            stress = -result["virial"][0] / self.atoms.get_volume()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+            volume = self.atoms.get_volume()
+            for name, virial in (("stress", "virial"), ("stresses", "atom_virial")):
+                stress = full_3x3_to_voigt_6_stress(-result[virial][0] / volume)
+                self.results[name] = stress
 
     def types_and_spins(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
         """Return the model's types (N,) of some atoms, and their spins (N, 3) in μ_B.
@@ -162,7 +166,7 @@ class DeepSpinCalculator(Calculator):
         Atoms of types without spin have none.
         """
         atype = self._types_of(atoms)
-        return atype, self._only_magnetic(atype, self._spins_of(atoms, atype))
+        return atype, self._only_magnetic(atype, self._spins_of(atoms, atype)[0])
 
     def _only_magnetic(self, atype: np.ndarray, spin: np.ndarray) -> np.ndarray:
         magnetic = self.potential.is_magnetic(atype)
@@ -180,6 +184,10 @@ class DeepSpinCalculator(Calculator):
         """Return what ASE's container takes: numbers, not vectors, as moments."""
         ours = {"magmoms", "virial", *MAGNETIC}
         return Properties({k: v for k, v in self.results.items() if k not in ours})
+
+    def get_magnetic_moment(self, atoms: Atoms | None = None) -> float | np.ndarray:
+        """Return the sum of the moments in μ_B: a vector, a number of N along z."""
+        return self.get_magnetic_moments(atoms).sum(axis=0)
 
     def get_magnetic_forces(self, atoms: Atoms | None = None) -> np.ndarray:
         """Return -dE/dS of each atom in eV/μ_B, 0 on types without spin."""
@@ -206,11 +214,11 @@ class DeepSpinCalculator(Calculator):
             )
         return atype
 
-    def _spins_of(self, atoms: Atoms, atype: np.ndarray) -> np.ndarray:
-        """Spins (N, 3), as the atoms have them."""
+    def _spins_of(self, atoms: Atoms, atype: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Spins (N, 3), as the atoms have them, and whether as N along z."""
         magnetic = self.potential.is_magnetic(atype)
         if not magnetic.any():
-            return np.zeros((len(atoms), 3))
+            return np.zeros((len(atoms), 3)), False
         moments = read_moments(atoms, (INITIAL,))
         if moments is None:
             known = [n for n in ("magmoms", *ARRAYS) if n in atoms.arrays]
@@ -224,7 +232,7 @@ class DeepSpinCalculator(Calculator):
         if moments.along_z and not self._told:
             self._told = True
             log.warning("magnetic moments are N numbers, not N x 3: along z")
-        return moments.vectors
+        return moments.vectors, moments.along_z
 
     def _names(self, atype: np.ndarray) -> list[str]:
         return [self.potential.type_map[t] for t in np.unique(atype)]

@@ -14,6 +14,7 @@ import pytest
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.lj import LennardJones
+from ase.calculators.mixing import LinearCombinationCalculator, SumCalculator
 from ase.constraints import FixAtoms, FixedPlane
 from ase.filters import FrechetCellFilter, UnitCellFilter
 from ase.io.trajectory import Trajectory
@@ -95,8 +96,11 @@ def test_results(potential, frame, atoms):
         "moments": atoms.get_magnetic_moments(),
         "virial": atoms.calc.results["virial"],
         "stress": atoms.get_stress(voigt=False) * atoms.get_volume(),
+        "stresses": atoms.get_stresses(voigt=False) * atoms.get_volume(),
+        "moment": atoms.get_magnetic_moment(),
     }
     virial, force_mag = want["virial"][0], want["force_mag"][0]
+    of_atoms = want["atom_virial"][0]
     invariants.assert_close(
         found,
         {
@@ -110,8 +114,13 @@ def test_results(potential, frame, atoms):
             "moments": spin,
             "virial": virial,
             "stress": -(virial + virial.T) / 2,
+            "stresses": -(of_atoms + of_atoms.swapaxes(1, 2)) / 2,
+            "moment": spin.sum(axis=0),
         },
         1e-13,
+    )
+    np.testing.assert_allclose(
+        atoms.get_stresses().sum(axis=0), atoms.get_stress(), rtol=0, atol=1e-13
     )
     assert np.abs(virial - virial.T).max() > 1e-6
     assert set(atoms.calc.results) == set(DeepSpinCalculator.implemented_properties)
@@ -215,7 +224,37 @@ def test_moments_along_z(potential, atoms, caplog):
         want = vectors.get_forces()
     (record,) = caplog.records
     assert record.getMessage() == ("magnetic moments are N numbers, not N x 3: along z")
-    assert atoms.get_magnetic_moments().shape == (8, 3)
+    np.testing.assert_array_equal(atoms.get_magnetic_moments(), numbers)
+    assert atoms.get_magnetic_moment() == numbers.sum()
+    copy = store(atoms)
+    np.testing.assert_array_equal(copy.get_magnetic_moments(), numbers)
+
+
+def test_mixed_calculators(potential, atoms):
+    """What all of them have is added up; what one lacks is refused by name."""
+    alone = atoms.copy()
+    alone.calc = DeepSpinCalculator(potential)
+    lj, own = LennardJones(rc=4.0), [DeepSpinCalculator(potential) for _ in range(2)]
+    plain = atoms.copy()
+    plain.calc = lj
+    atoms.calc = LinearCombinationCalculator([own[0], lj], [1.0, 0.5])
+    for _ in range(2):
+        for name in ("get_potential_energy", "get_forces", "get_stress"):
+            found, a, b = (getattr(x, name)() for x in (atoms, alone, plain))
+            np.testing.assert_allclose(found, a + 0.5 * b, rtol=1e-12, atol=1e-12)
+        for each in (atoms, alone, plain):  # spins alone are a change, too
+            spin = each.get_initial_magnetic_moments()
+            each.set_initial_magnetic_moments(1.05 * spin)
+    for name in ("magnetic_forces", "magmoms"):
+        with pytest.raises(PropertyNotImplementedError, match=f"^{name} "):
+            atoms.calc.get_property(name, atoms)
+    atoms.calc = SumCalculator(own)
+    for name in ("magnetic_forces", "virial", "torques", "stresses"):
+        found, want = (x.calc.get_property(name, x) for x in (atoms, alone))
+        np.testing.assert_allclose(found, 2.0 * want, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(
+        store(atoms).arrays["force_mag"], 2.0 * alone.calc.get_magnetic_forces()
+    )
 
 
 def test_types_by_other_names(make_model, frame, atoms):
