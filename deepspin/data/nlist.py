@@ -50,6 +50,10 @@ class Neighbors:
         Smallest distance of a pair in Å, infinite without pairs.
     nearest_centres : float
         The same of pairs of centres: of atoms, where the other points are no atoms.
+    coordination, closest : np.ndarray, shape (ncentres, nblocks)
+        How many neighbours of each type a centre has, near ones counting most: the sum
+        of (1 - r²/rcut²)⁴; and how near the nearest one is in Å, infinite without one.
+        Both before truncation.
     """
 
     count: np.ndarray
@@ -59,6 +63,8 @@ class Neighbors:
     dropped: int
     nearest: float
     nearest_centres: float
+    coordination: np.ndarray
+    closest: np.ndarray
 
     @property
     def slot(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -225,7 +231,7 @@ def build(
         exists[np.argsort(own, kind="stable")],
     )
     choose = _select if native.library() is None else native.select
-    count, j, shift, nearest, nearest_centres = choose(
+    count, j, shift, coordination, closest, nearest, nearest_centres = choose(
         (candidates.start, candidates.table),
         members,
         types,
@@ -249,6 +255,8 @@ def build(
         dropped=total - len(j),
         nearest=nearest,
         nearest_centres=nearest_centres,
+        coordination=coordination,
+        closest=closest,
     )
 
 
@@ -314,11 +322,11 @@ def _select(
     rcut: float,
     shape: tuple[int, int],
     dtype: np.dtype,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float, float]:
     """Points of the centres' partners within the cutoff.
 
-    Counts, points and shifts sorted by (centre, type, point, shift), and the least
-    distance of all pairs and of pairs of centres.
+    Counts, points and shifts sorted by (centre, type, point, shift); `coordination` and
+    `closest` of `Neighbors`; the least distance of all pairs and of pairs of centres.
     """
     (start, table), (first, member), (ncentres, nblocks) = partners, members, shape
     table = table[: start[ncentres]]
@@ -331,14 +339,19 @@ def _select(
     away = points[j] + image - points[i]
     square = away[:, 0] ** 2 + away[:, 1] ** 2 + away[:, 2] ** 2
     near = (square < rcut**2) & ((i != j) | shift.any(axis=1))
-    i, j, shift, distance = i[near], j[near], shift[near], np.sqrt(square[near])
-    block = i * nblocks + types[j]
+    i, j, shift, square = i[near], j[near], shift[near], square[near]
+    distance, block = np.sqrt(square), i * nblocks + types[j]
     order = np.argsort(block, kind="stable")
-    count = np.bincount(block, minlength=ncentres * nblocks).reshape(shape)
+    size = ncentres * nblocks
+    weight = (1.0 - square / (rcut * rcut)) ** 2
+    closest = np.full(size, np.inf)
+    np.minimum.at(closest, block, distance)
     return (
-        count.astype(np.int32),
+        np.bincount(block, minlength=size).reshape(shape).astype(np.int32),
         j[order].astype(np.int32),
         shift[order].astype(dtype),
+        np.bincount(block, weight * weight, minlength=size).reshape(shape),
+        closest.reshape(shape),
         float(distance.min(initial=np.inf)),
         float(distance[j < ncentres].min(initial=np.inf)),
     )

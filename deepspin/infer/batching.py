@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.data.collate import Shape, collate, neighbors_of_frame
+from deepspin.data.environments import Environments
 from deepspin.data.nlist import Neighbors, Search
 from deepspin.data.sampling import check_batch_size
 from deepspin.infer.frames import Frames
@@ -30,6 +31,13 @@ NATIVE, PLAIN, CHANNEL = 128, 1024, 24
 SECOND_NATIVE, SECOND_PLAIN = 8, 3
 # spins so much longer, or atoms so much nearer, than in training are told of
 MARGIN = 1.01
+# atoms with other things around them as well, one line for each kind
+_AROUND = (
+    " %s around it than any in training: coordination %.3f (in training %.3f to %.3f), "
+    "the nearest %s (%.4f to %.4f); this, or the like, holds for %d of %d atoms: what "
+    "the model says of them is a guess"
+)
+LESS, MORE = ("atom %d (%s) of frame %d has " + w + _AROUND for w in ("less", "more"))
 
 
 class Batching:
@@ -51,10 +59,23 @@ class Batching:
     """
 
     def __init__(self, model: SpinEnergyModel, metadata: dict):
-        self.model, self.metadata = model, metadata
+        self.model = model
         self.dropped = 0
         self.searches: list[Search] = []
         self._warned: set[str] = set()
+        self.metadata = metadata
+
+    @property
+    def metadata(self) -> dict:
+        """What the model's file tells of its training."""
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, metadata: dict) -> None:
+        self._metadata, model = metadata, self.model
+        self._environments = Environments(
+            metadata.get("environments") or {}, model.type_map, model.descriptor.rcut
+        )
 
     def batches(
         self,
@@ -137,6 +158,7 @@ class Batching:
             self.searches[number],
         )
         self._check_neighbors(frame, found)
+        self._check_environments(frame, found, frames.atype)
         return found
 
     def warn(self, text: str, *args: object) -> None:
@@ -192,6 +214,35 @@ class Batching:
                 frame,
                 list(self.model.descriptor.sel),
                 found.found.tolist(),
+            )
+
+    def _check_environments(
+        self, frame: int, found: Neighbors, atype: np.ndarray
+    ) -> None:
+        """Warn of atoms unlike those of the training, or with other things around."""
+        names, rcut = self.model.type_map, self.model.descriptor.rcut
+        unseen = self._environments.unseen(atype)
+        if unseen:
+            self.warn(
+                "no atom of %s was in the training: %s",
+                ", ".join(names[t] for t in unseen),
+                "what the model says of such atoms is a guess",
+            )
+        for odd in self._environments.odd(found, atype):
+            n, *seen = odd.coordination
+            r, *at = odd.nearest
+            self.warn(
+                MORE if odd.more else LESS,
+                odd.atom,
+                names[atype[odd.atom]],
+                frame,
+                names[odd.neighbour],
+                n,
+                *seen,
+                f"at {r:.4f} Å" if r < rcut else f"beyond {rcut:g} Å",
+                *at,
+                odd.number,
+                len(atype),
             )
 
     @property

@@ -43,6 +43,10 @@ def summary(path: Path, model: dict, metadata: dict) -> Iterator[tuple[str, str]
     yield "sel", ", ".join(f"{name} {n}" for name, n in sel)
     if metadata.get("min_nbor_dist"):
         yield "nearest in training", f"{metadata['min_nbor_dist']:.4f} Å"
+    for name, seen in (metadata.get("environments") or {}).items():
+        ends = ((other, *m["coordination"]) for other, m in seen.items())
+        text = ", ".join(f"{b} {low:.3f} to {high:.3f}" for b, low, high in ends)
+        yield f"coordination of {name}", f"in training: {text}"
     yield "descriptor", _descriptor(descriptor)
     yield "fitting net", _net(fitting)
     if fitting.get("numb_fparam"):

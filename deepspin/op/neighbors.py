@@ -97,22 +97,24 @@ def select(
     rcut: float,
     shape: tuple[int, int],
     dtype: np.dtype,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float, float]:
     """Neighbours among candidates, see `deepspin.data.nlist`."""
     start, table = partners
     arrays = [_as(a, np.int64) for a in (*members, types)]
     arrays += [_as(a, np.float64) for a in (points, box)]
     search = _Search(*shape, *map(_address, (start, table, *arrays)), rcut)
     count, nearest = np.empty(shape, dtype=np.int32), np.empty(2)
+    coordination, closest = np.empty(shape), np.empty(shape)
     given = _threads(), ctypes.byref(search), _address(count)
-    _compiled().deepspin_count(*given, _address(nearest))
+    _compiled().deepspin_count(*given, *map(_address, (coordination, closest, nearest)))
     total = int(count.sum(dtype=np.int64))
     index = np.empty(total, dtype=np.int32)
     shift = np.empty((total, 3), dtype=dtype)
     _compiled().deepspin_list(
         *given, ctypes.c_int(shift.itemsize), _address(index), _address(shift)
     )
-    return count, index, shift, *np.sqrt(nearest).tolist()
+    distances = np.sqrt(closest), *np.sqrt(nearest).tolist()
+    return count, index, shift, coordination, *distances
 
 
 def fill(

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from deepspin import __version__, env
 from deepspin.data.dataset import DataSystem
+from deepspin.data.environments import environments
 from deepspin.interop.files import POINTER
 from deepspin.modelfiles.find import find_checkpoints
 from deepspin.op.library import operations
@@ -92,6 +93,7 @@ def describe(options: dict, data: DataSystem) -> dict:
         "min_nbor_dist": data.nearest,
         "nearest": name_pairs(nearest_pairs(data), data.type_map, data.spin),
         "spin_range": spin_range(data),
+        "environments": environments(data),
     }
 
 
@@ -150,16 +152,10 @@ def nearest_pairs(data: DataSystem) -> np.ndarray:
     nearest = np.full((data.spin.ntypes, data.spin.nblocks), np.inf)
     blocks = np.array(data.spin.list_blocks)
     for k, system in enumerate(data.systems):
-        points, _ = data.spin.points(system.coord, system.spin, system.atype)
-        for f, own in enumerate(data.neighbors(k)):
-            i, e = np.nonzero(own.count)  # runs of pairs of one centre and one list
-            length = own.count[i, e]
-            image = np.einsum("pk,kx->px", own.shift, system.box[f])
-            centres = np.repeat(system.coord[f, i], length, axis=0)
-            distance = np.linalg.norm(points[f, own.index] + image - centres, axis=1)
-            if len(i):
-                least = np.minimum.reduceat(distance, np.cumsum(length) - length)
-                np.minimum.at(nearest, (system.atype[f, i], blocks[e]), least)
+        for atype, own in zip(system.atype, data.neighbors(k), strict=True):
+            there = atype >= 0
+            place = atype[there][:, None], blocks
+            np.minimum.at(nearest, place, own.closest[there])
     return nearest
 
 

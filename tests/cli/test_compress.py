@@ -20,6 +20,7 @@ from places import REFERENCE
 from tiny import DATA
 
 import deepspin
+from deepspin.data.environments import environments
 from deepspin.descriptor.table import EmbeddingTable, tabulate
 from deepspin.main import main
 from deepspin.model.compress import Options, compress, differences
@@ -399,6 +400,8 @@ def test_training_records_distances(files):
     assert stored == read_metadata(files / "model.ckpt-6.keras")["nearest"]
     model = deepspin.load_model(files / "frozen_model")
     data = deepspin.DataSystem(tiny.SYSTEM, **model.data_spec)
+    for name in ("model.ckpt-6.keras", "frozen_model", "compressed_model", "measured"):
+        assert read_metadata(files / name)["environments"] == environments(data)
     names = [*model.type_map, "Ni(spin)"]
     assert list(stored["Ni"]) == list(stored["O"]) == names
     found = nearest_pairs(data)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbour lists from pairs of sites: what deepspin/utils/nlist.py does with numpy.
+// Neighbour lists from pairs of sites: what deepspin/data/nlist.py does with numpy.
 //
 // Plain C functions for ctypes, without TensorFlow; deepspin/op/neighbors.py calls them.
 // Both give the same lists, in the same order.
@@ -123,21 +123,31 @@ void deepspin_partners(int threads, int64_t nsites, int64_t npairs, const uint64
   });
 }
 
-// Number of neighbours of each centre in each block; least distance of a pair, and of
-// two centres.
+// Number of neighbours of each centre in each block, how crowded it is with them (the
+// sum of (1 - r^2 / rcut^2)^4), and the square of the least distance of one; besides,
+// that of all pairs, and that of two centres.
 void deepspin_count(int threads, const Search* search,
                     int32_t* count,     // out: (ncentres, nblocks)
+                    double* coordination,   // out: (ncentres, nblocks)
+                    double* closest,    // out: (ncentres, nblocks)
                     double* nearest) {  // out: (2,)
   const Search& s = *search;
-  const double infinity = std::numeric_limits<double>::infinity();
+  const double infinity = std::numeric_limits<double>::infinity(), end = s.rcut * s.rcut;
   std::vector<double> least(2 * ((s.ncentres + PART - 1) / PART), infinity);
-  in_parts(threads, s.ncentres, [&](int part, int64_t begin, int64_t end) {
+  in_parts(threads, s.ncentres, [&](int part, int64_t begin, int64_t stop) {
     double any = infinity, centres = infinity;
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = begin; i < stop; ++i) {
       int32_t* found = count + i * s.nblocks;
+      double *crowd = coordination + i * s.nblocks, *own = closest + i * s.nblocks;
       std::fill(found, found + s.nblocks, 0);
+      std::fill(crowd, crowd + s.nblocks, 0.0);
+      std::fill(own, own + s.nblocks, infinity);
       s.visit(i, [&](int64_t j, const int32_t*, double square) {
-        ++found[s.types[j]];
+        const int64_t e = s.types[j];
+        const double left = 1.0 - square / end, weight = left * left;
+        ++found[e];
+        crowd[e] += weight * weight;
+        own[e] = std::min(own[e], square);
         any = std::min(any, square);
         if (j < s.ncentres) centres = std::min(centres, square);
       });

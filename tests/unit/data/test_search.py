@@ -18,6 +18,7 @@ from deepspin.op import neighbors as native
 from deepspin.spins.virtual import VirtualAtoms
 
 FIELDS = ("count", "index", "shift", "found", "dropped")
+MEASURES = ("nearest", "nearest_centres", "coordination", "closest")
 SKEWED = np.array([[5.0, 0, 0], [4.6, 3.1, 0], [-4.4, 2.8, 3.9]])
 SCHEME = VirtualAtoms.from_options([True, False], virtual_scale=[0.3])
 compiled = pytest.mark.skipif(native.library() is None, reason="no compiled library")
@@ -37,6 +38,11 @@ def search_all(points, types, ncentres, box, pbc, rcut, nblocks, sel=None):
     block = i * nblocks + types[j]
     order = np.lexsort((*shift.T[::-1], j, block))
     total, near_centre = len(i), j < ncentres
+    coordination = np.bincount(
+        block, (1 - distance**2 / rcut**2) ** 4, minlength=ncentres * nblocks
+    )
+    closest = np.full(ncentres * nblocks, np.inf)
+    np.minimum.at(closest, block, distance)
     i, j, shift, block = i[order], j[order], shift[order], block[order]
     count = np.bincount(block, minlength=ncentres * nblocks)
     found = count.reshape(ncentres, nblocks).max(axis=0, initial=0)
@@ -52,18 +58,22 @@ def search_all(points, types, ncentres, box, pbc, rcut, nblocks, sel=None):
         "dropped": total - len(j),
         "nearest": distance.min(initial=np.inf),
         "nearest_centres": distance[near_centre].min(initial=np.inf),
+        "coordination": coordination.reshape(ncentres, nblocks),
+        "closest": closest.reshape(ncentres, nblocks),
     }
 
 
 def assert_is(found, want):
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(found, name), want[name], err_msg=name)
-    for name in ("nearest", "nearest_centres"):
-        np.testing.assert_allclose(getattr(found, name), want[name], rtol=1e-9)
+    for name in MEASURES:
+        np.testing.assert_allclose(
+            getattr(found, name), want[name], rtol=1e-9, atol=1e-12
+        )
 
 
 def assert_equal(found, want):
-    for name in (*FIELDS, "nearest", "nearest_centres"):
+    for name in (*FIELDS, *MEASURES):
         np.testing.assert_array_equal(
             getattr(found, name), getattr(want, name), err_msg=name
         )

@@ -505,6 +505,39 @@ class TestWarnings:
             "training (2.5000 Å): what the model says of them is a guess"
         )
 
+    def test_environments(self, told, frame, caplog):
+        """Less around an atom, and more, and types that were not there: each once."""
+        spin = frame.spin * frame.magnetic[:, None]
+        ends = {"coordination": [0.5, 1.5], "nearest": [1.5, 2.5]}
+        told.metadata = {"environments": {"Ni": {"O": ends}, "O": {}}}
+        told.eval(**arguments(frame, spins=spin))
+        assert not caplog.records
+        for scale in (1.4, 0.8, 1.4, 0.8):
+            coord, box = scale * frame.coord, scale * frame.box
+            told.check(**arguments(frame, coords=coord, cells=box, spins=spin))
+        less, more = (record.getMessage() for record in caplog.records)
+        assert re.fullmatch(
+            r"atom \d \(Ni\) of frame 0 has less O around it than any in training: "
+            r"coordination 0\.\d+ \(in training 0\.500 to 1\.500\), the nearest at "
+            r"2\.\d{4} Å \(1\.5000 to 2\.5000\); this, or the like, holds for 4 of 8 "
+            "atoms: what the model says of them is a guess",
+            less,
+        )
+        assert " has more O around it than any in training: coordination " in more
+        told.metadata = {"environments": {"O": {}}}
+        told.check(**arguments(frame, spins=spin))
+        assert caplog.messages[2:] == [
+            "no atom of Ni was in the training: what the model says of such atoms is a "
+            "guess"
+        ]
+        alone = arguments(frame, coords=np.zeros((1, 3)), cells=None, spins=spin[:1])
+        alone["atom_types"] = ["Ni"]
+        deepspin.DeepSpin(told.model).check(**alone)  # nothing is known
+        told.metadata = {"environments": {"Ni": {"O": ends}}}
+        told._batching._warned.clear()
+        told.check(**alone)
+        assert "the nearest beyond 3.3 Å (1.5000 to 2.5000)" in caplog.messages[3]
+
 
 class TestMistakes:
     @pytest.mark.parametrize(

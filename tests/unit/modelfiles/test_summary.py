@@ -39,10 +39,13 @@ def test_lines(make_model):
         "step": 7,
         "input": {"training": {"numb_steps": 100}},
         "spin_range": {"Ni": [1.1, 1.4]},
+        "environments": {"O": {"Ni": {"coordination": [1, 2.5], "nearest": [1, 2]}}},
         "compressed": {"pieces": [3, 4], "bytes": 2000, "table_error": 1e-11},
     }
     told = dict(summary(Path("m.keras"), config, metadata))
     assert told["written by"] == "deepspin 0.1.0"
     assert told["step"] == "7 of 100"
     assert told["spin of Ni"].endswith("; |S| in training 1.1000 to 1.4000 μ_B")
+    assert told["coordination of O"] == "in training: Ni 1.000 to 2.500"
+    assert "coordination of O" not in bare
     assert told["compressed"].startswith("7 pieces in 2 tables, 2 kB, within 1.0e-11")
