@@ -459,8 +459,16 @@ class DescrptSeA(keras.layers.Layer):
         moments : sequence of np.ndarray, each (nblocks, ntypes, 5)
             Of each batch, see `moments`.
         """
-        parts = np.concatenate([np.zeros((1, self.ntypes, 5)), *moments])
-        sums = np.cumsum(parts, axis=0)[-1]  # added one by one, as they come
+        self.set_total(self.total(moments))
+
+    def total(self, moments: Sequence[np.ndarray]) -> np.ndarray:
+        """Sum over batches and blocks, added one by one as they come: (ntypes, 5)."""
+        shape = moments[0].shape[1:] if moments else (self.ntypes, 5)
+        parts = np.concatenate([np.zeros((1, *shape)), *moments])
+        return np.cumsum(parts, axis=0)[-1]
+
+    def set_total(self, sums: np.ndarray) -> None:
+        """Set `davg` and `dstd` from sums (ntypes, 5) over all data, see `moments`."""
         davg, dstd = np.zeros((self.ntypes, 4)), np.ones((self.ntypes, 4))
         for t, (n, s, s2, a2, axes) in enumerate(sums):
             if n == 0:

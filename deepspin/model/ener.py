@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -29,6 +29,7 @@ from deepspin.model.errors import Errors
 from deepspin.model.feeding import Position, listed, padded, serve, split, words_of_step
 from deepspin.model.invariant import InvariantSpin
 from deepspin.model.pairs import all_slots, lengths
+from deepspin.model.statistics import watched
 from deepspin.model.virtual import Spin
 from deepspin.op.adam import fuse, widen
 from deepspin.op.library import KernelError, errors_in_one_line
@@ -133,11 +134,11 @@ class SpinEnergyModel(keras.Model):
         # Keras 3.3 would make floats of the integers in numpy arrays
         inputs = tf.nest.map_structure(_tensor, inputs)
         check_numbers(inputs)
-        self._check_parameters(inputs)
+        self.check_parameters(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
-    def _check_parameters(self, inputs: dict) -> None:
-        """Refuse frame parameters that are missing, too many, or of no use."""
+    def check_parameters(self, inputs: dict) -> None:
+        """Raise `ValueError` for frame parameters that are missing or of no use."""
         number, given = self.fitting.numb_fparam, inputs.get("fparam")
         if number == 0:
             if given is not None:
@@ -222,19 +223,14 @@ class SpinEnergyModel(keras.Model):
         **options
             More for the layer of the scheme: its `compute_stats`.
         """
-        fparam = []
-
-        def checked() -> Iterator[tuple[dict, dict]]:
-            for inputs, labels in batches:
-                self._check_parameters(inputs)
-                if "fparam" in inputs:
-                    masks = list(map(np.asarray, inputs["mask"]))
-                    there = np.concatenate(masks, axis=1).any(axis=1)
-                    fparam.append(np.asarray(inputs["fparam"])[there])
-                yield inputs, labels
-
+        fparam: list[np.ndarray] = []
         self.spin.compute_stats(
-            checked(), self.descriptor, self.fitting, atom_ener, rcond, **options
+            watched(batches, self.check_parameters, fparam),
+            self.descriptor,
+            self.fitting,
+            atom_ener,
+            rcond,
+            **options,
         )
         if self.fitting.numb_fparam:
             rows = np.concatenate(fparam)

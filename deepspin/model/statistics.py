@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,49 @@ from deepspin.model.checks import INPUTS
 
 # so many slots of neighbours are looked at at once, unless a batch has more
 MOST_SLOTS = 2**18
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What data tell of a model with virtual atoms before the first step.
+
+    Kinds of atoms are the types, then the virtual atoms of the types with spin.
+
+    Parameters
+    ----------
+    environment : np.ndarray, shape (nkinds or ntypes, 5)
+        Sums over the environment matrices of the atoms of each kind, see
+        `DescrptSeA.moments`. Without the kinds of virtual atoms where nobody asked.
+    bias : np.ndarray, shape (nkinds,), optional
+        Energy in eV of an atom of each kind; None without energies.
+    spread : float
+        Standard deviation in eV of what these leave of the energies of frames.
+    types : tuple of int
+        Types that there were atoms of.
+    fparam : np.ndarray, shape (numb_fparam, 3), optional
+        Number of frames, and sums of each frame parameter and of its square.
+    """
+
+    environment: np.ndarray
+    bias: np.ndarray | None = None
+    spread: float = 0.0
+    types: tuple[int, ...] = ()
+    fparam: np.ndarray | None = None
+
+
+def watched(
+    batches: Iterable[tuple[dict, dict]],
+    check: Callable[[dict], None],
+    rows: list[np.ndarray],
+) -> Iterator[tuple[dict, dict]]:
+    """The same batches, checked; their frame parameters are appended to `rows`."""
+    for inputs, labels in batches:
+        check(inputs)
+        if "fparam" in inputs:
+            masks = list(map(np.asarray, inputs["mask"]))
+            there = np.concatenate(masks, axis=1).any(axis=1)
+            rows.append(np.asarray(inputs["fparam"])[there])
+        yield inputs, labels
 
 
 class EachOnce:

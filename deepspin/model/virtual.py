@@ -21,7 +21,8 @@ from deepspin.model.pairs import (
     separations,
     virials,
 )
-from deepspin.model.statistics import EachOnce
+from deepspin.model.statistics import EachOnce, Statistics
+from deepspin.model.virtual_centres import moments_of_virtual
 from deepspin.op import library
 from deepspin.op.potential import Potential
 from deepspin.spins.types import SMALL_MOMENT, UNKNOWN_SPIN
@@ -408,33 +409,71 @@ class Spin(keras.layers.Layer):
         rcond : float, optional
             Cutoff of small singular values in the least squares for the bias.
         """
+        found = self.statistics(batches, descriptor, atom_ener, rcond)
+        self.set_statistics(found, descriptor, fitting)
+
+    def statistics(
+        self,
+        batches: Iterable[tuple[dict, dict]],
+        descriptor: DescrptSeA,
+        atom_ener: Sequence[float | None] | None = None,
+        rcond: float | None = None,
+        *,
+        all_kinds: bool = False,
+    ) -> Statistics:
+        """Look at data, see `compute_stats`, and set nothing.
+
+        With `all_kinds` also at what virtual atoms see, which no energy depends on.
+        """
         energies, counts, scheme = [], [], self.scheme
 
         def moments(inputs: dict, frames: Sequence[slice]) -> list[np.ndarray]:
             masks = [np.asarray(m) for m in inputs["mask"]]
-            return descriptor.moments(*self.seen(inputs, descriptor), masks, frames)
+            seen = self.seen(inputs, descriptor)
+            found = descriptor.moments(*seen, masks, frames)
+            if not all_kinds:
+                return found
+            natoms = lengths(inputs["mask"])
+            points, _ = self(inputs["coord"], inputs["spin"], natoms=natoms)
+            more = moments_of_virtual(
+                scheme, descriptor, inputs, points.numpy(), frames
+            )
+            pairs = zip(found, more, strict=True)
+            return [np.concatenate(pair, axis=1) for pair in pairs]
 
-        sample = EachOnce(moments)
+        sample, there = EachOnce(moments), np.zeros(scheme.ntypes, dtype=bool)
         for inputs, labels in batches:
             sample.add(inputs)
+            masks = [np.asarray(m) for m in inputs["mask"]]
+            real = np.stack([m.sum(axis=1) for m in masks], axis=1)
+            there |= real.any(axis=0)
             if "energy" in labels:
-                masks = [np.asarray(m) for m in inputs["mask"]]
-                real = np.stack([m.sum(axis=1) for m in masks], axis=1)
                 found = np.asarray(labels["find_energy"]) > 0
                 counts.append(real[found][:, scheme.energy_types])
                 energies.append(np.asarray(labels["energy"])[found])
-        descriptor.set_stats(sample.results())
+        environment = descriptor.total(sample.results())
+        types = tuple(np.flatnonzero(there).tolist())
         if not energies or not sum(map(len, energies)):
-            return
+            return Statistics(environment, types=types)
         given = list(atom_ener) if atom_ener is not None else None
         if given is not None and len(given) == scheme.ntypes:
             more = scheme.energy_types[scheme.ntypes :]
             given += [None if given[t] is None else 0.0 for t in more]
-        bias = energy_per_type(
-            np.concatenate(energies), np.concatenate(counts).astype(float), given, rcond
-        )
+        energy, number = np.concatenate(energies), np.concatenate(counts).astype(float)
+        bias = energy_per_type(energy, number, given, rcond)
+        spread = float((energy - number @ bias).std())
+        return Statistics(environment, bias, spread, types)
+
+    def set_statistics(
+        self, found: Statistics, descriptor: DescrptSeA, fitting: EnerFitting
+    ) -> None:
+        """Set `davg`, `dstd` and `bias_atom_e` by what data told."""
+        scheme = self.scheme
+        descriptor.set_total(found.environment[: scheme.ntypes])
+        if found.bias is None:
+            return
         folded = np.zeros(scheme.ntypes)
-        np.add.at(folded, list(scheme.energy_types), bias)
+        np.add.at(folded, list(scheme.energy_types), found.bias)
         fitting.bias_atom_e.assign(folded)
 
     # -- what it is --------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 from deepspin.data.dataset import DataSystem
 from deepspin.data.files import DataError
 from deepspin.interop.deepmd import load_frozen
+from deepspin.interop.stat_file import compute_stats
 from deepspin.loss.ener_spin import LABELS, LOSSES, EnerSpinLoss
 from deepspin.loss.learning_rate import SCHEDULES, build_optimizer
 from deepspin.model.closed_form import label_errors
@@ -20,6 +21,7 @@ from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.modelfiles.archive import load_model
 from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
 from deepspin.spins.schemes import build_scheme
+from deepspin.training.runs import fingerprint
 from deepspin.utils.inputs import normalize
 from deepspin.utils.refused import InputError
 
@@ -192,11 +194,17 @@ def _told_factor(options: dict, factor: float) -> dict:
 
 
 def initial_model(
-    options: dict, origin: Origin | None, data: DataSystem, others: DataSystem | None
+    options: dict,
+    origin: Origin | None,
+    data: DataSystem,
+    others: DataSystem | None,
+    *,
+    chief: bool = True,
 ) -> tuple[SpinEnergyModel, dict]:
     """Model with its initial weights and statistics, and the options as found.
 
-    With ``"force_mag_factor": "fit"`` the labels of both data sets are scaled.
+    With ``"force_mag_factor": "fit"`` the labels of both data sets are scaled. With a
+    `stat_file` only the chief has statistics, before the workers share its weights.
     """
     model = build_model(inherit(options, origin)["model"])
     if origin is not None:
@@ -210,13 +218,18 @@ def initial_model(
         if baseline:
             sample = data.spread(max(baseline["nframes"], len(data.systems)))
             more = {"factor": None if fits else 1.0}
-        model.compute_stats(
-            sample,
-            atom_ener=section["fitting_net"]["atom_ener"] or None,
-            rcond=section["fitting_net"]["rcond"],
-            protection=section["data_stat_protect"],
-            **more,
-        )
+        more |= {
+            "atom_ener": section["fitting_net"]["atom_ener"] or None,
+            "rcond": section["fitting_net"]["rcond"],
+            "protection": section["data_stat_protect"],
+        }
+        stat_file = options["training"]["stat_file"]
+        if stat_file is None:
+            model.compute_stats(sample, **more)
+        elif chief:
+            mode, digest = options["training"]["stat_file_mode"], fingerprint(data)
+            more |= {"data": data, "digest": digest}
+            compute_stats(model, sample, stat_file, mode, **more)
         if fits:
             report: Any = model.spin.report
             factor = report.solution.factor

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from deepspin import __version__
 from deepspin.data.dataset import DataSystem
+from deepspin.interop import stat_file
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.model.invariant import InvariantSpin
 from deepspin.model.magnetism import magnetism
@@ -159,6 +160,9 @@ def train(
         given = (options, *begun, use_pretrain_script)
         workers.agree(input=given, version=(__version__, tf.__version__))
         origin = load_origin(restart or init_model or finetune, init_frz_model)
+        if origin is None and workers.chief and options["training"]["stat_file"]:
+            training = options["training"]
+            stat_file.check(training["stat_file"], training["stat_file_mode"])
         restarted = origin if restart else None
         if restarted is None:
             options, origin = matched(options, origin)
@@ -295,7 +299,9 @@ def _set_up(
     if not skip_neighbor_stat:
         report_neighbors(train_data)
     report_augmentation(train_data)
-    model, options = initial_model(options, origin, train_data, valid_data)
+    model, options = initial_model(
+        options, origin, train_data, valid_data, chief=workers.chief
+    )
     if finetune:
         adjust(model, options, train_data)
     report_baseline(model, train_data, valid_data)

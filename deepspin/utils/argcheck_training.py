@@ -30,6 +30,7 @@ from deepspin.utils.arguments import (
     POSITIVE,
     RATIO,
     SEED,
+    STAT_FILE_MODE,
     SYS_PROBS,
     WARMUP_RATIO,
     optional,
@@ -226,6 +227,15 @@ def training_args() -> Argument:
     fields = [
         training_data_args(),
         validation_data_args(),
+        optional("stat_file", str, None, FOLDER)(
+            "File of the data's statistics: read if it has those of the model's types,"
+            " cutoff and ``sel``, else written. HDF5 if it ends in ``.h5`` or"
+            " ``.hdf5``, a folder otherwise; DeePMD-kit's TensorFlow backend has the"
+            " same form."
+        ),
+        optional("stat_file_mode", str, "update", STAT_FILE_MODE)(
+            "``read``: the file is not written, and what it lacks is a mistake."
+        ),
         optional("numb_steps", int, None, COUNT, alias=numb_steps_alias)(
             "Number of training steps, of one batch each; 0 for the model as it is"
             " before the first. Give this or ``numb_epoch``."
@@ -390,6 +400,8 @@ def check_training(training: dict, learning_rate: dict) -> None:
         training["save_ckpt"] = str(Path(folder) / prefix)
         training["save_dir"] = None
     _check_learning_rate(learning_rate, numb_steps)
+    if training["stat_file_mode"] == "read" and training["stat_file"] is None:
+        raise bad(f"{path}/stat_file_mode", "read", '"update" without `stat_file`')
     if training["enable_ema"] and numb_steps == 0:
         raise bad(f"{path}/enable_ema", True, "false with `numb_steps` 0")
 

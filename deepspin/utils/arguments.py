@@ -89,6 +89,7 @@ FILE = (
     "the path of a file",
 )
 FOLDER = (lambda x: x != "" and "\0" not in x, "the path of a folder")
+STAT_FILE_MODE = (lambda x: x in ("update", "read"), '"update" or "read"')
 METRIC = (
     lambda x: x.upper() in METRICS,
     f"one of {', '.join(METRICS)}",

@@ -217,6 +217,11 @@ def normalize(data: dict) -> dict:
     base.traverse_value(data, value_hook=_check_numbers)
     _check_model(data["model"])
     check_training(data["training"], data["learning_rate"])
+    stat_file = data["training"]["stat_file"]
+    if stat_file and data["model"]["spin"]["type"] == "invariant":
+        why = "whose statistics no such file has a place for"
+        expected = f"none for an invariant model, {why}"
+        raise bad("training/stat_file", stat_file, expected, "Remove it")
     _check_loss(data["loss"], data["model"]["spin"]["type"], weighed)
     _check_augmentation(data["training"]["augmentation"], data["model"]["spin"])
     check_validating(data["validating"], data["training"], data["loss"])

@@ -130,8 +130,6 @@ REFUSED: dict[str, tuple[tuple, str]] = {
     "training/kf_start_pref_f|kf_limit_pref_f": (ANY, _ADAM),
     "training/momentum|muon_momentum|lr_adjust|lr_adjust_coeff": (ANY, _ADAM),
     "training/muon_2d_only|min_2d_dim": (ANY, _ADAM),
-    "training/stat_file": (NEVER, "remove it; deepspin computes statistics each time"),
-    "training/stat_file_mode": (ANY, _REMOVE),
     "training/mixed_precision": (
         NEVER,
         "remove it; set `precision` of the descriptor and the fitting net",

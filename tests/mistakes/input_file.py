@@ -467,6 +467,37 @@ ROWS = {
         "learning_rate/warmup_steps",
         5,
     ),
+    "no statistics to read": given(
+        "Read statistics from a file that is not there.",
+        "`training/stat_file` is 'stat.hdf5', which does not exist, and "
+        '`stat_file_mode` is "read". Correct the path, or use "update".',
+        "training/stat_file",
+        "stat.hdf5",
+        ("training/stat_file_mode", "read"),
+    ),
+    "read mode without a file": given(
+        "Read statistics, and do not say where from.",
+        '`training/stat_file_mode` is "read"; expected "update" without `stat_file`.',
+        "training/stat_file_mode",
+        "read",
+    ),
+    "statistics in a text file": Mistake(
+        TITLE,
+        "Give a file of another kind for the statistics.",
+        TRAIN,
+        "`training/stat_file` is 'stat.hdf5', which is no HDF5 file. Give another "
+        "path, or remove the file.",
+        [option("training/stat_file", "stat.hdf5"), text("stat.hdf5", "0.1 0.2")],
+        shows='training/stat_file: "stat.hdf5"',
+    ),
+    "statistics of an invariant model": given(
+        "Put the statistics of an invariant model into a file.",
+        '`training/stat_file` is "stat.hdf5"; expected none for an invariant model, '
+        "whose statistics no such file has a place for. Remove it.",
+        "training/stat_file",
+        "stat.hdf5",
+        ("model/spin", {"type": "invariant", "use_spin": ["Ni"]}),
+    ),
     "nothing to learn": given(
         "Set all weights of the loss to 0.",
         "`loss` has all weights at 0, so there is nothing to learn; "

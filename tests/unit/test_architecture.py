@@ -254,6 +254,7 @@ HOMES = {
     "data.words",
     "spins.schemes",
     "model.virtual",
+    "model.virtual_centres",
     "data.systems",
     "data.checks",
     "data.layouts",

@@ -118,6 +118,8 @@ DEFAULTS = {
     },
     "training": {
         "validation_data": None,
+        "stat_file": None,
+        "stat_file_mode": "update",
         "numb_steps": 1000,
         "numb_epoch": None,
         "seed": None,
