@@ -37,6 +37,9 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
         The same as a fraction of `numb_steps`.
     warmup_start_factor : float
         Where the warm-up begins, in units of `start_lr`.
+    acc_freq : int
+        Steps whose gradients make one update: all of them have the rate, and so the
+        loss has the prefactors, of the first.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: int = 0,
         warmup_ratio: float | None = None,
         warmup_start_factor: float = 0.0,
+        acc_freq: int = 1,
     ):
         if stop_lr is None and stop_lr_ratio is not None:
             stop = start_lr * stop_lr_ratio
@@ -70,7 +74,11 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": warmup_steps,
             "warmup_ratio": warmup_ratio,
             "warmup_start_factor": warmup_start_factor,
+            "acc_freq": acc_freq,
         }
+        if acc_freq < 1:
+            raise ValueError(f"`acc_freq` must be 1 or more. Received: {acc_freq}")
+        self.acc_freq = acc_freq
         if warmup_ratio is not None:
             warmup_steps = int(warmup_ratio * numb_steps)
         if not 0 <= warmup_steps < numb_steps:
@@ -84,8 +92,11 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
         self.total = numb_steps - warmup_steps
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        """Learning rate of the update that follows `step` updates, float64."""
+        """Learning rate of the step that follows `step` others, float64."""
         step = tf.cast(step, tf.float64)
+        if self.acc_freq > 1:
+            every = tf.constant(self.acc_freq, tf.float64)
+            step = every * tf.floor(step / every)
         rate = self.decayed(tf.maximum(step - self.warmup_steps, 0.0))
         if self.warmup_steps == 0:
             return rate
@@ -264,6 +275,7 @@ def build_optimizer(
     weight_decay: float = 0.0,
     gradient_max_norm: float | None = None,
     ema_decay: float | None = None,
+    acc_freq: int = 1,
 ) -> keras.optimizers.Optimizer:
     """Keras' optimizer with DeePMD-kit's epsilon, 1e-8, by the input's names.
 
@@ -281,6 +293,8 @@ def build_optimizer(
         Largest norm of all gradients together; 0 or None for any.
     ema_decay : float, optional
         Average the weights over steps, with this left of the average at each.
+    acc_freq : int
+        Update the weights once in so many steps, by the mean of their gradients.
 
     Raises
     ------
@@ -293,6 +307,8 @@ def build_optimizer(
         "epsilon": ADAM_EPSILON,
         "global_clipnorm": gradient_max_norm or None,
     }
+    if acc_freq > 1:
+        options["gradient_accumulation_steps"] = acc_freq
     if ema_decay is not None:
         options |= {"use_ema": True, "ema_momentum": ema_decay}
     if type == "AdamW":

@@ -88,7 +88,7 @@ def check_numbers(inputs: dict) -> None:
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    """Refuse what scales losses, has several rates or asks for mixed precision."""
+    """Refuse what Keras would do otherwise than a reader of its pages expects."""
     if not hasattr(optimizer, "learning_rate"):
         raise ValueError(
             f"{type(optimizer).__name__} has no learning rate of its own, which the "
@@ -101,6 +101,14 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
             "Losses are not scaled here: forces and the loss are float64, and updates "
             "would be too small by the scale. Leave LossScaleOptimizer and "
             f"`loss_scale_factor` out. Received: {type(optimizer).__name__}"
+        )
+    if getattr(optimizer, "gradient_accumulation_steps", None) and not hasattr(
+        optimizer, "_iterations"
+    ):
+        raise ValueError(
+            f"Keras {keras.__version__} clips each gradient by itself, and counts "
+            "batches as updates, where several make one update (`acc_freq`, "
+            "`gradient_accumulation_steps`). Use Keras 3.5 or later, or larger batches."
         )
     policy = keras.config.dtype_policy().name
     if policy.startswith("mixed"):

@@ -31,7 +31,7 @@ from deepspin.model.invariant import InvariantSpin
 from deepspin.model.pairs import all_slots, lengths
 from deepspin.model.statistics import watched
 from deepspin.model.virtual import Spin
-from deepspin.op.adam import fuse, widen
+from deepspin.op.adam import fuse, steps_made, widen
 from deepspin.op.library import KernelError, errors_in_one_line
 from deepspin.spins.schemes import DEFAULT, Scheme
 
@@ -337,7 +337,8 @@ class SpinEnergyModel(keras.Model):
     def note_failure(self, loss: tf.Tensor) -> None:
         """Keep the first step whose loss is not finite."""
         fails = (self.failed_step < 0) & ~tf.math.is_finite(loss)
-        step = tf.cast(self.optimizer.iterations, tf.int64)
+        made = getattr(self.optimizer, "_iterations", self.optimizer.iterations)
+        step = tf.cast(made, tf.int64)
         self.failed_step.assign(tf.where(fails, step, self.failed_step))
 
     def fit(
@@ -423,7 +424,7 @@ class SpinEnergyModel(keras.Model):
                     **kwargs,
                 )
         except KernelError as error:
-            where = words_of_step(x, int(self.optimizer.iterations.numpy()))
+            where = words_of_step(x, steps_made(self.optimizer))
             raise KernelError(
                 f"{error} That was {where}: lower the learning rate if the loss has "
                 "grown before."

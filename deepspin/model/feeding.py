@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from deepspin.data.dataset import DataSystem
 from deepspin.data.sampling import check_batch_size
+from deepspin.op.adam import steps_made
 
 # as Keras has it
 BATCH_SIZE = 32
@@ -29,7 +30,7 @@ class Position(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Look."""
-        self.step = int(self.model.optimizer.iterations.numpy())
+        self.step = steps_made(self.model.optimizer)
 
     def __call__(self) -> int:
         """The step."""

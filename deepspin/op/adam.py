@@ -10,6 +10,12 @@ import keras
 import tensorflow as tf
 
 
+def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
+    """Number of batches an optimizer has had gradients of, applied or not yet."""
+    counter = getattr(optimizer, "_iterations", optimizer.iterations)
+    return int(counter.numpy())
+
+
 def fuse(optimizer: keras.optimizers.Optimizer) -> None:
     """Have Adam update each weight in one pass over memory; leave others alone.
 

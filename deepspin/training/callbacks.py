@@ -22,6 +22,7 @@ from deepspin.model.closed_form import WORDS, label_errors
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.modelfiles.archive import save_model
 from deepspin.modelfiles.find import POINTER_LINE, find_checkpoints
+from deepspin.op.adam import steps_made
 from deepspin.utils.outputs import append, replacing
 from deepspin.utils.stopping import StopOnSignal
 from deepspin.utils.terminal import PROGRESS, ProgressLine
@@ -50,8 +51,8 @@ class TrainingError(RuntimeError):
 
 
 def step_of(model: keras.Model) -> int:
-    """Number of updates made so far."""
-    return int(model.optimizer.iterations.numpy())
+    """Number of steps made so far."""
+    return steps_made(model.optimizer)
 
 
 def rows_until(path: Path, header: str, step: int) -> list[str]:

@@ -33,6 +33,7 @@ _FREE = (
     *("disp_file", "disp_freq", "disp_training", "disp_avg", "time_training"),
     *("save_ckpt", "save_dir", "save_freq", "max_ckpt_keep", "ema_ckpt_keep"),
     *("tensorboard", "tensorboard_log_dir", "tensorboard_freq"),
+    *("profiling", "profiling_file"),
     *("enable_profiler", "validation_data", "stat_file", "stat_file_mode"),
 )
 

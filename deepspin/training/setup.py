@@ -378,14 +378,26 @@ def compile_model(model: SpinEnergyModel, options: dict) -> None:
         )
     rate, training = dict(options["learning_rate"]), options["training"]
     schedule = SCHEDULES[rate.pop("type")](
-        numb_steps=max(training["numb_steps"], 1), **rate
+        numb_steps=max(training["numb_steps"], 1),
+        acc_freq=training["acc_freq"],
+        **rate,
     )
+    left = training["numb_steps"] % training["acc_freq"]
+    if left:
+        log.warning(
+            "the last %d steps change no weights: `acc_freq` is %d, and `numb_steps`, "
+            "%d, is no multiple of it",
+            left,
+            training["acc_freq"],
+            training["numb_steps"],
+        )
     model.compile(
         optimizer=build_optimizer(
             schedule,
             **options["optimizer"],
             gradient_max_norm=training["gradient_max_norm"],
             ema_decay=training["ema_decay"] if training["enable_ema"] else None,
+            acc_freq=training["acc_freq"],
         ),
         loss=build_loss(options),
         jit_compile=training["jit_compile"],
@@ -405,8 +417,8 @@ def restore_optimizer(
     if [v.shape for v in theirs] != [v.shape for v in ours]:
         raise InputError(
             f"'{path}' was trained with other weights held fixed (`trainable`), or "
-            "with another `enable_ema`. Use the input it was trained with, or begin "
-            "anew from it with -i."
+            "with another `enable_ema` or `acc_freq`. Use the input it was trained "
+            "with, or begin anew from it with -i."
         )
     for a, b in zip(theirs, ours, strict=True):
         b.assign(a)

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,7 @@ from deepspin.training.setup import (
     with_seed,
     with_sel,
 )
+from deepspin.training.timeline import Timeline
 from deepspin.training.validation import (
     FullValidation,
     best_prefix,
@@ -219,6 +220,8 @@ def _claim_outputs(options: dict, output: str | None) -> tuple[Path, list[Path]]
         others["`disp_file`"] = Path(training["disp_file"])
     for suffix in _validated(options):
         others[f"`full_val_file`{suffix}"] = log_path(options, suffix)
+    if training["profiling"]:
+        others["`profiling_file`"] = Path(training["profiling_file"])
     for start in (prefix, *_further_prefixes(options)):
         claim(start.with_name(f"{start.name}-STEP.keras"))
     if prefix.resolve() in map(Path.resolve, _further_prefixes(options)):
@@ -323,6 +326,8 @@ def _steps_at_once(model: SpinEnergyModel, options: dict, done: int) -> int:
     training = options["training"]
     if model.jit_compile or not hasattr(model, "unrolled_steps_per_execution"):
         return 1  # XLA compiles for shapes known; an older Keras copies the step
+    if training["profiling"]:
+        return 1  # a timeline tells steps apart
     common = math.gcd(training["save_freq"], done)
     if training["disp_training"]:
         common = math.gcd(common, training["disp_freq"])
@@ -354,6 +359,9 @@ def _fit(run: _Run, restart: bool) -> None:
     validations = _validations(run, averaged, restart)
     saving = [checkpoint, *_averages(run, averaged)]
     own = [*reports, judge, _LastBias(run), told, *validations, *saving]
+    timeline = Timeline(training["profiling_file"], total)
+    if training["profiling"]:
+        own.insert(0, timeline)
     start = time.perf_counter()
     if workers.count == 1:
         model.steps_per_execution = _steps_at_once(model, run.options, done)
@@ -363,6 +371,7 @@ def _fit(run: _Run, restart: bool) -> None:
             line,
             errors_in_one_line(),
             _profiled(training, workers),
+            closing(timeline),
         ):
             model.fit(
                 workers.dataset(run.train_data, done, total - done),

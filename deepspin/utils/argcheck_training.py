@@ -278,6 +278,10 @@ def training_args() -> Argument:
             "Largest norm of the gradient of all parameters together: a longer one is"
             " scaled down to it. 0 for none."
         ),
+        optional("acc_freq", int, 1, AT_LEAST_ONE)(
+            "Number of steps whose gradients are accumulated: the weights change once"
+            " in so many, by the mean of their gradients."
+        ),
         optional("enable_ema", bool, False)(
             "Average the parameters over the steps, and write the averaged model"
             " beside each checkpoint, to ``save_ckpt`` with ``_ema`` behind it."
@@ -302,6 +306,10 @@ def training_args() -> Argument:
             "Write what the learning curve holds for TensorBoard, too."
         ),
         optional("tensorboard_log_dir", str, "log", FOLDER)("Folder of these files."),
+        optional("profiling", bool, False)(
+            "Write a timeline of a few steps, as Chrome and Perfetto show it."
+        ),
+        optional("profiling_file", str, "timeline.json", FILE)("File of this."),
         optional("enable_profiler", bool, False)(
             "Write a profile of the steps there too: what TensorFlow did and when, as"
             " TensorBoard's plugin for profiles shows it. It slows the training."
@@ -402,6 +410,11 @@ def check_training(training: dict, learning_rate: dict) -> None:
     _check_learning_rate(learning_rate, numb_steps)
     if training["stat_file_mode"] == "read" and training["stat_file"] is None:
         raise bad(f"{path}/stat_file_mode", "read", '"update" without `stat_file`')
+    if training["profiling"] and training["enable_profiler"]:
+        raise InputError(
+            f"`{path}` has `profiling` and also `enable_profiler`, and TensorFlow makes"
+            " one profile at a time; give one of them."
+        )
     if training["enable_ema"] and numb_steps == 0:
         raise bad(f"{path}/enable_ema", True, "false with `numb_steps` 0")
 

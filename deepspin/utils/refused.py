@@ -39,7 +39,6 @@ _FORCE_LIMIT = "the loss `ener_spin` calls it `limit_pref_fr` and `limit_pref_fm
 _IGNORED = "remove it; DeePMD-kit's `ener_spin` loss ignores it as well"
 _BATCH = 'use "auto:N", so many frames that a batch has at least N atoms, or a number'
 _PRECISION = 'use "float32" or "float64"'
-_PROFILE = "use `training/enable_profiler`, whose profile has the timeline"
 
 #: Path, the last part possibly with its aliases: (neutral values, what to do).
 REFUSED: dict[str, tuple[tuple, str]] = {
@@ -134,9 +133,6 @@ REFUSED: dict[str, tuple[tuple, str]] = {
         NEVER,
         "remove it; set `precision` of the descriptor and the fitting net",
     ),
-    "training/profiling": ((False,), _PROFILE),
-    "training/profiling_file": (ANY, _PROFILE),
-    "training/acc_freq": ((1,), "use a larger `batch_size`"),
     "training/zero_stage": ((0,), "remove it; deepspin trains in one process"),
     "training/neighbor_graph_method": (ANY, _REMOVE),
     "training/enable_compile": (ANY, "use `training/jit_compile`"),

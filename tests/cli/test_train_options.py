@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -281,6 +282,35 @@ def test_what_is_not_wanted_is_not_written(run):
     assert list(table("val.log")) == [1, 2]
     data["validating"] |= {"full_val_start": 1, "validation_metric": "FM:MAE"}
     run("train", write(data), "-r", "model.ckpt-2.keras")
+
+
+def test_timeline(run, capsys):
+    """Three steps after the sixteenth, each with what TensorFlow did in it."""
+    data = copy.deepcopy(tiny.INPUT)
+    data["training"] |= {"numb_steps": 20, "disp_freq": 20, "save_freq": 20}
+    data["training"] |= {"profiling": True, "profiling_file": "seen/steps.json"}
+    run("train", write(data))
+    assert "steps 16 to 19 traced in 'seen/steps.json'" in capsys.readouterr().err
+    events = json.loads(Path("seen/steps.json").read_text())["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    threads = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
+    assert {(event["pid"], event["tid"]) for event in spans} <= threads
+    steps = [event for event in spans if event["name"] == "training step"]
+    assert [event["args"]["step_num"] for event in steps] == [16, 17, 18]
+    updates = [e["ts"] for e in spans if e["name"].startswith("ResourceApplyAdam")]
+    for step in steps:
+        inside = [t for t in updates if step["ts"] < t < step["ts"] + step["dur"]]
+        assert len(inside) == len(updates) / 3 > 0
+    data["training"]["enable_profiler"] = True
+    assert main(["train", write(data)]) == 1
+    assert "TensorFlow makes one profile at a time" in capsys.readouterr().err
+
+
+def test_timeline_of_few_steps(run, capsys):
+    data = copy.deepcopy(tiny.INPUT)
+    data["training"] |= {"numb_steps": 2, "profiling": True}
+    run("train", write(data))
+    assert "steps 0 to 2 traced in 'timeline.json'" in capsys.readouterr().err
 
 
 def test_refusals_before_any_work(run, capsys):

@@ -498,6 +498,14 @@ ROWS = {
         "stat.hdf5",
         ("model/spin", {"type": "invariant", "use_spin": ["Ni"]}),
     ),
+    "two profiles": given(
+        "Ask for a timeline and for TensorBoard's profile.",
+        "`training` has `profiling` and also `enable_profiler`, and TensorFlow makes "
+        "one profile at a time; give one of them.",
+        "training/profiling",
+        True,
+        ("training/enable_profiler", True),
+    ),
     "nothing to learn": given(
         "Set all weights of the loss to 0.",
         "`loss` has all weights at 0, so there is nothing to learn; "

@@ -145,8 +145,8 @@ ROWS = {
         "Restart with other weights held fixed.",
         "train input.json -r old.keras",
         "'old.keras' was trained with other weights held fixed "
-        "(`trainable`), or with another `enable_ema`. Use the input it was trained "
-        "with, or begin anew from it with -i.",
+        "(`trainable`), or with another `enable_ema` or `acc_freq`. Use the input it "
+        "was trained with, or begin anew from it with -i.",
         model("old.keras", compiled=True),
         option("model/descriptor/trainable", False),
     ),

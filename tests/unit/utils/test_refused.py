@@ -109,8 +109,8 @@ def test_refused_options(path, neutral, advice):
 
 def test_true_is_not_one_and_zero_is_not_false():
     """Neutral values are compared with their type."""
-    with pytest.raises(InputError, match=r"`training/acc_freq` is true"):
-        normalize(changed({"training/acc_freq": True}))
+    with pytest.raises(InputError, match=r"`training/zero_stage` is false"):
+        normalize(changed({"training/zero_stage": False}))
     with pytest.raises(InputError, match="`training/enable_tf32` is 0"):
         normalize(changed({"training/enable_tf32": 0}))
 
