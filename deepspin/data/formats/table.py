@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from deepspin.data.files import DataError
-from deepspin.data.formats import atoms, extxyz, hdf5, lammps, through_dpdata
+from deepspin.data.formats import (
+    abacus,
+    atoms,
+    deltaspin,
+    extxyz,
+    hdf5,
+    lammps,
+    through_dpdata,
+)
 from deepspin.data.formats.frame import Dropped, Frame
 
 _Frames = Iterator[Frame | Dropped]
@@ -95,6 +103,8 @@ _ROWS = (
         columns=True,
     ),
     Format("lammps-data", "a data file of LAMMPS", lammps.is_data, lammps.read_data),
+    Format("abacus", abacus.DESCRIPTION, abacus.matches, abacus.read),
+    Format("deltaspin", deltaspin.DESCRIPTION, deltaspin.matches, deltaspin.read),
 )
 FORMATS = {form.name: form for form in _ROWS}
 
