@@ -70,7 +70,7 @@ def split_group(path: str | Path) -> tuple[Path, str]:
 def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
     """Folder or HDF5 group, and its spelling in messages."""
     root, group = split_group(path)
-    if group != "/" and root.is_dir():
+    if root.is_dir() and root != Path(os.path.expanduser(path)):
         raise DataError(
             f"'{path}': what is behind # names a group of an HDF5 file, but '{root}' "
             "is a folder. Leave it out."
