@@ -117,7 +117,7 @@ def as_vectors(values: np.ndarray, natoms: int, name: str) -> np.ndarray:
     elif values.shape not in ((natoms, 3), (3 * natoms,)):
         raise ValueError(
             f"{name} must be N or N x 3 numbers for N = {natoms} atoms. Received: "
-            f"shape {values.shape}"
+            f"{values.shape}"
         )
     return values.reshape(natoms, 3).astype(float)
 

@@ -12,6 +12,7 @@ from . import (
     command_line,
     data,
     dynamics,
+    formats,
     input_file,
     model_files,
     python,
@@ -21,6 +22,7 @@ from . import (
 IN_ORDER = (
     input_file,
     data,
+    formats,
     command_line,
     dynamics,
     temperature_curves,

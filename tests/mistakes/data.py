@@ -61,8 +61,9 @@ ROWS = {
     ),
     "system is a file": data(
         "Name a file that is no data.",
-        "'input.json' is neither a folder nor an HDF5 file that is "
-        "whole. Correct `systems`, or write the file again.",
+        "'input.json' is neither a folder nor an HDF5 file that is whole, and of no "
+        "format that is recognised. Correct `systems`, write the file again, or put "
+        "the name of its format before it, as in extxyz:input.json; there are {...}.",
         option(f"{TRAINING}/systems", "input.json"),
     ),
     "pattern of an absolute path": data(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,12 +117,8 @@ def read_database(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Drop
         from ase.db import connect
     except ImportError as error:
         raise _needs_ase(path) from error
-    try:
-        rows = list(connect(path).select())
-    except Exception as error:
-        raise _unread(f"'{path}'", error) from error
     notes: dict[str, Any] = {}
-    for row in rows:
+    for row in _rows(path, connect):
         place = f"row {row.id} of '{path}'"
         own = {**row.key_value_pairs, **row.data}
         if own.get("converged") in (False, 0):
@@ -135,6 +131,16 @@ def read_database(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Drop
         coord = np.array(row.positions)
         yield Frame(place, tuple(row.symbols), coord, cell, arrays)
     tell(path, notes)
+
+
+def _rows(path: Path, connect: Callable[[Path], Any]) -> Iterator[Any]:
+    """Rows of a data base, one by one."""
+    try:
+        yield from connect(path).select()
+    except GeneratorExit:
+        raise
+    except Exception as error:  # each version has its own
+        raise _unread(f"'{path}'", error) from error
 
 
 RESULTS = ("energy", "forces", "stress", "magmoms", "initial_magmoms", "energies")

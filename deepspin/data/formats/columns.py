@@ -9,6 +9,7 @@ and signs that they must have.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -201,7 +202,7 @@ def _shaped(place: str, key: str, name: str, values: Any, natoms: int) -> np.nda
     if key not in SHAPES:
         return array
     shape = tuple(natoms if n < 0 else n for n in SHAPES[key])
-    if array.size != int(np.prod(shape)):
+    if array.size != math.prod(shape):
         raise DataError(
             f"{place}: {name}, taken as {key}, must be of shape {shape}. Received: "
             f"shape {array.shape}"

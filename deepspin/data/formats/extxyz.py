@@ -204,23 +204,44 @@ def _table(place: str, properties: str, rows: list[str]) -> dict[str, np.ndarray
             f"{place}: atom {bad} has {len(rows[bad].split())} columns and Properties "
             f"names {width}: {properties}. Correct one of the two."
         )
-    found = {}
-    for name, kind, begin, number in columns:
-        if kind == "L":
-            continue
-        parts = [words[k::width] for k in range(begin, begin + number)]
-        if kind == "S":
-            found[name] = np.array(parts[0])
-            continue
-        try:
-            values = np.array([list(map(float, part)) for part in parts])
-        except ValueError as error:
-            raise DataError(
-                f"{place}: column {name} does not hold numbers: {error}. Properties "
-                f"may name the columns in another order than they stand: {properties}"
-            ) from error
-        found[name] = values[0] if number == 1 else np.ascontiguousarray(values.T)
+    found, kept = {}, []
+    for column in reversed(columns):
+        begin, end = column.begin, column.begin + column.width
+        if column.kind == "S":
+            found[column.name] = np.array(words[begin::width])
+        if column.kind in "SL":
+            for k in range(end - 1, begin - 1, -1):
+                del words[k::width]
+                width -= 1
+        else:
+            kept.append(column)
+    try:
+        table = np.array(list(map(float, words))).reshape(len(rows), width)
+    except ValueError as error:
+        raise DataError(
+            f"{place}: {_bad(words, width, kept[::-1])} Properties may name the "
+            f"columns in another order than they stand: {properties}"
+        ) from error
+    begin = 0
+    for column in reversed(kept):
+        own = table[:, begin : begin + column.width]
+        found[column.name] = own[:, 0] if column.width == 1 else own
+        begin += column.width
     return found
+
+
+def _bad(words: list[str], width: int, columns: list[_Column]) -> str:
+    """Say which column holds a word that is no number."""
+    begin = 0
+    for column in columns:
+        for k in range(begin, begin + column.width):
+            for word in words[k::width]:
+                try:
+                    float(word)
+                except ValueError as error:
+                    return f"column {column.name} does not hold numbers: {error}."
+        begin += column.width
+    return "columns do not hold numbers."
 
 
 # --- Writing --------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from deepspin.utils.hdf5 import reading
 
 # what every such file has
 KEYS = ("type_map", "atype", "step", "time", "coord", "spin")
+# frames that are read at once
+BLOCK = 64
 LABELS = ("energy", "force", "force_mag")
 
 
@@ -72,10 +74,13 @@ def rows(path: Path) -> Iterator[Row]:
             if not periodic(f"'{path}'", np.ravel(pbc)):
                 box = None
             there = ["coord", "spin", *(key for key in LABELS if key in file)]
-            for number in np.flatnonzero(file["step"][:] >= 0):
-                arrays = {key: file[key][number] for key in there}
-                time = float(file["time"][number])
-                yield Row(int(number), time, symbols, box, arrays)
+            written, time = file["step"][:] >= 0, file["time"][:]
+            for first in range(0, len(written), BLOCK):
+                block = {key: file[key][first : first + BLOCK] for key in there}
+                for k in np.flatnonzero(written[first : first + BLOCK]):
+                    arrays = {key: values[k] for key, values in block.items()}
+                    number = int(first + k)
+                    yield Row(number, float(time[number]), symbols, box, arrays)
     except (OSError, KeyError, IndexError) as error:
         raise DataError(
             f"'{path}' is no trajectory of dp-spin md: it must have times, positions "
