@@ -281,16 +281,25 @@ class Foreign(str):
         Gives what it holds.
     kind : str
         Its format, in words.
+    spelling : str, optional
+        How an input names it; otherwise its path.
     """
 
     kind: str
+    spelling: str
     _read: Callable[[], InMemory]
     _held: InMemory | None
 
-    def __new__(cls, path: str, read: Callable[[], InMemory], kind: str) -> Foreign:
+    def __new__(
+        cls,
+        path: str,
+        read: Callable[[], InMemory],
+        kind: str,
+        spelling: str | None = None,
+    ) -> Foreign:
         """Make a path of it."""
         self = super().__new__(cls, path)
-        self._read, self.kind = read, kind
+        self._read, self.kind, self.spelling = read, kind, spelling or path
         self._held = None
         return self
 
@@ -303,6 +312,11 @@ class Foreign(str):
     def release(self) -> None:
         """Keep it no longer; it can be read again."""
         self._held = None
+
+
+def spelled(paths: Sequence[str]) -> list[str]:
+    """How an input names systems."""
+    return [p.spelling if isinstance(p, Foreign) else p for p in paths]
 
 
 def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:

@@ -87,7 +87,7 @@ def _below(root: str, patterns: Sequence[str] | None, reading: Reading) -> list[
         said = named(name)
         if not here.exists():
             raise DataError(f"'{path}' does not exist. Correct `systems`.")
-        return [_foreign(here, said, reading)]
+        return [_foreign(here, said, reading, f"{name}:{here}")]
     if here.is_file() and (form := recognise(here)):
         return [_foreign(here, form, reading)]
     if here.is_file() and not h5py.is_hdf5(here):
@@ -136,13 +136,15 @@ def _split(root: str, given: str | None) -> tuple[str, str | None]:
     return root, given
 
 
-def _foreign(path: Path, form: Format, reading: Reading) -> Foreign:
+def _foreign(
+    path: Path, form: Format, reading: Reading, spelling: str | None = None
+) -> Foreign:
     name = str(path)
 
     def read() -> InMemory:
         return stack(name, frames_of(path, form, reading))
 
-    return Foreign(name, read, form.description)
+    return Foreign(name, read, form.description, spelling)
 
 
 def _others(top: Path, patterns: Sequence[str] | None) -> Iterator[tuple[Path, Format]]:

@@ -66,8 +66,9 @@ def from_ase(
       ``mag_forces``, ``mforce`` or ``magforce``, also with the last s, or none;
     - ``virial`` in eV, or -V ``stress``, which is symmetric, with ASE's sign, 1/V
       dE/dstrain in eV/Å³; if both are there they must agree;
-    - spins in μ_B, N x 3 or N along z: ``spin``, ``spins``, ``magmoms`` of the
-      calculator, or else ``initial_magmoms``;
+    - spins in μ_B, N x 3 or N along z: ``spin``, ``spins``, ``magnetic_moments`` and
+      ``initial_magmoms``, which must agree, as must ``magmoms`` of the calculator but
+      for ``initial_magmoms``, before which they count;
     - ``fparam``, frame parameters.
 
     Parameters

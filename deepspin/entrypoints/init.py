@@ -96,6 +96,13 @@ def init(
         raise OutputError(f"'{output}' must end in {', '.join(FORMATS)}.")
     if not FADE < rcut < math.inf:
         raise InputError(f"-r must be a cutoff above {FADE} Å. Received: {rcut:g}")
+    keys = [spin[key] for key in ("spin_key", "force_mag_key") if spin.get(key)]
+    if keys:
+        raise InputError(
+            "An input does not name columns of other programs' files, such as "
+            f"{keys[0]}. Write the data with `dp-spin convert-data` and these options "
+            "first."
+        )
     claim(output, force=force)
     data = survey(systems, **spin)
     options = propose(data, rcut, scheme)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.data.files import SCHEME
+from deepspin.data.files import SCHEME, spelled
 from deepspin.data.notes import Notes
 from deepspin.data.systems import load_system
 from deepspin.data.words import read_scheme
@@ -264,11 +264,11 @@ def _training(data: Survey, seen: _Seen) -> dict[str, Any]:
         "training_data": {
             "_comment_batch_size": "as many frames as hold 32 atoms, virtual ones "
             "counted: small batches and many steps learn forces best",
-            "systems": train,
+            "systems": spelled(train),
             "batch_size": "auto",
         },
         "_comment_validation_data": reason,
-        "validation_data": {"systems": held, "batch_size": 1, "numb_btch": 10},
+        "validation_data": {"systems": spelled(held), "batch_size": 1, "numb_btch": 10},
         "_comment_numb_steps": "for production; a tenth of it, with decay_steps a tenth"
         " too, gives a first impression",
         "numb_steps": NUMB_STEPS,

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import h5py
 import keras
 import numpy as np
@@ -165,11 +168,22 @@ def test_options_of_verbs_that_look_at_data(run, file, capfd):
     run("check-data", file, *NAMED, "--json", "found.json")
     assert "energy force force_mag" in " ".join(capfd.readouterr().out.split())
     run("neighbor-stat", "-s", file, *NAMED, "-r", "4")
-    run("init", file, *NAMED, "-o", "input.json")
+    run("init", file, *NAMED[:2], "--use-spin", "Ni", "-o", "input.json", status=1)
+    assert "read as extended XYZ, has no spins" in capfd.readouterr().err
+    run("init", file, *NAMED, "-o", "input.json", status=1)
+    assert "An input does not name columns" in capfd.readouterr().err
     run("convert-data", file, *NAMED, "-o", "npy")
     np.testing.assert_array_equal(
         np.load("npy/set.000/spin.npy")[0], small_data.frames(4)[0]["spin"][0].ravel()
     )
+    text = file.read_text().replace(":M:", ":spins:").replace(":B:", ":mforce:")
+    file.write_text(text)
+    run("init", file, *NAMED[:2], "-o", "input.json")
+    options = json.loads(Path("input.json").read_text())
+    systems = options["training"]["training_data"]["systems"]
+    assert systems == [f"extxyz:{file}"]
+    (path,) = find_systems(systems)
+    assert read_system(path)[1][0].nframes == 4
     run("convert-data", file, "-o", "other", status=1)
     assert "of no format that is recognised" in capfd.readouterr().err
 

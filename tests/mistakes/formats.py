@@ -221,6 +221,13 @@ ROWS = {
         "",
         " --spin-key c_mag[1]",
     ),
+    "columns in an input": other(
+        "Name a column of the data that an input is written for.",
+        "init a.extxyz -o mine.json --spin-key spin",
+        "An input does not name columns of other programs' files, such as spin. Write "
+        "the data with `dp-spin convert-data` and these options first.",
+        text("a.extxyz", XYZ),
+    ),
     "column named where there is none": other(
         "Name a column of a file that has none.",
         "check-data a.lmp --spin-key sp",
