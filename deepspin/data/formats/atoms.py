@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepspin.data.files import DataError
-from deepspin.data.formats.columns import arrays_of, periodic, tell
+from deepspin.data.formats.columns import (
+    UNCONVERGED,
+    arrays_of,
+    periodic,
+    tell,
+    unconverged,
+)
 from deepspin.data.formats.frame import Dropped, Frame
 
 if TYPE_CHECKING:
@@ -97,7 +103,10 @@ def read_trajectory(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Dr
             raise _unread(place, error) from error
         if atoms is None:
             break
-        yield frame_of_atoms(place, atoms, names, notes)
+        if unconverged(atoms.info):
+            yield Dropped(place, UNCONVERGED)
+        else:
+            yield frame_of_atoms(place, atoms, names, notes)
         number += 1
     tell(path, notes)
 
@@ -121,8 +130,8 @@ def read_database(path: Path, names: Mapping[str, str]) -> Iterator[Frame | Drop
     for row in _rows(path, connect):
         place = f"row {row.id} of '{path}'"
         own = {**row.key_value_pairs, **row.data}
-        if own.get("converged") in (False, 0):
-            yield Dropped(place, "its electrons have not converged (converged)")
+        if unconverged(own):
+            yield Dropped(place, UNCONVERGED)
             continue
         results = {name: row[name] for name in RESULTS if name in row}
         cell = np.array(row.cell) if periodic(place, row.pbc) else None

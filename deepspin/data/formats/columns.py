@@ -35,6 +35,10 @@ NAMES = {
     "atom_ener_coeff": ("atom_ener_coeff",),
     "fparam": ("fparam",),
 }
+# numbers of a frame that are false if its electrons have not converged; `converged`
+# alone may speak of a relaxation, as ours does
+CONVERGED = ("scf_converged", "converged_electronic", "electronic_converged")
+UNCONVERGED = "its electrons have not converged"
 # how users say which column counts
 WHICH = {
     "spin": "--spin-key, or `names={'spin': NAME}` in Python",
@@ -105,6 +109,11 @@ def arrays_of(
         key: _shaped(place, key, found.get(key, (key,))[0], value, natoms)
         for key, value in values.items()
     }
+
+
+def unconverged(info: Mapping[str, Any]) -> bool:
+    """Whether a frame says that its electrons have not converged."""
+    return any(info.get(name) in (False, 0) for name in CONVERGED if name in info)
 
 
 def tell(path: object, notes: Mapping[str, Any]) -> None:

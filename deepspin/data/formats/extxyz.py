@@ -18,7 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepspin.data.files import DataError
-from deepspin.data.formats.columns import arrays_of, periodic, tell
+from deepspin.data.formats.columns import (
+    UNCONVERGED,
+    arrays_of,
+    periodic,
+    tell,
+    unconverged,
+)
 from deepspin.data.formats.frame import Dropped, Frame
 from deepspin.data.moments import INITIAL
 
@@ -28,7 +34,6 @@ _PAIR = re.compile(
 )
 _SPLIT = re.compile(r"[\s,]+")
 MATRICES = ("virial", "stress")
-UNCONVERGED = "its electrons have not converged (converged=F)"
 DEFAULT = "species:S:1:pos:R:3"
 
 
@@ -111,7 +116,7 @@ def _frame(
     notes: dict[str, Any],
 ) -> Frame | Dropped:
     info = _pairs(line)
-    if info.get("converged") is False:
+    if unconverged(info):
         return Dropped(place, UNCONVERGED)
     lattice, pbc = info.pop("Lattice", None), info.pop("pbc", None)
     cell = None

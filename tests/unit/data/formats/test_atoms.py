@@ -76,7 +76,7 @@ def test_moments_that_a_calculation_ended_with(path):
 def test_what_users_gave_with_a_row(tmp_path):
     path = tmp_path / "a.db"
     save(path, make(), data={"force_mag": 2 * SPIN})
-    save(path, make(), key_value_pairs={"converged": False})
+    save(path, make(), key_value_pairs={"scf_converged": False})
     one, two = read(path)
     np.testing.assert_array_equal(one.arrays["force_mag"], 2 * SPIN)
     assert isinstance(two, Dropped)

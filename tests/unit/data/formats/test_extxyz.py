@@ -9,6 +9,7 @@ import pytest
 
 from deepspin.data.files import DataError
 from deepspin.data.formats import extxyz
+from deepspin.data.formats.columns import UNCONVERGED
 from deepspin.data.formats.frame import Dropped, Frame
 
 HEAD = 'Lattice="4 0 0 0 5 0 1 0 6" Properties=species:S:1:pos:R:3:'
@@ -130,9 +131,11 @@ def test_what_a_calculation_began_with(tmp_path):
 
 
 def test_electrons_that_have_not_converged(tmp_path):
-    one, two = frames(TEXT + TEXT.replace("step=4", "converged=F"), tmp_path)
+    one, two = frames(TEXT + TEXT.replace("step=4", "scf_converged=F"), tmp_path)
     assert isinstance(one, Frame)
-    assert two == Dropped(f"frame 1 of '{tmp_path}/a.extxyz'", extxyz.UNCONVERGED)
+    (relaxed,) = frames(TEXT.replace("step=4", "converged=F"), tmp_path)
+    assert isinstance(relaxed, Frame)  # atoms that are not at rest
+    assert two == Dropped(f"frame 1 of '{tmp_path}/a.extxyz'", UNCONVERGED)
 
 
 @pytest.mark.parametrize(
