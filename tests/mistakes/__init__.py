@@ -11,6 +11,7 @@ from __future__ import annotations
 from . import (
     command_line,
     data,
+    dft,
     dynamics,
     formats,
     input_file,
@@ -24,6 +25,7 @@ IN_ORDER = (
     data,
     formats,
     command_line,
+    dft,
     dynamics,
     temperature_curves,
     model_files,
