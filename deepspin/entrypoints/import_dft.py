@@ -55,8 +55,9 @@ def import_dft(
     DataError, OutputError
         There is nothing to read, an output is not of its frame; the output exists.
     """
-    from deepspin.data.labelling.manifest import collect
+    from deepspin.data.labelling.manifest import collect, read_manifest
     from deepspin.data.writing import claim_systems
 
+    read_manifest(Path(folder))
     claim_systems([folder], Path(output), force)
     return collect(Path(folder), Path(output))

@@ -182,9 +182,9 @@ ROWS = {
         incar(INCAR),
     ),
     "no manifest": done(
-        "Read back a folder that was not exported.",
-        "import-dft data -o new",
-        "'data/manifest.json' is no list of calculations of this version. Give the "
+        "Mistype the folder that was exported.",
+        "import-dft dtf -o new",
+        "'dtf/manifest.json' is no list of calculations of this version. Give the "
         "folder that dp-spin export-dft wrote.",
     ),
     "nothing calculated": done(

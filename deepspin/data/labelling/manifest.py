@@ -122,7 +122,7 @@ def collect(folder: Path, target: Path) -> dict[str, list[int]]:
     DataError
         There is no manifest, an output is not of its frame, or none can be read.
     """
-    record = _record(folder)
+    record = read_manifest(folder)
     code = CODES[record["code"]]
     rows = record["frames"]
     told: dict[str, list[int]] = {"read": [], "missing": [], "left out": []}
@@ -153,7 +153,14 @@ def collect(folder: Path, target: Path) -> dict[str, list[int]]:
     return told
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the list of calculations of a folder.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is of another version.
+    """
     file = folder / MANIFEST
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
