@@ -48,7 +48,7 @@ from deepspin.data.frames import System
 from deepspin.data.notes import Notes
 from deepspin.data.systems import load_system
 from deepspin.data.words import scheme_of, type_names
-from deepspin.spins.codec import VirtualAtomCodec, virtual_name
+from deepspin.spins.codec import VirtualAtomCodec, full_names
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils import hdf5
 
@@ -337,7 +337,7 @@ def _words(
     scheme = {"type_map": names, **section, "use_spin": flags}
     words = {SCHEME: [json.dumps(scheme)]} if placed else {}
     if layout == "virtual-atom" and (mixed or placed):
-        names += [virtual_name(type_map[t]) for t in codec.types.spin_types]
+        names = full_names(names, flags)
     return words | {"type_map.raw": names}
 
 

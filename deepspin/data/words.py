@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deepspin.data.files import SCHEME, DataError, Foreign, split_group
-from deepspin.spins.codec import VirtualAtomCodec, split_names, virtual_name
+from deepspin.spins.codec import VirtualAtomCodec, full_names, split_names
 from deepspin.utils import hdf5
 
 
@@ -101,8 +101,7 @@ def type_names(
     if scheme is None:
         return named
     real = scheme["type_map"]
-    pairs = zip(real, scheme["use_spin"], strict=True)
-    virtual = [virtual_name(name) for name, magnetic in pairs if magnetic]
+    virtual = full_names(real, scheme["use_spin"])[len(real) :]
     if named is None:
         return [*real, *virtual]
     own, placed = split_names(named)

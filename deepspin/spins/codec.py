@@ -31,6 +31,12 @@ def split_names(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return [name for name in names if name not in virtual], virtual
 
 
+def full_names(names: Sequence[str], use_spin: Sequence[bool]) -> list[str]:
+    """Names of real types, then those of the virtual atoms of all that have a spin."""
+    flags = zip(names, use_spin, strict=True)
+    return [*names, *(virtual_name(name) for name, magnetic in flags if magnetic)]
+
+
 @dataclass(frozen=True)
 class VirtualAtomCodec:
     r"""One virtual atom beside each magnetic atom stands for its spin.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dargs import Argument
 from dargs.dargs import ArgumentError
 
-from deepspin.spins.codec import split_names, virtual_name
+from deepspin.spins.codec import full_names, split_names
 from deepspin.spins.schemes import DEFAULT, Scheme, build_scheme
 from deepspin.utils.argcheck import (
     PREFACTORS,
@@ -329,13 +329,12 @@ def _real_types(type_map: list[str], use_spin: list) -> list[str]:
         named = any(known.get(item, item) in virtual for item in use_spin)
     if not virtual or named:  # types of atoms, whatever they are called
         return type_map
-    flags = zip(real, _use_spin(use_spin, real), strict=True)
-    magnetic = [virtual_name(name) for name, on in flags if on]
-    if type_map != [*real, *magnetic]:
+    wanted = full_names(real, _use_spin(use_spin, real))
+    if type_map != wanted:
         raise bad(
             "model/type_map",
             type_map,
-            f"{show([*real, *magnetic])}: the names of atoms, then, if at all, those "
+            f"{show(wanted)}: the names of atoms, then, if at all, those "
             "of the virtual atoms of all that have a spin, in that order",
         )
     return real

@@ -140,7 +140,9 @@ def test_frames_without_a_label(make_model, tmp_path):
         assert found["rmse_e"] == pytest.approx(np.sqrt((energy**2).mean()), rel=1e-12)
         mae = np.abs(wrong).mean()  # which Keras has in float32
         assert found["force_mag_mae"] == pytest.approx(mae, rel=1e-6)
+        forces = np.asarray(outputs["force"]) - labels["force"]  # prefactor 1000
         loss = 8 * (energy**2).mean() + 5 * (wrong**2).mean()
+        loss += 1000 * (forces**2).mean()
         assert found["loss"] == pytest.approx(loss, rel=1e-12)
 
 
