@@ -48,7 +48,8 @@ from deepspin.data.frames import System
 from deepspin.data.notes import Notes
 from deepspin.data.systems import load_system
 from deepspin.data.words import scheme_of, type_names
-from deepspin.spins.codec import VirtualAtomCodec, full_names
+from deepspin.spins.codec import VirtualAtomCodec
+from deepspin.spins.types import full_names
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils import hdf5
 

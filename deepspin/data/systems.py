@@ -36,8 +36,9 @@ from deepspin.data.moments import NAMES
 from deepspin.data.notes import Notes
 from deepspin.data.words import scheme_of, type_names
 from deepspin.keys import ATOM_ENER_COEFF
-from deepspin.spins.codec import MAX_STRETCH, VirtualAtomCodec, split_names
+from deepspin.spins.codec import MAX_STRETCH, VirtualAtomCodec
 from deepspin.spins.schemes import Scheme
+from deepspin.spins.types import split_names
 
 # opposite faces of a cell closer than this (Å) make it tiny; above 2 MIN_DISTANCE
 MIN_HEIGHT = 0.5

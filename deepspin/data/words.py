@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from deepspin.data.files import SCHEME, DataError, Foreign, split_group
-from deepspin.spins.codec import VirtualAtomCodec, full_names, split_names
+from deepspin.spins.codec import VirtualAtomCodec
+from deepspin.spins.types import full_names, split_names
 from deepspin.utils import hdf5
 
 

@@ -104,7 +104,7 @@ class Constants:
         script = self.script
         sel = [int(n) for n in self.environment.attr["sel_a"].list.i]
         descriptor = script["model"]["descriptor"]
-        sel = sel[: len(script["model"]["type_map"])]
+        sel = sel[: len(sel) - int(self.array("spin_attr/ntypes_spin"))]
         model = {**script["model"], "descriptor": {**descriptor, "sel": sel}}
         try:
             content = {"model": normalize_model(model)}

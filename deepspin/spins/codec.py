@@ -11,30 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepspin.spins.types import SMALL_MOMENT, SpinTypes
+from deepspin.spins.types import SMALL_MOMENT, SpinTypes, spin_name
 
 # how far a virtual atom may sit from its owner, in units of `virtual_len`
 MAX_STRETCH = 3.0
 # distances within this of `virtual_len` (in Å) are the same modulus
 LENGTH_TOLERANCE = 1e-5
-
-
-def virtual_name(owner: str) -> str:
-    """Name the type of the virtual atoms of atoms: that of Ni is ``Ni_spin``."""
-    return f"{owner}_spin"
-
-
-def split_names(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Names of real types, and the owners' names of those of virtual atoms."""
-    virtual = {virtual_name(owner): owner for owner in names}
-    virtual = {name: virtual[name] for name in names if name in virtual}
-    return [name for name in names if name not in virtual], virtual
-
-
-def full_names(names: Sequence[str], use_spin: Sequence[bool]) -> list[str]:
-    """Names of real types, then those of the virtual atoms of all that have a spin."""
-    flags = zip(names, use_spin, strict=True)
-    return [*names, *(virtual_name(name) for name, magnetic in flags if magnetic)]
 
 
 @dataclass(frozen=True)
@@ -168,7 +150,7 @@ class VirtualAtomCodec:
         if names is None:
             return list(range(self.ntypes_file))
         virtual = self.virtual_type(np.arange(self.ntypes)).tolist()
-        known = {virtual_name(type_map[t]): virtual[t] for t in self.types.spin_types}
+        known = {spin_name(type_map[t]): virtual[t] for t in self.types.spin_types}
         known |= {name: t for t, name in enumerate(type_map)}
         table = [known.get(name, unknown) for name in names]
         if max(table, default=-1) < self.ntypes:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which types of atoms are magnetic: all that most of the package needs to know."""
+"""Which types of atoms are magnetic: all that most of the package needs to know.
+
+And what types are called where spins have names, too.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +54,21 @@ class SpinTypes:
     def is_magnetic(self, atype: np.ndarray) -> np.ndarray:
         """Whether each atom's type carries a spin (False for atype -1)."""
         return np.array([*self.use_spin, False])[atype]
+
+
+def spin_name(owner: str) -> str:
+    """Name the type of the virtual atoms of atoms: that of Ni is ``Ni_spin``."""
+    return f"{owner}_spin"
+
+
+def split_names(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Names of real types, and the owners' names of those of virtual atoms."""
+    virtual = {spin_name(owner): owner for owner in names}
+    virtual = {name: virtual[name] for name in names if name in virtual}
+    return [name for name in names if name not in virtual], virtual
+
+
+def full_names(names: Sequence[str], use_spin: Sequence[bool]) -> list[str]:
+    """Names of real types, then those of the virtual atoms of all that have a spin."""
+    flags = zip(names, use_spin, strict=True)
+    return [*names, *(spin_name(name) for name, magnetic in flags if magnetic)]

@@ -15,7 +15,7 @@ from deepspin.data.frames import System
 from deepspin.data.notes import Notes
 from deepspin.data.systems import load_system
 from deepspin.data.writing import OF_FRAMES, place_of, write_system
-from deepspin.spins.codec import virtual_name
+from deepspin.spins.types import spin_name
 from deepspin.survey.scheme import Survey
 from deepspin.utils.outputs import replacing
 
@@ -94,7 +94,7 @@ def convert_systems(
             "type_map.raw names virtual atoms, too: DeePMD-kit trains with it if "
             "`model/type_map` is %s, with the types that have a spin first in "
             "`use_spin` and `sel`; deepspin takes that as well",
-            json.dumps([*owners, *others, *map(virtual_name, owners)]),
+            json.dumps([*owners, *others, *map(spin_name, owners)]),
         )
     if layout != "same":
         log.info("%s", SPINS[layout, worst > 0].format(worst))

@@ -27,9 +27,9 @@ from deepspin.data.find import find_systems
 from deepspin.data.formats.table import Reading
 from deepspin.data.systems import load_system
 from deepspin.data.words import read_scheme, read_words, scheme_of, type_names
-from deepspin.spins.codec import LENGTH_TOLERANCE, split_names
+from deepspin.spins.codec import LENGTH_TOLERANCE
 from deepspin.spins.schemes import Scheme, build_scheme
-from deepspin.spins.types import SMALL_MOMENT, ZERO_SPIN
+from deepspin.spins.types import SMALL_MOMENT, ZERO_SPIN, split_names
 from deepspin.spins.virtual import VirtualAtoms
 from deepspin.utils.inputs import load_input, normalize
 from deepspin.utils.refused import InputError

@@ -160,7 +160,7 @@ def change_bias(
         Energies in eV of types that are not to be found; by default those that the
         model was given, of `fitting.vacuum_types`.
     frames : int
-        Number of frames of each system, evenly spread; 0 for all.
+        Number of frames with energies of each system, evenly spread; 0 for all.
 
     Returns
     -------
@@ -274,10 +274,11 @@ def _energies(
 
 
 def _batches(data: DataSystem, frames: int) -> Iterator[tuple[dict, dict]]:
-    """Frames of every system, evenly spread, or all."""
+    """Frames with energies of every system, evenly spread, or all."""
     for k, system in enumerate(data.systems):
-        number = min(frames or system.nframes, system.nframes)
-        chosen = np.linspace(0, system.nframes - 1, number).round().astype(int)
+        own = np.flatnonzero(system.has("energy"))
+        number = min(frames or own.size, own.size)
+        chosen = own[np.linspace(0, own.size - 1, number).round().astype(int)]
         size = data.shapes[k].nframes
         for first in range(0, number, size):
             yield data.frames(k, chosen[first : first + size])

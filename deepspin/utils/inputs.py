@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from dargs import Argument
 from dargs.dargs import ArgumentError
 
-from deepspin.spins.codec import full_names, split_names
 from deepspin.spins.schemes import DEFAULT, Scheme, build_scheme
+from deepspin.spins.types import full_names, split_names
 from deepspin.utils.argcheck import (
     PREFACTORS,
     baseline_args,

@@ -222,6 +222,47 @@ def test_a_missing_label(tmp_path, label):
     assert result["systems"][0][label] is None
 
 
+def test_labels_of_some_frames(tmp_path, capsys):
+    """Counted, and the other frames are measured as if they were alone."""
+    arrays, types = frames(12)
+    has = np.arange(12) % 4 != 1
+    kept = {name: values[has] for name, values in arrays.items()}
+    (alone,) = check_data(systems=[str(write(tmp_path / "b", kept, types))])["systems"]
+    for label in ("energy", "force", "force_mag"):
+        arrays[label][~has] = np.nan
+    result = check_data(systems=[str(write(tmp_path / "s", arrays, types))])
+    (own,) = result["systems"]
+    assert own["missing"] == {"energy": 3, "force": 3, "force_mag": 3}
+    assert "energy(9) force(9) force_mag(9)" in capsys.readouterr().out
+    text = "force_mag is missing in 3 of 12 frames of"
+    assert any(text in note for note in result["findings"])
+    for label in ("energy", "force", "force_mag", "torque"):
+        for name, value in own[label].items():
+            if not isinstance(value, dict | list):
+                assert value == pytest.approx(alone[label][name], rel=1e-10), name
+    assert own["work"]["pairs"] < alone["work"]["pairs"]
+    for name in ("force", "force_mag"):
+        assert own["work"][name][0] == pytest.approx(1.0, abs=0.01)
+    longest = own["force"]["largest"]
+    assert longest["value"] == pytest.approx(alone["force"]["largest"]["value"])
+    assert longest["at"].startswith("atom ")
+
+
+def test_advice_is_for_the_system(tmp_path):
+    """A label that others have is not to be switched off for all."""
+    arrays, types = frames(8)
+    write(tmp_path / "d/a", arrays, types)
+    other, _ = frames(8, seed=5)
+    del other["force_mag"]
+    write(tmp_path / "d/b", other, types)
+    found = check_data(systems=[str(tmp_path / "d")])["findings"]
+    (note,) = [note for note in found if "force_mag" in note]
+    assert note == (
+        f"no force_mag in '{tmp_path}/d/b', but in others: these systems do not count "
+        "in its loss. If it was calculated, add it to them."
+    )
+
+
 def test_systems_that_do_not_fit_together(tmp_path):
     """Other energies for the same composition, a virial only here, a type nowhere."""
     arrays, types = frames(8)

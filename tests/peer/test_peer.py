@@ -39,19 +39,23 @@ def test_stored_reference_is_what_it_says_now(tmp_path):
 def test_training_takes_the_same_steps(tmp_path, monkeypatch, layout):
     """From equal weights, on one frame, the learning curves agree digit for digit.
 
-    Spin files are converted first: DeePMD-kit reads what `convert-data` writes.
+    Spin files are converted first: DeePMD-kit reads what `convert-data` writes. Then
+    there is a `type_map.raw`, and the input names virtual atoms, too.
     """
     source = DATA / "train" / f"{layout}-16"
     one_frame(source, tmp_path / "system")
-    if layout == "spin-files":
+    converts = layout == "spin-files"
+    if converts:
         one_frame(source, tmp_path / "files")
         scheme = ["--virtual-len", "0.4", "--spin-norm", "1.2737"]
         converted = ["--layout", "virtual-atom", "-o", str(tmp_path / "system")]
         given = [str(tmp_path / "files"), "--force", "-t", "Ni", "O"]
         assert main(["convert-data", *given, *converted, *scheme]) == 0
+    names = (tmp_path / "system/type_map.raw").read_text().split() if converts else []
+    assert names == (["Ni", "O", "Ni_spin"] if converts else [])
     content = {
         "model": {
-            "type_map": ["Ni", "O"],
+            "type_map": names or ["Ni", "O"],
             "descriptor": {
                 "type": "se_e2_a",
                 "sel": [60, 60],

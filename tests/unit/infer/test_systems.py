@@ -111,5 +111,12 @@ def test_listed_systems(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("d/a", "d/b", "c"):
         write(tmp_path / name, *frames(1))
-    Path("list").write_text("\ufeffc\n\n  d \n", encoding="utf-8")
+    text = "\ufeffc\n# a comment\n\n  d \n  # another\n"
+    Path("list").write_text(text, encoding="utf-8")
     assert listed_systems(Path("list")) == ["c", "d/a", "d/b"]
+    Path("list").write_text("# nothing else\n", encoding="utf-8")
+    with pytest.raises(DataError, match="'list' names no system"):
+        listed_systems(Path("list"))
+    Path("list").write_text("c # not a path\n", encoding="utf-8")
+    with pytest.raises(DataError, match="'c # not a path' does not exist"):
+        listed_systems(Path("list"))

@@ -175,6 +175,15 @@ def test_arrays_keep_their_precision(data, build):
     assert_same(three, one.get_weights())
 
 
+@pytest.mark.parametrize("size", [1.5, float("nan"), True, 0, "2"])
+def test_batch_size_is_a_number_of_frames(data, build, size):
+    inputs, labels = arrays(data)
+    with pytest.raises(ValueError, match="`batch_size` must be an integer of at least"):
+        build().fit(inputs, labels, batch_size=size, verbose=0)
+    with pytest.raises(ValueError, match="`batch_size` must be an integer of at least"):
+        build().predict(inputs, batch_size=size, verbose=0)
+
+
 def test_evaluate_and_predict_arrays(data, build):
     model, (inputs, labels) = build(), arrays(data)
     want = {k: float(v) for k, v in model.errors(inputs, labels).items()}

@@ -12,6 +12,8 @@ import tensorflow as tf
 
 import deepspin
 from deepspin.model.closed_form import label_errors
+from deepspin.spins.schemes import scheme_of_layer
+from deepspin.spins.types import SMALL_MOMENT
 from deepspin.training.bias import change_bias
 from deepspin.training.validation import LABEL, FullValidation
 
@@ -55,6 +57,38 @@ def test_energy_bias_and_baseline(paths, make_model):
         found.append([first, change.new, other.spin.baseline.theta.numpy(), spreads])
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-8)
+
+
+def test_energy_bias_of_few_frames(paths, make_model):
+    """They are chosen among those that have energies."""
+    model = make_model("NiO", neuron=(2, 4))
+    data = served(model, paths[0])
+    assert change_bias(model, data, frames=2).nframes == 2
+    assert change_bias(model, data, frames=NF).nframes == HAS.sum()
+
+
+@pytest.mark.parametrize("below", [None, 0.2])
+@pytest.mark.parametrize("kind", ["ener_spin", "invariant"])
+def test_threshold_of_moments_is_kept(kind, below, tmp_path, make_model):
+    """By a model's file, if it is another than usual."""
+    if kind == "invariant":
+        given = {} if below is None else {"ignore_below": below}
+        model = invariant_models.build("NiO", **given)
+    else:
+        model = make_model("NiO", neuron=(2, 4))
+        options = {**model.spin.options, "ignore_below": below or SMALL_MOMENT}
+        spin = deepspin.Spin(**options)
+        model = deepspin.SpinEnergyModel(
+            model.type_map, model.descriptor, model.fitting, spin
+        )
+    config = model.spin.get_config()
+    assert config.get("ignore_below") == below == model.spin.options.get("ignore_below")
+    deepspin.save_model(model, tmp_path / "m.keras", {})
+    again = deepspin.load_model(tmp_path / "m.keras")
+    types = again.data_spec["spin"].types
+    assert types.ignore_below == (SMALL_MOMENT if below is None else below)
+    layer = keras.saving.serialize_keras_object(model.spin)
+    assert scheme_of_layer(layer).types == types
 
 
 def test_errors_of_all_kinds(paths, make_model):
