@@ -393,7 +393,18 @@ def _files(node: Path | h5py.Group) -> dict[str, Any]:
 
 
 def _is_folder(node: Any) -> bool:
-    return node.is_dir() if isinstance(node, Path) else isinstance(node, h5py.Group)
+    """Whether a set is one, and no file that is called like a set.
+
+    Raises
+    ------
+    DataError
+        It is neither.
+    """
+    if isinstance(node, h5py.HLObject):
+        return isinstance(node, h5py.Group)
+    if not (node.is_dir() or node.is_file()):
+        raise DataError(f"'{node}' is {kind_of(node)}, not a set. Remove it.")
+    return node.is_dir()
 
 
 def _is_file(node: Any) -> bool:

@@ -256,6 +256,19 @@ ROWS = {
         option("model/spin/virtual_len", 0.4),
         option("model/spin/spin_norm", 1.2),
     ),
+    "scheme and other names": data(
+        "Convert data with other names than virtual atoms were placed for.",
+        "spin_scheme.json names the types Ni O, but `type_map` has no Ni. Received: Fe "
+        "O.",
+        *virtual(0, 0, 1, 1, 2, 2),
+        PLACED,
+        how="convert-data data -o new --layout spin-files -t Fe O",
+    ),
+    "set is a FIFO": data(
+        "Put something else among the sets.",
+        "'data/set.001' is a FIFO, not a set. Remove it.",
+        lambda: os.mkfifo("data/set.001"),
+    ),
     "one of the forces missing": data(
         "Write virtual atoms of a frame without magnetic forces.",
         "frame 1 of 'data/set.000' has no force_mag: with virtual atoms one file holds "

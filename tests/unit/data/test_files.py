@@ -231,6 +231,16 @@ def test_no_types_or_systems(tmp_path, kind):
             find_systems(str(tmp_path / "top/other.h5"))
 
 
+@pytest.mark.parametrize("kind", ["a FIFO", "a device", "a link to nothing"])
+def test_no_sets(tmp_path, kind):
+    path = write_npy(tmp_path / "s", ATYPE, make())
+    (tmp_path / "s/set.tar").write_text("an archive")
+    assert load(path).nframes == 4
+    SPECIAL[kind](tmp_path / "s/set.001")
+    with pytest.raises(DataError, match=rf"set\.001' is {kind}, not a set\. Remove"):
+        load(path)
+
+
 def test_group_with_the_name_of_a_file(tmp_path):
     path = write_hdf5(tmp_path / "d.hdf5", ATYPE, make())
     with h5py.File(tmp_path / "d.hdf5", "a") as file:
