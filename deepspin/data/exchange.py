@@ -15,7 +15,7 @@ from deepspin.data.formats import atoms, extxyz
 from deepspin.data.formats.frame import Dropped, Frame
 from deepspin.data.formats.stack import unstack
 from deepspin.data.layouts import Content
-from deepspin.spins.codec import split_names
+from deepspin.spins.types import split_names
 
 # files beside the frames that only hold what a conversion back needs
 AUXILIARY = ("spin_exact", "force_mag_exact", "coord_virtual")
