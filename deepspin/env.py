@@ -7,12 +7,17 @@ import contextlib
 import ctypes
 import hashlib
 import importlib.metadata
+import logging
 import os
 import platform
 import sys
 import tempfile
 from collections.abc import Iterator
 
+log = logging.getLogger(__name__)
+
+# process that computes first; its forks lack TensorFlow's threads, and the kernels'
+_computes: list[int] = []
 # numbers of malloc.h: largest block from the heap, what to keep and to ask for at once
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 MALLOC_OPTIONS = {
@@ -143,10 +148,14 @@ def keep_compiled_programs() -> None:
     key = hashlib.sha256(f"{_processor()} {_tensorflow_version()}".encode())
     folder = os.path.join(base, "deepspin", f"xla-{key.hexdigest()[:16]}")
     try:
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        ours = os.stat(folder).st_uid == os.getuid()
+        if ours:  # what is in there is run: nobody else may write it, or need read it
+            os.chmod(folder, 0o700)
     except OSError:  # no home, or a full disk: compile anew then
         return
-    if os.access(folder, os.W_OK) and not any(c.isspace() for c in folder):
+    if ours and os.access(folder, os.W_OK) and not any(c.isspace() for c in folder):
         os.environ["TF_XLA_FLAGS"] = f"{flags} {option}={folder}".strip()
 
 
@@ -172,6 +181,7 @@ def start_tensorflow(*, alone: bool = True) -> None:
 
     Not `alone`, other workers are joined later, before the first operation.
     """
+    claim_process()
     set_defaults()
     keep_freed_memory()
     keep_compiled_programs()
@@ -180,12 +190,45 @@ def start_tensorflow(*, alone: bool = True) -> None:
     with held_back(2):
         import tensorflow as tf
 
-        if intra:
-            tf.config.threading.set_intra_op_parallelism_threads(intra)
-        if inter:
-            tf.config.threading.set_inter_op_parallelism_threads(inter)
+        threading = tf.config.threading
+        found = (
+            threading.get_intra_op_parallelism_threads(),
+            threading.get_inter_op_parallelism_threads(),
+        )
+        try:
+            if intra not in (0, found[0]):
+                threading.set_intra_op_parallelism_threads(intra)
+            if inter not in (0, found[1]):
+                threading.set_inter_op_parallelism_threads(inter)
+        except RuntimeError:  # TensorFlow is at work: its threads are what they are
+            log.warning(
+                "DP_INTRA_OP_PARALLELISM_THREADS and DP_INTER_OP_PARALLELISM_THREADS "
+                "are without effect: this process has used TensorFlow with %s and %s "
+                "threads (0: its choice). Set them before",
+                *found,
+            )
         if alone:
             tf.zeros([])  # the first operation has something to say too
+
+
+def claim_process() -> None:
+    """Tell that this process is about to compute.
+
+    Raises
+    ------
+    RuntimeError
+        It is a fork of one that has computed. TensorFlow's threads are not in it, and
+        it would wait for them for ever.
+    """
+    if not _computes:
+        _computes.append(os.getpid())
+    if _computes[0] != os.getpid():
+        raise RuntimeError(
+            f"Process {os.getpid()} is a fork of {_computes[0]}, which has used "
+            "TensorFlow, and lacks its threads: it would hang for ever. Start "
+            'processes by "spawn" or "forkserver", as in '
+            'multiprocessing.get_context("spawn").'
+        )
 
 
 def share_threads(processes: int) -> None:

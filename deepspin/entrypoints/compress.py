@@ -65,8 +65,8 @@ def _add_tables(parser: ArgumentParser) -> None:
         "--extrapolate",
         type=float,
         default=5.0,
-        help="tables reach to so many times the largest 1/r of the data; nearer pairs "
-        "are extrapolated by straight lines (default: 5)",
+        help="tables reach to so many times the largest 1/r of the data; frames with "
+        "nearer pairs are refused (default: 5)",
     )
     parser.add_argument(
         "-f",

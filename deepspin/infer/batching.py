@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from deepspin import env
 from deepspin.data.collate import Shape, collate, neighbors_of_frame
 from deepspin.data.environments import Environments
 from deepspin.data.nlist import Neighbors, Search
@@ -110,6 +111,7 @@ class Batching:
 
     def begin(self, frames: Frames) -> np.ndarray:
         """Spins that count, (nf, nloc, 3), checked."""
+        env.claim_process()
         self.dropped = 0
         self._check_spins(frames)
         magnetic = self.model.spin.scheme.types.is_magnetic(frames.atype)
@@ -176,8 +178,9 @@ class Batching:
             self.warn(
                 "spins on atoms of %s are ignored: no spin types", ", ".join(names)
             )
-        for name, (low, high) in self.metadata.get("spin_range", {}).items():
-            here = frames.atype == self.model.type_map.index(name)
+        numbers = {name: t for t, name in enumerate(self.model.type_map)}
+        for name, (low, high) in (self.metadata.get("spin_range") or {}).items():
+            here = frames.atype == numbers.get(name, -1)
             modulus = np.linalg.norm(frames.spin[:, here], axis=2)
             odd = (modulus < low / MARGIN) | (modulus > high * MARGIN)
             if odd.any():
@@ -248,7 +251,7 @@ class Batching:
     @property
     def _nearest(self) -> float:
         """Nearest distance in Å of two atoms in training, 0 if that is not known."""
-        pairs = self.metadata.get("nearest", {}).values()
+        pairs = (self.metadata.get("nearest") or {}).values()
         known = [r for row in pairs for n, r in row.items() if n in self.model.type_map]
         return min(known, default=0.0)
 

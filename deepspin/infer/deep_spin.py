@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deepspin import __version__, keys
+from deepspin import __version__, env, keys
 from deepspin.data.collate import scatter
 from deepspin.infer.batching import Batching
 from deepspin.infer.frames import Frames, as_floats
 from deepspin.model.ener import SpinEnergyModel
+from deepspin.model.pairs import lengths
 from deepspin.modelfiles.archive import load_model
 from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
 from deepspin.op.library import errors_in_one_line
@@ -75,7 +76,7 @@ class DeepSpin:
         # XLA compiles for each size anew; else one graph serves all
         sizes = None if self._jit_compile else [_any_size(model)]
         self._call = self._function(model, sizes)
-        self._descriptors = self._function(model.descriptors, sizes)
+        self._descriptors = self._function(self._described, sizes)
         pair = [tf.TensorSpec([None, None, 3], tf.float64)] * 2
         self._products = self._function(self._along, sizes and [*sizes, *pair])
 
@@ -98,6 +99,7 @@ class DeepSpin:
         }
 
     def __setstate__(self, state: dict) -> None:
+        env.claim_process()
         model = SpinEnergyModel.from_config(json.loads(state["config"]))
         model.set_weights(state["weights"])
         self._set_up(model, state["metadata"], state["jit_compile"])
@@ -178,7 +180,7 @@ class DeepSpin:
             only then.
         batch_size : int, optional
             Most frames to evaluate at once; otherwise as many as memory (0.5 GB of it)
-            allows. The numbers stay the same.
+            allows. The numbers stay the same to rounding.
 
         Returns
         -------
@@ -195,7 +197,9 @@ class DeepSpin:
             frame parameters that are missing or of no use, or values that are not
             finite.
         RuntimeError
-            The model is too steep, or atoms are too near each other, for the kernels.
+            The model is too steep, or atoms are too near each other, for the kernels or
+            for the tables of a compressed model; or the process is a fork of one that
+            has evaluated, without TensorFlow's threads.
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
         parts = []
@@ -255,12 +259,14 @@ class DeepSpin:
             What the fitting net is given of each atom.
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
-        parts = [
-            self._descriptors(inputs).numpy()[np.arange(len(slots))[:, None], slots]
-            for inputs, slots in self._batching.batches(
-                frames, range(frames.nf), batch_size, plain=True
-            )
-        ]
+        parts = []
+        for inputs, slots in self._batching.batches(
+            frames, range(frames.nf), batch_size, plain=True
+        ):
+            outputs = self._descriptors(inputs)
+            self._check_tables(outputs)
+            rows = np.arange(len(slots))[:, None]
+            parts.append(outputs["descriptor"].numpy()[rows, slots])
         return _join(parts)
 
     def hvp(
@@ -377,6 +383,15 @@ class DeepSpin:
         of_coord, of_spin = map(_join, zip(*parts, strict=True))
         return of_coord, np.where(magnetic[:, None], of_spin, 0.0)
 
+    def _described(self, inputs: dict) -> dict:
+        """Descriptors, and of a compressed model how many pairs are beyond tables."""
+        outputs, descriptor = self.model.descriptors(inputs), self.model.descriptor
+        if not descriptor.tables:
+            return {"descriptor": outputs}
+        diff, filled = self.model.spin.seen(inputs, descriptor)
+        outside = descriptor.extrapolated(diff, filled, lengths(inputs["mask"]))
+        return {"descriptor": outputs, "extrapolated": outside}
+
     def _along(self, inputs: dict, dcoord: tf.Tensor, dspin: tf.Tensor) -> dict:
         """Minus the derivatives of forces and magnetic forces along a direction.
 
@@ -396,7 +411,7 @@ class DeepSpin:
         return {"coord": of_coord, "spin": of_spin, **extrapolated}
 
     def _check_tables(self, outputs: dict) -> None:
-        """Warn, once, of pairs that a compressed model does not know."""
+        """Refuse pairs that a compressed model does not know."""
         every = self.model.descriptor.check_frequency
         due = every > 0 and self._evaluations % every == 0
         self._evaluations += 1
@@ -404,11 +419,11 @@ class DeepSpin:
             return
         outside = int(outputs["extrapolated"])
         if outside:
-            self._batching.warn(
-                "%d pairs are nearer than the tables of the compressed model reach; "
-                "there they go on as straight lines. Compress again with these frames "
-                "among the data (-t) or with a larger -e, or use the model as it was",
-                outside,
+            raise RuntimeError(
+                f"{outside} pairs are nearer than the tables of the compressed model "
+                "reach, and beyond them it is another model. Compress again with a "
+                "larger -e or with these frames among the data (-t), or use the model "
+                "that it was made of."
             )
 
 

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from deepspin.utils import hdf5
-from deepspin.utils.limits import check_tree
+from deepspin.utils.limits import check_readable, check_tree
 from deepspin.utils.outputs import replacing
 
 HDF5 = ".dp"
@@ -83,6 +83,7 @@ def read_tree(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No model: '{path}' is not a file.")
+    check_readable(path)
     read = _read_hdf5 if path.suffix == HDF5 else _read_yaml
     try:
         tree = read(path)

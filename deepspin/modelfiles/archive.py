@@ -11,6 +11,7 @@ import keras
 
 import deepspin.loss.ener_spin
 import deepspin.loss.learning_rate  # noqa: F401  registers what archives name
+from deepspin import env
 from deepspin.interop.deepmd import load_checkpoint, load_frozen
 from deepspin.interop.files import is_deepmd
 from deepspin.interop.read_dpmodel import load_dpmodel
@@ -74,6 +75,7 @@ def load_model(path: str | Path, *, compile: bool = True) -> SpinEnergyModel:
         There is no such file, or it is not such a model, or it is damaged.
     """
     path = resolve_checkpoint(path)
+    env.claim_process()
     if is_deepmd(path):
         return load_deepmd(path)[0]
     read_metadata(path)
@@ -141,6 +143,7 @@ def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     FileNotFoundError, ValueError
         There is no such file, it is not such a model, or deepspin lacks what it needs.
     """
+    env.claim_process()
     if not is_deepmd(path):
         return load_checkpoint(path)
     return (load_frozen if Path(path).suffix == ".pb" else load_dpmodel)(path)

@@ -24,7 +24,7 @@ from deepspin.interop.files import (
     find_deepmd_checkpoint,
     is_deepmd,
 )
-from deepspin.utils.limits import check_archive
+from deepspin.utils.limits import check_archive, check_readable
 
 # of ``.keras`` archives and of frozen models; a newer deepspin reads older ones
 FORMAT_VERSION = 1
@@ -34,6 +34,13 @@ FROZEN_METADATA = f"assets.extra/{METADATA}"
 POINTER_LINE = 'model_checkpoint_path: "{}"\n'
 # endings of models that are files; the last ones are of DeePMD-kit's other backends
 FILE_SUFFIXES = (".keras", *DEEPMD_SUFFIXES, ".pth", ".pt", ".pt2")
+# what metadata tell of a training's data: levels of names, and whether ranges are below
+_RANGES = {
+    "min_nbor_dist": (0, False),
+    "nearest": (2, False),
+    "spin_range": (1, True),
+    "environments": (3, True),
+}
 # what a configuration may name beside the classes of deepspin
 _HARMLESS = {
     ("keras", "DTypePolicy"),
@@ -139,7 +146,29 @@ def read_metadata(path: str | Path) -> dict:
             f"'{path}' has format {version}; this deepspin reads up to "
             f"{FORMAT_VERSION}. Install a newer one."
         )
+    for name, (levels, is_range) in _RANGES.items():
+        value = metadata.get(name)
+        if value is not None and not _fits(value, levels, is_range):
+            number = "a pair of numbers [least, greatest]" if is_range else "a number"
+            raise ValueError(
+                f"'{path}' is damaged: `{name}` of its metadata must be {number}"
+                f"{' by names of types' * (levels > 0)}. Received: "
+                f"{json.dumps(value)[:80]}. Use another checkpoint."
+            )
     return metadata
+
+
+def _fits(value: object, levels: int, is_range: bool) -> bool:
+    """Whether a value is numbers, or ranges, below so many levels of names."""
+    if levels:
+        return isinstance(value, dict) and all(
+            _fits(own, levels - 1, is_range) for own in value.values()
+        )
+    if is_range:
+        if not (isinstance(value, list) and len(value) == 2):
+            return False
+        return all(_fits(end, 0, False) for end in value) and value[0] <= value[1]
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_config(
@@ -181,6 +210,7 @@ def read_config(
 
 def _read_json(path: Path, name: str, missing: dict | None) -> Any:
     """A JSON file of a model."""
+    check_readable(path / FROZEN_METADATA if is_frozen(path) else path)
     try:
         if is_frozen(path):
             return json.loads((path / FROZEN_METADATA).read_text(encoding="utf-8"))

@@ -44,9 +44,9 @@ def summary(path: Path, model: dict, metadata: dict) -> Iterator[tuple[str, str]
     if metadata.get("min_nbor_dist"):
         yield "nearest in training", f"{metadata['min_nbor_dist']:.4f} Å"
     for name, seen in (metadata.get("environments") or {}).items():
-        ends = ((other, *m["coordination"]) for other, m in seen.items())
-        text = ", ".join(f"{b} {low:.3f} to {high:.3f}" for b, low, high in ends)
-        yield f"coordination of {name}", f"in training: {text}"
+        known = {b: m["coordination"] for b, m in seen.items() if "coordination" in m}
+        ends = (f"{b} {low:.3f} to {high:.3f}" for b, (low, high) in known.items())
+        yield f"coordination of {name}", f"in training: {', '.join(ends)}"
     yield "descriptor", _descriptor(descriptor)
     yield "fitting net", _net(fitting)
     if fitting.get("numb_fparam"):

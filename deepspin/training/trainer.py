@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from deepspin import __version__
+from deepspin import __version__, env
 from deepspin.data.dataset import DataSystem
 from deepspin.interop import stat_file
 from deepspin.model.ener import SpinEnergyModel
@@ -145,6 +145,7 @@ def train(
     WorkerError
         Another worker of a training over several was lost; the chief saves the model.
     """
+    env.claim_process()
     begun = (init_model, restart, init_frz_model, finetune)
     if sum(x is not None for x in begun) > 1:
         raise InputError(

@@ -64,8 +64,13 @@ def load_input(path: str | Path) -> dict:
         raise InputError(
             f"'{path}' must end in .json, .yaml or .yml. Write it in JSON or YAML."
         )
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"'{path}' is a folder, not an input file. Name a file, such as one in it."
+        )
     if not path.is_file():
-        names = [p.name for p in path.parent.glob("*") if p.suffix in readers]
+        files = (p for p in path.parent.glob("*") if p.is_file())
+        names = [p.name for p in files if p.suffix in readers]
         close = difflib.get_close_matches(path.name, names, n=1)
         hint = "`dp-spin init DATA` writes one to begin with."
         hint = f"Did you mean '{path.with_name(close[0])}'?" if close else hint

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a file may cost: small files must not fill the memory or take for ever."""
+"""Files that are read: what they may cost, and whether they may be read at all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from typing import Any
 FREE, GROWTH = 256 * 2**20, 100
 # inputs and the like: bytes, levels, and values that names of others stand for
 TEXT, DEPTH, REPEATED = 16 * 2**20, 100, 100_000
+
+
+def check_readable(path: str | Path) -> None:
+    """Refuse a file that this user may not read; it need not be damaged.
+
+    Raises
+    ------
+    PermissionError
+        It may not be read.
+    """
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        raise PermissionError(
+            f"'{path}' may not be read: its owner must allow that (chmod), or copy it."
+        )
 
 
 def check_size(what: str, size: int, declared: int) -> None:

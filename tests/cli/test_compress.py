@@ -44,7 +44,8 @@ def distances(model, frames):
     for frame in frames:
         box = np.zeros((3, 3)) if frame.box is None else frame.box
         images = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), -1).reshape(-1, 3)
-        points, types = scheme.points(frame.coord, frame.spin, frame.atype)
+        points, lists = scheme.points(frame.coord, frame.spin, frame.atype)
+        types = np.where(lists < 0, -1, np.array(scheme.list_blocks)[lists])
         apart = points[:, None] + images @ box - frame.coord[:, None, None]
         r = np.linalg.norm(apart, axis=-1)  # i j image
         r[r < 1e-9] = np.inf
@@ -277,12 +278,15 @@ def warnings_of(caplog):
     return [r.getMessage() for r in caplog.records if r.name.startswith("deepspin")]
 
 
-@pytest.mark.parametrize(("one_side", "plain"), [(True, False), (False, True)])
-def test_pairs_beyond_are_counted(
-    make_model, make_nio, make_inputs, caplog, one_side, plain
+@pytest.mark.parametrize(
+    ("one_side", "plain", "reversal"),
+    [(True, False, False), (False, True, False), (True, False, True)],
+)
+def test_pairs_beyond_are_refused(
+    make_model, make_nio, make_inputs, caplog, one_side, plain, reversal
 ):
-    """As many as there are; one warning; `check_frequency` says how often."""
-    model = make_model("NiO", type_one_side=one_side)
+    """As many as there are are named; `check_frequency` says how often to look."""
+    model = make_model("NiO", type_one_side=one_side, time_reversal=reversal)
     frame = make_nio(model)
     frame = replace(frame, spin=np.where(frame.magnetic[:, None], frame.spin, 0.0))
     near = distances(model, [frame])
@@ -301,28 +305,32 @@ def test_pairs_beyond_are_counted(
     end = np.asarray(table.edges)[-1].sum()
     apart = model.spin.scheme.codec.scale[0] * np.linalg.norm(frame.spin, axis=1)
     own = ((1 / apart[frame.magnetic] - davg[0]) / dstd[0] > end + 1e-9).sum()
+    as_they_are, own = own, own * (2 if reversal else 1)
     with library.plain_tensorflow() if plain else nullcontext():
         assert compressed(inputs)["extrapolated"] == 0
         assert short(inputs)["extrapolated"] == own > 0
         potential = deepspin.DeepSpin(short)
         given = frame.coord, frame.box, frame.atype, frame.spin
+        said = "{} pairs are nearer than the .*Compress again with a larger -e "
+        direction = np.ones((2, *frame.coord.shape))
+        for call, more, number in (
+            (potential.eval, (), own),
+            (potential.descriptor, (), as_they_are),
+            (potential.hvp, direction, own),
+        ):
+            with pytest.raises(RuntimeError, match=f"^{said.format(number)}"):
+                call(*given, *more)
+        deepspin.DeepSpin(compressed).descriptor(*given)
         with caplog.at_level(logging.WARNING):
-            for _ in range(3):
-                potential.eval(*given)
-        (said,) = warnings_of(caplog)
-        assert said.startswith(f"{own} pairs are nearer than the tables")
-        assert "Compress again" in said
-        caplog.clear()
-        short.descriptor.check_frequency = -1
-        deepspin.DeepSpin(short).eval(*given)
+            short.descriptor.check_frequency = -1
+            deepspin.DeepSpin(short).eval(*given)
+            short.descriptor.check_frequency = 2
+            potential = deepspin.DeepSpin(short)
+            potential._evaluations = 1
+            potential.eval(*given)
         assert not warnings_of(caplog)
-        short.descriptor.check_frequency = 2
-        potential = deepspin.DeepSpin(short)
-        potential._evaluations = 1
-        potential.eval(*given)
-        assert not warnings_of(caplog)
-        potential.eval(*given)
-        assert len(warnings_of(caplog)) == 1
+        with pytest.raises(RuntimeError, match=said.format(own)):
+            potential.eval(*given)
     answer = FrozenModel(short, describe(short, {})).eval_small(
         *(np.asarray(x)[None] for x in given[:2]),
         np.asarray(frame.atype, np.int32)[None],

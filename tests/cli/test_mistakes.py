@@ -28,7 +28,10 @@ PYTHON = [name for name, row in MISTAKES.items() if row.section == "Python"]
 COMMANDS = [name for name in MISTAKES if name not in PYTHON]
 EXCEPTIONS = {
     error.__name__: error
-    for error in (AttributeError, DataError, InputError, TypeError, ValueError)
+    for error in (
+        *(AttributeError, DataError, InputError),
+        *(RuntimeError, TypeError, ValueError),
+    )
 }
 # where the mistakes tried so far were noticed
 SITES: dict[str, str] = {}

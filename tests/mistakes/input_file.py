@@ -31,6 +31,13 @@ def written(did: str, name: str, content: str | bytes, says: str) -> Mistake:
 
 
 ROWS = {
+    "folder as an input": Mistake(
+        TITLE,
+        "Name a folder instead of an input file.",
+        "train odd.json",
+        "'odd.json' is a folder, not an input file. Name a file, such as one in it.",
+        (text("odd.json/notes", "to do"),),
+    ),
     "absent input": Mistake(
         TITLE,
         "Name an input file that is not there.",

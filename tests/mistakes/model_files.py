@@ -114,6 +114,14 @@ ROWS = {
         "'new.keras' has format 99; this deepspin reads up to 1. Install a newer one.",
         in_model("new.keras", "deepspin.json", lambda old: b'{"format": 99}'),
     ),
+    "metadata of another form": file(
+        "Replace what a model tells of its training.",
+        "test -m odd.keras -s data",
+        "'odd.keras' is damaged: `spin_range` of its metadata must be a pair of "
+        "numbers [least, greatest] by names of types. Received: [1, 2]. Use another "
+        "checkpoint.",
+        in_model("odd.keras", "deepspin.json", lambda old: b'{"spin_range": [1, 2]}'),
+    ),
     "metadata a list": file(
         "Replace a model's metadata.",
         "test -m odd.keras -s data",

@@ -37,6 +37,14 @@ ROWS = {
         "train` with TF_CONFIG and deepspin.training.workers.join(), one device for "
         "each.",
     ),
+    "pairs beyond tables": python(
+        "Evaluate atoms that are nearer than a compressed model's tables reach.",
+        "deepspin.DeepSpin(compressed).eval(0.1 * coord, box, types, spin)",
+        "{...} pairs are nearer than the tables of the compressed model reach, and "
+        "beyond them it is another model. Compress again with a larger -e or with "
+        "these frames among the data (-t), or use the model that it was made of.",
+        ends="RuntimeError",
+    ),
     "tables too few": python(
         "Give fewer tables than there are embedding nets.",
         "deepspin.DescrptSeA(4.0, 3.0, [20, 20, 20], 2, leaves=[3, 3])",

@@ -71,10 +71,61 @@ def test_programs_are_kept_in_the_cache(tmp_path):
     os.environ |= {"XDG_CACHE_HOME": str(tmp_path), "TF_XLA_FLAGS": "--other=1"}
     env.keep_compiled_programs()
     (folder,) = (tmp_path / "deepspin").iterdir()
+    for private in (folder, folder.parent):
+        assert private.stat().st_mode & 0o777 == 0o700
     option = f"--tf_xla_persistent_cache_directory={folder}"
     assert os.environ["TF_XLA_FLAGS"] == f"--other=1 {option}"
     env.keep_compiled_programs()  # named already
     assert os.environ["TF_XLA_FLAGS"].count("directory") == 1
+
+
+def test_open_caches_are_closed(tmp_path, monkeypatch):
+    """What is in there is run: of others it is not used."""
+    os.environ |= {"XDG_CACHE_HOME": str(tmp_path), "TF_XLA_FLAGS": ""}
+    env.keep_compiled_programs()
+    (folder,) = (tmp_path / "deepspin").iterdir()
+    folder.chmod(0o755)
+    os.environ["TF_XLA_FLAGS"] = ""
+    env.keep_compiled_programs()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    os.environ["TF_XLA_FLAGS"] = ""
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    env.keep_compiled_programs()
+    assert os.environ["TF_XLA_FLAGS"] == ""
+
+
+@pytest.mark.parametrize(("intra", "told"), [("", 0), ("1", 0), ("3", 1)])
+def test_tensorflow_has_started(monkeypatch, caplog, intra, told):
+    """Its threads are what they are, which is said where others are asked for."""
+
+    def refuse(count):
+        raise RuntimeError("Intra op parallelism cannot be modified")
+
+    threading = SimpleNamespace(
+        get_intra_op_parallelism_threads=lambda: 1,
+        get_inter_op_parallelism_threads=lambda: 0,
+        set_intra_op_parallelism_threads=refuse,
+        set_inter_op_parallelism_threads=refuse,
+    )
+    config = SimpleNamespace(threading=threading)
+    started = SimpleNamespace(config=config, zeros=lambda shape: None)
+    monkeypatch.setitem(sys.modules, "tensorflow", started)
+    os.environ["DP_INTRA_OP_PARALLELISM_THREADS"] = intra
+    os.environ.pop("DP_INTER_OP_PARALLELISM_THREADS", None)
+    env.start_tensorflow()
+    assert len(caplog.messages) == told
+    for text in caplog.messages:
+        assert "are without effect: this process has used TensorFlow with 1 and" in text
+
+
+def test_forks_do_not_compute(monkeypatch):
+    """Nor do forks of forks; the process itself may at any time."""
+    monkeypatch.setattr(env, "_computes", [])
+    env.claim_process()
+    env.claim_process()
+    monkeypatch.setattr(os, "getpid", lambda: 12345)
+    with pytest.raises(RuntimeError, match=r"^Process 12345 is a fork of .*spawn"):
+        env.claim_process()
 
 
 @pytest.mark.parametrize("name", ["a file", "with space"])

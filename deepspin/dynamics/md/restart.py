@@ -16,7 +16,7 @@ from deepspin.atoms.structures import Structure
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.md.settings import Setup
 from deepspin.utils.inputs import changed
-from deepspin.utils.limits import check_archive
+from deepspin.utils.limits import check_archive, check_readable
 from deepspin.utils.outputs import replacing
 from deepspin.utils.refused import InputError
 
@@ -89,6 +89,7 @@ class RestartFile:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"No restart file: '{path}' does not exist.")
+        check_readable(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 check_archive(path, archive)

@@ -20,6 +20,7 @@ from deepspin.dynamics.core.state import State
 from deepspin.dynamics.thermo.averages import Samples
 from deepspin.dynamics.thermo.sampling import Outcome
 from deepspin.utils import hdf5
+from deepspin.utils.limits import check_readable
 from deepspin.utils.outputs import replacing
 
 # version of the file format
@@ -130,6 +131,7 @@ def load(path: str | Path) -> tuple[dict, list[SizeRun]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No samples: '{path}' does not exist.")
+    check_readable(path)
     try:
         with hdf5.reading(path) as file:
             about = json.loads(file["about"][()])

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation of frames as they come."""
 
+import ast
+import os
 import pickle
 import re
+import select
+import signal
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -455,6 +459,41 @@ def test_copies(model, frame, copy):
     assert_same(found.eval(**arguments(frame)), want, 1e-13)
     found.model.fitting.bias_atom_e.assign([100.0, 200.0])
     assert_same(original.eval(**arguments(frame)), want, 1e-13)
+
+
+# --- Processes ------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_forks_do_not_hang(model, frame):
+    """A copy of this process, without TensorFlow's threads, is refused at once."""
+    potential = deepspin.DeepSpin(model)
+    potential.eval(**arguments(frame))
+    packed = pickle.dumps(potential)
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = []
+        for call in (
+            lambda: potential.eval(**arguments(frame)),
+            lambda: pickle.loads(packed),
+            lambda: deepspin.train({}),
+        ):
+            try:
+                call()
+            except RuntimeError as error:
+                said.append(str(error)[-90:])
+        os.write(send, repr(said).encode())
+        os._exit(0)
+    try:
+        assert select.select([receive], [], [], 60)[0], "it hangs"
+        said = ast.literal_eval(os.read(receive, 10000).decode())
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(receive), os.close(send)
+    assert len(said) == 3
+    assert all('multiprocessing.get_context("spawn").' in text for text in said)
 
 
 # --- Warnings -------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 
 import pytest
@@ -125,3 +126,48 @@ def test_how_it_was_compiled_is_left_out():
     archive("m.keras", config={**OURS, "compile_config": theirs})
     assert "compile_config" not in read_config("m.keras")
     assert "compile_config" in read_config("m.keras", lambda name: True)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"nearest": {"Ni": 1.7}}, "a number by names of types"),
+        ({"nearest": {"Ni": {"O": "1.7"}}}, "a number by names of types"),
+        ({"nearest": [1.7]}, "a number by names of types"),
+        ({"min_nbor_dist": True}, "a number. Received: true"),
+        (
+            {"spin_range": {"Ni": 1.2}},
+            r"a pair of numbers \[least, greatest\] by names",
+        ),
+        ({"spin_range": {"Ni": [1.2, 1.1]}}, "a pair of numbers"),
+        ({"spin_range": {"Ni": [1.1, 1.2, 1.3]}}, "a pair of numbers"),
+        ({"environments": {"Ni": {"O": [1, 2]}}}, "a pair of numbers"),
+        ({"environments": {"Ni": {"O": {"nearest": [1, "2"]}}}}, "a pair of numbers"),
+    ],
+)
+def test_metadata_of_other_forms(folder, content, expected):
+    """What is told of a training is looked at when it is read, not when it is used."""
+    name = next(iter(content))
+    path = archive(folder / "odd.keras", deepspin=content)
+    said = rf"'.*odd\.keras' is damaged: `{name}` of its metadata must be {expected}"
+    with pytest.raises(ValueError, match=said):
+        read_metadata(path)
+
+
+def test_metadata_of_the_right_form(folder):
+    content = {
+        "min_nbor_dist": float("inf"),
+        "nearest": {"Ni": {}, "O": {"Ni": 2}},
+        "spin_range": None,
+        "environments": {"Ni": {"O": {"nearest": [1, 2.5]}}},
+    }
+    path = archive(folder / "m.keras", deepspin=content)
+    assert read_metadata(path) == content
+
+
+def test_files_that_may_not_be_read(folder, monkeypatch):
+    """They need not be damaged."""
+    path = archive(folder / "m.keras", deepspin={})
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    with pytest.raises(PermissionError, match=r"m\.keras' may not be read"):
+        read_metadata(path)

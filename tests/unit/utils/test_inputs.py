@@ -396,6 +396,15 @@ def test_files_that_cannot_be_read(tmp_path, name, text, match):
     assert "\n" not in str(caught.value)
 
 
+def test_folder(tmp_path):
+    """A folder is no file, nor what a wrong name may have meant."""
+    (tmp_path / "in.json").mkdir()
+    with pytest.raises(FileNotFoundError, match="is a folder, not an input file"):
+        load_input(tmp_path / "in.json")
+    with pytest.raises(FileNotFoundError, match="`dp-spin init DATA`"):
+        load_input(tmp_path / "im.json")
+
+
 def test_missing_file(tmp_path):
     """A missing file has the usual type of error, and one of like name is named."""
     with pytest.raises(
