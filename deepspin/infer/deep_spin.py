@@ -19,8 +19,8 @@ from deepspin.infer.batching import Batching
 from deepspin.infer.frames import Frames, as_floats
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.model.pairs import lengths
-from deepspin.modelfiles.archive import load_model
-from deepspin.modelfiles.find import read_metadata, resolve_checkpoint
+from deepspin.modelfiles.archive import load_with_metadata
+from deepspin.modelfiles.find import resolve_checkpoint
 from deepspin.op.library import errors_in_one_line
 
 
@@ -60,10 +60,9 @@ class DeepSpin:
     def __init__(
         self, model: str | Path | SpinEnergyModel, *, jit_compile: bool = False
     ):
-        metadata = {}
+        metadata: dict = {}
         if not isinstance(model, SpinEnergyModel):
-            path = resolve_checkpoint(model)
-            model, metadata = load_model(path, compile=False), read_metadata(path)
+            model, metadata = load_with_metadata(resolve_checkpoint(model))
         self._set_up(model, metadata, jit_compile)
 
     def _set_up(

@@ -35,6 +35,8 @@ FITTING = (
     *("type", "neuron", "activation_function", "resnet_dt", "numb_fparam"),
     *("precision", "trainable"),
 )
+# where such a file holds what DeePMD-kit knows nothing of, and what that is
+OURS, RANGES = "deepspin", ("nearest", "spin_range", "environments")
 
 
 def write_dpmodel(model: SpinEnergyModel, path: str | Path, metadata: dict) -> None:
@@ -52,8 +54,9 @@ def write_dpmodel(model: SpinEnergyModel, path: str | Path, metadata: dict) -> N
     path : str
         File to write: HDF5 if it ends in ``.dp``, else YAML.
     metadata : dict
-        Metadata of the model's file, see `read_metadata`; the shortest distance is
-        taken from there.
+        Metadata of the model's file, see `read_metadata`; what it tells of the
+        training's data is written too, the shortest distance where DeePMD-kit looks
+        for it and the rest where only deepspin does.
 
     Raises
     ------
@@ -78,6 +81,9 @@ def write_dpmodel(model: SpinEnergyModel, path: str | Path, metadata: dict) -> N
         "model_def_script": writer.script(),
         "@variables": {} if nearest is None else {"min_nbor_dist": np.array(nearest)},
     }
+    told = {name: metadata[name] for name in RANGES if name in metadata}
+    if told:
+        content[OURS] = told
     write_tree(path, content)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepspin.descriptor.env_mat import float32_range
 from deepspin.interop.deepmd import normalize_model
-from deepspin.interop.dpmodel import DESCRIPTOR, FITTING
+from deepspin.interop.dpmodel import DESCRIPTOR, FITTING, OURS, RANGES
 from deepspin.interop.tree import read_tree
 from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.utils.network import ResidualDense
@@ -39,7 +39,8 @@ def load_dpmodel(path: str | Path) -> tuple[SpinEnergyModel, dict]:
         The same model, with the same numbers.
     metadata : dict
         What tells of it, see `read_metadata`: of ``input`` the section ``model``,
-        normalised, and ``min_nbor_dist`` if known. What models of DeePMD-kit's other
+        normalised, and ``min_nbor_dist`` if known; of a file that deepspin wrote all
+        that it tells of the training's data. What models of DeePMD-kit's other
         backends have beyond an input (`placeholders` of `Spin`, `float32_cutoff` of
         `DescrptSeA`) is in the model alone.
 
@@ -63,6 +64,9 @@ def load_dpmodel(path: str | Path) -> tuple[SpinEnergyModel, dict]:
             "convert-backend`."
         ) from error
     metadata: dict[str, Any] = {"input": {"model": options}}
+    ours = content.get(OURS)
+    if isinstance(ours, dict):
+        metadata |= {name: ours[name] for name in RANGES if name in ours}
     if nearest is not None:
         metadata["min_nbor_dist"] = float(nearest)
     return model, metadata

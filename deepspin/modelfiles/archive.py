@@ -19,6 +19,7 @@ from deepspin.model.ener import SpinEnergyModel
 from deepspin.modelfiles.find import (
     FORMAT_VERSION,
     METADATA,
+    check_ranges,
     is_frozen,
     read_config,
     read_metadata,
@@ -146,7 +147,10 @@ def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     env.claim_process()
     if not is_deepmd(path):
         return load_checkpoint(path)
-    return (load_frozen if Path(path).suffix == ".pb" else load_dpmodel)(path)
+    read = load_frozen if Path(path).suffix == ".pb" else load_dpmodel
+    model, metadata = read(path)
+    check_ranges(path, metadata)
+    return model, metadata
 
 
 def _is_registered(name: str) -> bool:

@@ -146,6 +146,18 @@ def read_metadata(path: str | Path) -> dict:
             f"'{path}' has format {version}; this deepspin reads up to "
             f"{FORMAT_VERSION}. Install a newer one."
         )
+    check_ranges(path, metadata)
+    return metadata
+
+
+def check_ranges(path: str | Path, metadata: dict) -> None:
+    """Refuse metadata in which what tells of a training's data is something else.
+
+    Raises
+    ------
+    ValueError
+        It is.
+    """
     for name, (levels, is_range) in _RANGES.items():
         value = metadata.get(name)
         if value is not None and not _fits(value, levels, is_range):
@@ -155,7 +167,6 @@ def read_metadata(path: str | Path) -> dict:
                 f"{' by names of types' * (levels > 0)}. Received: "
                 f"{json.dumps(value)[:80]}. Use another checkpoint."
             )
-    return metadata
 
 
 def _fits(value: object, levels: int, is_range: bool) -> bool:

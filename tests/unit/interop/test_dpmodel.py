@@ -58,6 +58,16 @@ MODELS = {
 }
 
 
+# what metadata tell of a training's data
+ENDS = {"coordination": [3.2, 3.9], "nearest": [1.7, 2.1]}
+TOLD = {
+    "min_nbor_dist": 0.4,
+    "nearest": {"Ni": {"O": 1.75, "Ni(spin)": 0.4}},
+    "spin_range": {"Ni": [1.1, 1.3]},
+    "environments": {"Ni": {"O": ENDS}},
+}
+
+
 # --- Writing --------------------------------------------------------------------------
 
 
@@ -74,6 +84,18 @@ def test_round_trip(tmp_path, make_model, make_nio, name, suffix):
     assert not again.spin.scheme.placeholders
     assert again.descriptor.sel == model.descriptor.sel
     assert_same(model, again, make_nio(model), name)
+
+
+@pytest.mark.parametrize("suffix", [".dp", ".yaml"])
+def test_what_is_told_of_a_training(tmp_path, make_model, suffix):
+    """It is kept, and so told of in evaluations; in a wrong form it is refused."""
+    path = tmp_path / f"model{suffix}"
+    write_dpmodel(make_model("NiO"), path, TOLD | {"step": 3})
+    metadata = deepspin.DeepSpin(path).metadata
+    assert {k: v for k, v in metadata.items() if k != "input"} == TOLD
+    write_dpmodel(make_model("NiO"), path, {"spin_range": {"Ni": "long"}})
+    with pytest.raises(ValueError, match=f"model{suffix}' is damaged: `spin_range`"):
+        deepspin.load_model(path)
 
 
 def assert_same(model, again, frame, name="") -> None:
@@ -242,7 +264,7 @@ def test_deepmd_reads_our_files(tmp_path, make_model, make_nio):
     for k, (name, model) in enumerate(models.items()):
         for suffix in (".dp", ".yaml")[: 2 if k < 3 else 1]:
             path = tmp_path / f"model-{k}{suffix}"
-            write_dpmodel(model, path, {"min_nbor_dist": 0.4})
+            write_dpmodel(model, path, TOLD)
             jobs.append((path, frames[name], model, name))
     answers = evaluate_there([job[:3] for job in jobs], tmp_path)
     for answer, (_, frame, model, name) in zip(answers, jobs, strict=True):
