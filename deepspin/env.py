@@ -119,6 +119,43 @@ def tell_workers(config: str | None) -> None:
         os.environ["TF_CONFIG"] = config
 
 
+def data_memory() -> float:
+    """Bytes of memory that training data may take: ``DEEPSPIN_DATA_MEMORY``, in GiB.
+
+    Without the variable a quarter of the machine's memory, or of what this program may
+    have of it.
+
+    Raises
+    ------
+    ValueError
+        The variable is no number above 0.
+    """
+    text = os.environ.get("DEEPSPIN_DATA_MEMORY", "")
+    if text:
+        with contextlib.suppress(ValueError):
+            if 0 < float(text) < float("inf"):
+                return float(text) * 2**30
+        raise ValueError(
+            f"DEEPSPIN_DATA_MEMORY must be a number of GiB above 0. Received: {text!r}"
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            memory = min(memory, int(file.read()))
+    return memory / 4
+
+
+def scratch_folder() -> str:
+    """Folder for data that is too large for memory: ``TMPDIR``, or /var/tmp.
+
+    /tmp is in memory itself on many machines.
+    """
+    chosen = os.environ.get("TMPDIR")
+    if chosen or not os.access("/var/tmp", os.W_OK):
+        return chosen or tempfile.gettempdir()
+    return "/var/tmp"
+
+
 def keep_freed_memory() -> None:
     """Have the C library keep large blocks that are freed, where it can.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepspin import keys
+from deepspin import env, keys
 from deepspin.data import memory, nlist
 from deepspin.data.augmentation import random_turns, turned
 from deepspin.data.checks import check_arguments
@@ -28,6 +28,7 @@ from deepspin.data.find import find_systems
 from deepspin.data.frames import System, present
 from deepspin.data.lists import Lists
 from deepspin.data.sampling import Order, batch_sizes, probabilities
+from deepspin.data.scratch import scaled
 from deepspin.data.systems import load_systems
 from deepspin.spins.schemes import Scheme
 
@@ -273,7 +274,7 @@ class DataSystem:
         name = keys.FORCE_MAG.name
         for k, system in enumerate(self.systems):
             if name in system.labels and factor != 1.0:
-                labels = {**system.labels, name: factor * system.labels[name]}
+                labels = {**system.labels, name: scaled(system.labels[name], factor)}
                 self.systems[k] = replace(system, labels=labels)
 
     def overflow(self) -> list[tuple[int, int, int]]:
@@ -502,7 +503,9 @@ class DataSystem:
             return range(first, ENDLESS if steps is None else first + steps)
 
         shapes = list(dict.fromkeys(self.shapes))
-        if not self.augmentation and self._table_bytes() <= MAX_TABLES:
+        if not self.augmentation and self._table_bytes() <= min(
+            MAX_TABLES, env.data_memory()
+        ):
             tables = [self._table(shape) for shape in shapes]
             sizes = [math.ceil(shape.nframes / part[1]) for shape in shapes]
             data = pipeline.looked_up(lambda: self._rows(every(), part), tables, sizes)

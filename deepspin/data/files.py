@@ -8,12 +8,13 @@ Frames and atoms are counted from 0 in every message.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -230,12 +231,15 @@ class Set:
         Contents by name, see `FIELDS`.
     fparam : optional
         Frame parameters, if in memory; see `read_fparam`.
+    first : int
+        Number of the first frame, of a part of a set.
     """
 
     place: str
     suffix: str
     arrays: dict[str, Any]
     fparam: Any = None
+    first: int = 0
 
     def file(self, name: str) -> str:
         """Spell a file in messages."""
@@ -244,8 +248,28 @@ class Set:
     @property
     def nframes(self) -> int:
         """Number of frames."""
-        coord = self.arrays["coord"]
-        return 1 if np.ndim(coord) <= 1 else len(coord)
+        shape = np.shape(self.arrays["coord"])
+        return 1 if len(shape) <= 1 else shape[0]
+
+    def frames(self, first: int, last: int) -> Set:
+        """Some of its frames."""
+        arrays = {}
+        for name, array in self.arrays.items():
+            if (first, last) == (0, self.nframes):
+                arrays[name] = np.asarray(array)
+            elif np.shape(array)[:1] == (self.nframes,):
+                arrays[name] = np.asarray(array[first:last])
+            else:  # without rows
+                size, width = np.size(array), np.size(array) // self.nframes
+                if size != self.nframes * width:
+                    raise DataError(
+                        f"{self.file(name)} must have {self.nframes} rows (frames of "
+                        f"coord). Received: shape {np.shape(array)}. Correct this file "
+                        "or coord."
+                    )
+                rows = np.asarray(array).reshape(self.nframes, width)
+                arrays[name] = rows[first:last]
+        return replace(self, arrays=arrays, first=self.first + first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,7 +343,9 @@ def spelled(paths: Sequence[str]) -> list[str]:
     return [p.spelling if isinstance(p, Foreign) else p for p in paths]
 
 
-def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:
+def read_system(
+    path: str | InMemory, limit: float = math.inf
+) -> tuple[dict[str, Any], list[Set]]:
     """Read all files of a system.
 
     Parameters
@@ -327,6 +353,9 @@ def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:
     path : str or InMemory
         Folder with ``type.raw``, or ``file.hdf5#/group``; `Foreign`; or what is read
         already.
+    limit : float
+        Arrays of npy files and HDF5 with more bytes than this stay there: they have a
+        shape, and give rows when asked for some.
 
     Returns
     -------
@@ -367,7 +396,7 @@ def read_system(path: str | InMemory) -> tuple[dict[str, Any], list[Set]]:
                 # DeePMD-kit reads the older spelling, too
                 field = name.removesuffix(suffix).replace("atomic_", "atom_")
                 if name.endswith(suffix) and field in FIELDS:
-                    arrays[field] = _read(file)
+                    arrays[field] = _read(file, limit)
             sets.append(Set(folder, suffix, arrays))
     return head, sets
 
@@ -444,14 +473,40 @@ def kind_of(node: Path | h5py.Group) -> str:
     return words[0] if words else "a device"
 
 
-def _read(file: Path | h5py.Dataset) -> Any:
+class Stored:
+    """An array that stays in an HDF5 file.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        The array, in a file that is open now.
+    """
+
+    def __init__(self, dataset: h5py.Dataset):
+        self._place = dataset.file.filename, dataset.name
+        self.shape = dataset.shape
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        file, name = self._place
+        with h5py.File(file, "r") as opened:
+            return opened[name][rows]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def _read(file: Path | h5py.Dataset, limit: float = math.inf) -> Any:
     """Content of a file or dataset: an array, or words as a list of str."""
     try:
         if isinstance(file, h5py.Dataset):
+            if file.ndim > 0 and file.dtype.kind in "fiu" and file.nbytes > limit:
+                return Stored(file)
             values = np.atleast_1d(file[()])
             if values.dtype.kind not in "SO":
                 return values
             return [v.decode() if isinstance(v, bytes) else str(v) for v in values.flat]
+        if file.suffix == ".npy" and file.stat().st_size > limit:
+            return np.load(file, mmap_mode="r", allow_pickle=False)
         if file.suffix == ".npy":
             return _load(file)
         text = file.read_text(encoding="utf-8")
@@ -520,13 +575,42 @@ def _rows(part: Set, name: str, natoms: int, nreal: int) -> np.ndarray:
         one = rows.shape[1] == 1 or not np.isnan(rows[frame, column])
         some = "" if one or not label else " but not in all of it"
         raise DataError(
-            f"{file}: {rows[frame, column]} in frame {frame}{atom}{some}. Remove the "
+            f"{file}: {rows[frame, column]} in frame {frame + part.first}{atom}{some}. "
+            f"Remove the "
             f"frame{', or this label of it: NaN in all of its row' * bool(some)}."
         )
     return rows
 
 
-def concatenate(sets: list[Set], natoms: int, nreal: int) -> dict[str, np.ndarray]:
+def names_of(sets: Sequence[Set]) -> list[str]:
+    """Names of the arrays of sets, which must hold the same ones but for labels.
+
+    Raises
+    ------
+    DataError
+        One that is no label is missing in some of them.
+    """
+    names = ["coord", *sorted(set().union(*(part.arrays for part in sets)) - {"coord"})]
+    for name in names:
+        for part in sets:
+            if name not in part.arrays and name not in LABEL_NAMES:
+                why = "other sets have it" if name != "coord" else "every set needs it"
+                why = "there is no set.* either" if part.suffix == ".raw" else why
+                raise DataError(
+                    f"{part.file(name)} is missing: {why}. Add it or remove this set."
+                )
+    return names
+
+
+def _width(name: str, natoms: int) -> int:
+    """Numbers of an array in a frame."""
+    shape = [natoms if n == "nloc" else n for n in FIELDS[name].shape[1:]]
+    return math.prod(int(n) for n in shape)
+
+
+def concatenate(
+    sets: list[Set], natoms: int, nreal: int, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
     """Join the arrays of all sets, which must hold the same ones but for labels.
 
     Parameters
@@ -535,6 +619,9 @@ def concatenate(sets: list[Set], natoms: int, nreal: int) -> dict[str, np.ndarra
         Sets of one system.
     natoms, nreal : int
         Number of atoms in ``type.raw``, and of those that are real.
+    names : sequence of str, optional
+        Arrays that there shall be, labels of NaN where no set has them; otherwise those
+        of `names_of`.
 
     Returns
     -------
@@ -548,20 +635,13 @@ def concatenate(sets: list[Set], natoms: int, nreal: int) -> dict[str, np.ndarra
         finite.
     """
     frames = {}
-    for name in ["coord", *sorted(set().union(*(part.arrays for part in sets)))]:
-        for part in sets:
-            if name not in part.arrays and name not in LABEL_NAMES:
-                why = "other sets have it" if name != "coord" else "every set needs it"
-                why = "there is no set.* either" if part.suffix == ".raw" else why
-                raise DataError(
-                    f"{part.file(name)} is missing: {why}. Add it or remove this set."
-                )
+    for name in names or names_of(sets):
         rows = {
             k: _rows(part, name, natoms, nreal)
             for k, part in enumerate(sets)
             if name in part.arrays
         }
-        widths = {own.shape[1] for own in rows.values()}
+        widths = {own.shape[1] for own in rows.values()} or {_width(name, natoms)}
         if len(widths) > 1:
             raise DataError(
                 f"{sets[min(rows)].file(name)} counts virtual atoms, or does not, "

@@ -3,12 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-Places = tuple[tuple[str, int], ...]  # path and number of frames of each set
+
+class Places(tuple[tuple[str, int], ...]):
+    """Path and number of frames of each set of a system.
+
+    Attributes
+    ----------
+    first : int
+        Number in the system of the first frame that is looked at: not 0 for a piece.
+    """
+
+    first: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, int]], first: int = 0) -> Places:
+        """Make it of paths and numbers."""
+        places = cls(rows)
+        places.first = first
+        return places
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,7 @@ def present(label: np.ndarray) -> np.ndarray:
 
 def frame_of(places: Places, frame: int) -> str:
     """Name a frame by its set and its number there."""
+    frame += places.first
     ends = np.cumsum([nframes for _, nframes in places])
     number = int(np.searchsorted(ends, frame, side="right"))
     return f"frame {frame - ends[number] + places[number][1]} of '{places[number][0]}'"

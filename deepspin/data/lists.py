@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from deepspin import env
 from deepspin.data.frames import System
 from deepspin.data.nlist import Neighbors
 
@@ -52,6 +53,7 @@ class Lists:
         self.nearest = self.nearest_centres = np.inf
         self.dropped, self.widths = 0, []
         found, total = [], 0
+        limit = min(MAX_LISTS, env.data_memory())
         for system in systems:
             own: list[Neighbors] = []
             width = np.ones(1, dtype=int)
@@ -62,8 +64,8 @@ class Lists:
                 self.nearest_centres = min(self.nearest_centres, one.nearest_centres)
                 self.dropped += one.dropped
                 total += one.count.nbytes + one.index.nbytes + one.shift.nbytes
-                if self._kept is not None and total > MAX_LISTS:
-                    self._forget()
+                if self._kept is not None and total > limit:
+                    self._forget(limit)
                 if self._kept is not None:
                     own.append(one)
             self.widths.append(width)
@@ -71,12 +73,12 @@ class Lists:
                 self._kept.append(own)
         self.found = np.max(found, axis=0)
 
-    def _forget(self) -> None:
+    def _forget(self, limit: float) -> None:
         self._kept = None
         log.info(
             "neighbour lists take more than %.3g GiB: each batch has its own made as "
             "it is drawn",
-            MAX_LISTS / 2**30,
+            limit / 2**30,
         )
 
     def of(self, system: int, frames: Sequence[int] | np.ndarray) -> list[Neighbors]:

@@ -41,6 +41,11 @@ class Notes:
         if kind not in self._worst or size > self._worst[kind][0]:
             self._worst[kind] = (size, text)
 
+    def take(self, others: Notes) -> None:
+        """Note the worst of each kind of `others`, which are of one system."""
+        for kind, (size, text) in others._worst.items():
+            self.add(kind, text, size)
+
     def tell(self) -> None:
         """Warn of all, in the order in which kinds were met."""
         for kind, (_, text) in self._worst.items():

@@ -7,11 +7,14 @@ Frames and atoms are counted from 0 in every message.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from deepspin import env
+from deepspin.data import scratch
 from deepspin.data.cells import heights, shortest
 from deepspin.data.checks import (
     check_overlaps,
@@ -27,6 +30,7 @@ from deepspin.data.files import (
     InMemory,
     Set,
     concatenate,
+    names_of,
     numbers,
     read_fparam,
     read_system,
@@ -89,11 +93,23 @@ def load_systems(
             f"`type_map` must name the {spin.ntypes} types of the spin scheme. "
             f"Received: {list(type_map)}"
         )
-    with Notes() as notes:
-        return [
-            load_system(path, type_map, spin, allow_zero_spin, numb_fparam, notes)
-            for path in paths
-        ]
+    systems: list[System | Callable] = []
+    left = env.data_memory()
+    with Notes() as notes, scratch.Scratch() as file:
+        for path in paths:
+            notes.nsystems += 1
+            head, sets = read_system(path, min(left, scratch.PIECE))
+            given = (path, head, sets, numb_fparam, (type_map, spin, allow_zero_spin))
+            size = scratch.nbytes(sets)
+            if size <= left:
+                systems.append(_checked(*given, notes))
+                left -= size
+            else:
+                systems.append(_put_away(*given, notes, file))
+            if isinstance(path, Foreign):
+                path.release()
+        mapped = file.map()
+    return [s if isinstance(s, System) else s(mapped) for s in systems]
 
 
 def load_system(
@@ -108,13 +124,93 @@ def load_system(
     if notes is None:
         return load_systems([path], type_map, spin, allow_zero_spin, numb_fparam)[0]
     notes.nsystems += 1
-    system = _convert(path, type_map, spin, numb_fparam, notes)
-    system = without_small_moments(system, type_map, spin.types, notes)
-    check_spins(system, type_map, spin, allow_zero_spin, notes)
-    check_overlaps(system, spin)
+    head, sets = read_system(path)
+    model = (type_map, spin, allow_zero_spin)
+    system = _checked(path, head, sets, numb_fparam, model, notes)
     if isinstance(path, Foreign):
         path.release()
     return system
+
+
+def _checked(
+    path: str | InMemory,
+    head: dict[str, Any],
+    sets: list[Set],
+    fparam: np.ndarray | int | None,
+    model: tuple,
+    notes: Notes,
+    piece: _Piece | None = None,
+) -> System:
+    """Frames of a system that is read, converted and checked."""
+    type_map, spin, allow_zero_spin = model
+    head = {**head, SCHEME: scheme_of(head.get(SCHEME), str(path))}
+    places = Places((part.place, part.nframes) for part in sets)
+    layout, names = None, None
+    if piece is not None:
+        places, layout, names = piece.places, piece.layout, piece.names
+    frames = _read_frames(path, head, sets, (type_map, spin.codec), places, names)
+    if not isinstance(fparam, np.ndarray):
+        fparam = _frame_parameters(sets, fparam)
+    given, source = (*frames, fparam), (places, head)
+    system = _convert(path, type_map, spin, given, source, notes, layout, piece is None)
+    system = without_small_moments(system, type_map, spin.types, notes)
+    check_spins(system, type_map, spin, allow_zero_spin, notes)
+    check_overlaps(system, spin)
+    return system
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What some frames of a system have to know of all of them.
+
+    Parameters
+    ----------
+    places : Places
+        Where they are.
+    layout : str, optional
+        How spins are stored, where types of single frames do not tell.
+    names : sequence of str
+        Arrays that there shall be.
+    """
+
+    places: Places
+    layout: str | None
+    names: Sequence[str]
+
+
+def _put_away(
+    path: str | InMemory,
+    head: dict[str, Any],
+    sets: list[Set],
+    numb_fparam: int | None,
+    model: tuple,
+    notes: Notes,
+    file: scratch.Scratch,
+) -> Callable:
+    """The same of a system that goes into a scratch file, piece by piece."""
+    type_map, spin, _ = model
+    rows = [(part.place, part.nframes) for part in sets]
+    fparam, names = _frame_parameters(sets, numb_fparam), names_of(sets)
+    layout = None
+    if "real_atom_types" in names:
+        codec, places = (type_map, spin.codec), Places(rows)
+        read = {**head, SCHEME: scheme_of(head.get(SCHEME), str(path))}
+        virtual = any(
+            (_read_frames(path, read, [part], codec, places)[0] >= spin.ntypes).any()
+            for _, part in scratch.pieces(sets)
+        )
+        layout = "virtual-atom" if virtual else "spin-files"
+
+    def parts() -> Iterator[System]:
+        own = Notes()  # of all pieces, the worst of a kind
+        for first, part in scratch.pieces(sets):
+            piece = _Piece(Places.of(rows, first), layout, names)
+            given = fparam[first : first + part.nframes]
+            yield _checked(path, head, [part], given, model, own, piece)
+        notes.take(own)
+
+    width = np.size(head["type.raw"])
+    return file.put(parts(), sum(part.nframes for part in sets), width)
 
 
 # To the internal form -----------------------------------------------------------------
@@ -192,11 +288,14 @@ def _frame_parameters(sets: Sequence[Set], number: int | None) -> np.ndarray:
 
 
 def _read_frames(
-    path: str | InMemory, model: tuple, numb_fparam: int | None
-) -> tuple[np.ndarray, _Table, Places, dict[str, Any]]:
-    """Model's types (nf, natoms), arrays (nf, columns), sets, and what names say."""
-    head, sets = read_system(path)
-    head = {**head, SCHEME: scheme_of(head.get(SCHEME), str(path))}
+    path: str | InMemory,
+    head: dict[str, Any],
+    sets: list[Set],
+    model: tuple,
+    places: Places,
+    wanted: Sequence[str] | None = None,
+) -> tuple[np.ndarray, _Table]:
+    """Model's types (nf, natoms), virtual ones included, and arrays (nf, columns)."""
     names = type_names(head.get("type_map.raw"), head[SCHEME], str(path))
     listed = head["type.raw"]
     natoms = nreal = np.size(listed)
@@ -206,28 +305,29 @@ def _read_frames(
         types = _map_types(np.ravel(listed), names, file, model, 0)[None]
         nreal = np.count_nonzero(types < model[1].ntypes)
     frames = concatenate(sets, natoms, nreal)
-    frames["fparam"] = _frame_parameters(sets, numb_fparam)
-    places = tuple((part.place, part.nframes) for part in sets)
     if mixed:
         given, file = frames.pop("real_atom_types"), f"real_atom_types of '{path}'"
         types = _map_types(given, names, file, model, -1)
     types = np.broadcast_to(types, (len(frames["coord"]), natoms))
     for frame in np.flatnonzero((types < 0).all(axis=1))[:1]:
         raise DataError(f"{frame_of(places, frame)} has no atoms. Remove it.")
-    return types, frames, places, head
+    return types, frames
 
 
 def _convert(
     path: str | InMemory,
     type_map: Sequence[str],
     spin: Scheme,
-    numb_fparam: int | None,
+    given: tuple[np.ndarray, _Table, np.ndarray],
+    source: tuple[Places, dict[str, Any]],
     notes: Notes,
+    layout: str | None,
+    whole: bool,
 ) -> System:
-    """Read a system and bring it into the internal form."""
-    codec = spin.codec
-    types, frames, places, head = _read_frames(path, (type_map, codec), numb_fparam)
-    natoms, layout = types.shape[1], _detect_layout(path, frames, types, codec)
+    """Bring frames into the internal form."""
+    (types, frames, fparam), (places, head) = given, source
+    codec, natoms = spin.codec, types.shape[1]
+    layout = layout or _detect_layout(path, frames, types, codec)
     if layout == "virtual-atom":
         codec = _codec(path, head[SCHEME], types, type_map, spin)
     named = "type_map.raw" in head or head[SCHEME] is not None
@@ -245,7 +345,7 @@ def _convert(
         spins = frames.get("spin", np.zeros_like(frames["coord"]))
         spins = _gather(spins, real, natoms)
         magnetic = np.where(spin.types.is_magnetic(atype), real, -1)
-    labels = _labels(str(path), frames, real, magnetic, natoms, notes)
+    labels = _labels(str(path), frames, (real, magnetic), natoms, notes, whole)
     return System(
         path=path if isinstance(path, str) else str(path),
         atype=atype.astype(np.int32),
@@ -253,7 +353,7 @@ def _convert(
         spin=spins,
         box=np.zeros((len(types), 3, 3)) if box is None else box,
         pbc=box is not None,
-        fparam=frames["fparam"],
+        fparam=fparam,
         labels=labels,
         layout=layout,
         natoms_loss=np.count_nonzero(types >= 0, axis=1).astype(np.float64),
@@ -266,21 +366,24 @@ def _convert(
 def _labels(
     path: str,
     frames: _Table,
-    real: np.ndarray,
-    magnetic: np.ndarray,
+    places: tuple[np.ndarray, np.ndarray],
     natoms: int,
     notes: Notes,
+    whole: bool,
 ) -> _Table:
-    """Labels of atoms at `real`, and of spins at `magnetic`; NaN where missing."""
-    labels = {}
+    """Labels of atoms and of spins at their places; NaN where missing.
+
+    Of a `whole` system those that all frames lack are left out.
+    """
+    labels, (real, magnetic) = {}, places
     for key in (key for key in LABELS if key.name in frames):
         name, rows = key.name, frames[key.name]
-        whole = rows.shape[1] == natoms
+        full = rows.shape[1] == natoms
         if "force" in name:
             index = magnetic if name == "force_mag" else real
             label = _gather(rows, index, natoms)
-        elif name.startswith("atom_"):  # `whole`: has a column for virtual atoms, too
-            label = _gather(rows, real, natoms)[..., 0] if whole else rows
+        elif name.startswith("atom_"):  # `full`: has a column for virtual atoms, too
+            label = _gather(rows, real, natoms)[..., 0] if full else rows
         else:
             label = rows.reshape(len(rows), *key.shape[1:])
         missing = np.isnan(rows).all(axis=1)
@@ -295,7 +398,7 @@ def _labels(
                 f"'{name}' is missing in {number} of {len(rows)} frames of '{path}': "
                 f"{end}.",
             )
-        if number < len(rows):
+        if number < len(rows) or not whole:
             labels[name] = label
     return labels
 

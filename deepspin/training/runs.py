@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -26,6 +26,8 @@ from deepspin.utils.outputs import set_aside
 
 log = logging.getLogger(__name__)
 
+# frames looked at at once
+AT_ONCE = 256
 # sections of the input that decide about numbers
 _DECISIVE = ("model", "learning_rate", "optimizer", "loss", "training")
 _FREE = (
@@ -129,16 +131,27 @@ def fingerprint(data: DataSystem) -> str:
         labels = [system.labels[name] for name in sorted(system.labels)]
         given = (system.atype, system.coord, system.box, system.spin, system.fparam)
         for array in (*given, *labels):
-            digest.update(np.ascontiguousarray(array).tobytes())
+            for part in _parts(len(array)):
+                digest.update(np.ascontiguousarray(array[part]).tobytes())
     digest.update(repr((data.batch_sizes, data.probabilities.tolist())).encode())
     return digest.hexdigest()
+
+
+def _parts(nframes: int) -> Iterator[slice]:
+    """Frames, some at a time: arrays may be in files."""
+    for first in range(0, nframes, AT_ONCE):
+        yield slice(first, first + AT_ONCE)
 
 
 def spin_range(data: DataSystem) -> dict[str, list[float]]:
     """Smallest and largest abs(spin) in μ_B of each type with spin."""
     result = {}
     for t in data.spin.types.spin_types:
-        moduli = [np.linalg.norm(s.spin[s.atype == t], axis=-1) for s in data.systems]
+        moduli = [
+            np.linalg.norm(s.spin[part][s.atype[part] == t], axis=-1)
+            for s in data.systems
+            for part in _parts(s.nframes)
+        ]
         values = np.concatenate(moduli)
         if values.size:
             result[data.type_map[t]] = [float(values.min()), float(values.max())]
