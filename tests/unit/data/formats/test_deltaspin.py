@@ -39,7 +39,7 @@ FORCE_MAG = np.array(
 REACHED = " aborting loop because EDIFF is reached \n"
 POSITIONS = " POSITION                                TOTAL-FORCE (eV/Angst)\n"
 RULE = " " + "-" * 80 + "\n"
-END = "\n General timing and accounting informations for this job:\n"
+END = "\n General timing and accounting\n"
 
 
 def iterations(ionic=1, last=2):
