@@ -609,7 +609,7 @@ def _width(name: str, natoms: int) -> int:
 
 
 def concatenate(
-    sets: list[Set], natoms: int, nreal: int, names: Sequence[str] | None = None
+    sets: list[Set], natoms: int, nreal: int, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """Join the arrays of all sets, which must hold the same ones but for labels.
 
@@ -619,9 +619,8 @@ def concatenate(
         Sets of one system.
     natoms, nreal : int
         Number of atoms in ``type.raw``, and of those that are real.
-    names : sequence of str, optional
-        Arrays that there shall be, labels of NaN where no set has them; otherwise those
-        of `names_of`.
+    names : sequence of str
+        Arrays that there shall be, see `names_of`; labels are NaN where missing.
 
     Returns
     -------
@@ -635,7 +634,7 @@ def concatenate(
         finite.
     """
     frames = {}
-    for name in names or names_of(sets):
+    for name in names:
         rows = {
             k: _rows(part, name, natoms, nreal)
             for k, part in enumerate(sets)

@@ -144,10 +144,12 @@ def _checked(
     """Frames of a system that is read, converted and checked."""
     type_map, spin, allow_zero_spin = model
     head = {**head, SCHEME: scheme_of(head.get(SCHEME), str(path))}
-    places = Places((part.place, part.nframes) for part in sets)
-    layout, names = None, None
-    if piece is not None:
-        places, layout, names = piece.places, piece.layout, piece.names
+    names: Sequence[str] = names_of(sets) if piece is None else piece.names
+    layout = None if piece is None else piece.layout
+    if piece is None:
+        places = Places((part.place, part.nframes) for part in sets)
+    else:
+        places = piece.places
     frames = _read_frames(path, head, sets, (type_map, spin.codec), places, names)
     if not isinstance(fparam, np.ndarray):
         fparam = _frame_parameters(sets, fparam)
@@ -196,8 +198,9 @@ def _put_away(
         codec, places = (type_map, spin.codec), Places(rows)
         read = {**head, SCHEME: scheme_of(head.get(SCHEME), str(path))}
         virtual = any(
-            (_read_frames(path, read, [part], codec, places)[0] >= spin.ntypes).any()
+            (types >= spin.ntypes).any()
             for _, part in scratch.pieces(sets)
+            for types in _read_frames(path, read, [part], codec, places, names)[:1]
         )
         layout = "virtual-atom" if virtual else "spin-files"
 
@@ -293,7 +296,7 @@ def _read_frames(
     sets: list[Set],
     model: tuple,
     places: Places,
-    wanted: Sequence[str] | None = None,
+    wanted: Sequence[str],
 ) -> tuple[np.ndarray, _Table]:
     """Model's types (nf, natoms), virtual ones included, and arrays (nf, columns)."""
     names = type_names(head.get("type_map.raw"), head[SCHEME], str(path))
@@ -304,7 +307,7 @@ def _read_frames(
         file = f"'{path}/type.raw'"
         types = _map_types(np.ravel(listed), names, file, model, 0)[None]
         nreal = np.count_nonzero(types < model[1].ntypes)
-    frames = concatenate(sets, natoms, nreal)
+    frames = concatenate(sets, natoms, nreal, wanted)
     if mixed:
         given, file = frames.pop("real_atom_types"), f"real_atom_types of '{path}'"
         types = _map_types(given, names, file, model, -1)

@@ -20,6 +20,7 @@ from deepspin.data.files import (
     DataError,
     Set,
     concatenate,
+    names_of,
     numbers,
     read_system,
 )
@@ -322,7 +323,7 @@ def _look(path: str, type_map: list[str]) -> _Look:
         )
     natoms = np.size(head["type.raw"])
     arrays = [_only(part, "coord", "spin", "box", "real_atom_types") for part in sets]
-    frames = concatenate(arrays, natoms, natoms)
+    frames = concatenate(arrays, natoms, natoms, names_of(arrays))
     types = frames.get("real_atom_types")
     if types is None:
         types = np.ravel(numbers(head["type.raw"], f"'{path}/type.raw'"))[None]
