@@ -8,7 +8,7 @@ import io
 import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 # attribute of log records that such a line replaces
@@ -63,7 +63,7 @@ def any_encoding() -> Iterator[None]:
         yield
     finally:
         for stream, errors in before:
-            if not stream.closed:
+            with suppress(OSError, ValueError):  # a broken pipe, or closed
                 stream.reconfigure(errors=errors)
 
 

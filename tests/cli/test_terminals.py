@@ -103,6 +103,34 @@ def test_outputs_are_left_as_they_were(monkeypatch):
         monkeypatch.setattr(sys, "stdout", io.StringIO())  # as others do
 
 
+def test_broken_pipes_are_left_alone(monkeypatch):
+    """What cannot be flushed, and what others have closed."""
+    broken = io.TextIOWrapper(io.BufferedWriter(Broken()))
+    monkeypatch.setattr(sys, "stdout", broken)
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO()))
+    with any_encoding():
+        broken.write("x")
+        sys.stderr.close()
+    with pytest.raises(BrokenPipeError):
+        broken.flush()
+    Broken.works = True
+    broken.close()
+
+
+class Broken(io.RawIOBase):
+    """A pipe that nobody reads."""
+
+    works = False
+
+    def writable(self):
+        return True
+
+    def write(self, content):
+        if not self.works:
+            raise BrokenPipeError
+        return len(content)
+
+
 def test_shown():
     assert shown("a\tb\nÅ é 你") == "a\tb\nÅ é 你"
     assert shown("\r\x07\x7f\u2066") == r"\r\x07\x7f\u2066"
