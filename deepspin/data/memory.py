@@ -11,7 +11,7 @@ import numpy as np
 
 from deepspin.data.files import FIELDS, DataError, InMemory, Set
 from deepspin.data.formats.atoms import frame_of_atoms
-from deepspin.data.formats.columns import NAMES
+from deepspin.data.formats.columns import NAMES, tell
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -98,8 +98,7 @@ def from_ase(
         _system(f"frames[{k}]", _of_atoms(f"frames[{k}]", a, names or {}, notes))
         for k, a in enumerate(frames)
     ]
-    if "along z" in notes:
-        log.warning("%s are N numbers, not N x 3: along z", notes["along z"])
+    tell("frames", notes)
     return _grouped(found)
 
 

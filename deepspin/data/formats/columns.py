@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,9 @@ NAMES = {
     "atom_ener_coeff": ("atom_ener_coeff",),
     "fparam": ("fparam",),
 }
+# labels as some data sets call them, which need not be those to learn
+_USUAL = "|".join(name for names in NAMES.values() for name in names)
+_PREFIXED = re.compile(rf"(?i:ref|dft|qm|vasp|abacus|true|target|label)_?({_USUAL})")
 # numbers of a frame that are false if its electrons have not converged; `converged`
 # alone may speak of a relaxation, as ours does
 CONVERGED = ("scf_converged", "converged_electronic", "electronic_converged")
@@ -72,7 +76,8 @@ def arrays_of(
     named : mapping of str to str
         Names that count alone, by what they hold, see `NAMES`.
     notes : dict
-        ``"along z"`` is set to the name of moments that are N numbers.
+        For `tell`: ``"along z"``, the name of moments that are N numbers; ``"unread"``,
+        what may be labels of other names.
 
     Raises
     ------
@@ -81,6 +86,11 @@ def arrays_of(
         another shape.
     """
     held = list(held)
+    if "unread" not in notes:  # of the first frame
+        names = {str(name) for each in held for name in each}
+        notes["unread"] = sorted(
+            filter(_PREFIXED.fullmatch, names - set(named.values()))
+        )
     found: dict[str, tuple[str, Any]] = {}
     for key, usual in NAMES.items():
         names = (named[key],) if key in named else usual
@@ -121,6 +131,11 @@ def tell(path: object, notes: Mapping[str, Any]) -> None:
     if "along z" in notes:
         log.warning(
             "'%s': %s are N numbers, not N x 3: along z", path, notes["along z"]
+        )
+    if unread := notes.get("unread"):
+        log.warning(
+            "'%s': %s are not read: labels have the names without what is before them",
+            *(path, ", ".join(unread)),
         )
 
 

@@ -92,6 +92,19 @@ def test_folders_are_searched(tmp_path, file, caplog):
     assert find_systems(str(tmp_path)) == [str(tmp_path / "npy")]
 
 
+def test_other_units_are_noticed(file, caplog):
+    """Spins that are not in μ_B: 10 times too long."""
+    lines = file.read_text().splitlines()
+    for k, line in enumerate(lines):
+        words = line.split()
+        if words[0] == "Ni":
+            words[4:7] = [repr(10 * float(word)) for word in words[4:7]]
+            lines[k] = " ".join(words)
+    file.write_text("\n".join(lines) + "\n")
+    load_systems(find_systems(str(file)), ["Ni", "O"], NIO)
+    assert "are the spins in μ_B?" in caplog.text
+
+
 def test_without_spins(file):
     file.write_text(file.read_text().replace("initial_magmoms", "moments"))
     with pytest.raises(DataError, match=r"read as extended XYZ, has no spins: no col"):

@@ -97,6 +97,16 @@ def test_moments_along_z_are_told_once(tmp_path, caplog):
     assert "magmoms are N numbers, not N x 3: along z" in said
 
 
+def test_labels_of_other_names_are_told(tmp_path, caplog):
+    text = TEXT.replace("energy", "REF_energy").replace("forces", "dft_forces")
+    frames(2 * text, tmp_path)
+    (said,) = caplog.messages
+    assert "REF_energy, dft_forces are not read" in said
+    caplog.clear()
+    frames(text.replace("mforce:", "ref_mforce:"), tmp_path, force_mag="ref_mforce")
+    assert "mforce" not in caplog.text
+
+
 def test_a_stress_is_a_virial(tmp_path):
     """Of ASE's sign: V = -volume times stress, here of 4 x 5 x 6 Å³."""
     text = TEXT.replace('virial="1 2 3 4 5 6 7 8 9"', 'stress="1 0 0 0 2 0 0 0 3"')

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from deepspin.atoms.structures import Structure
+from deepspin.data.files import read_system
+from deepspin.data.find import find_systems
 from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.md.output import Frame
@@ -87,6 +89,27 @@ def test_cut_off_after_a_step(tmp_path, suffix):
         again.write(frame(step))
     again.end()
     assert steps_in(path) == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("suffix", ["extxyz", "traj", "h5"])
+def test_read_as_a_system(tmp_path, suffix):
+    """Bit for bit what was written, without periodicity."""
+    path = tmp_path / f"a.{suffix}"
+    writer = trajectory_of(str(path), STRUCTURE, 1, STEPS)
+    writer.begin(None)
+    for step in STEPS:
+        writer.write(frame(step))
+    writer.end()
+    (found,) = find_systems(str(path))
+    head, (part,) = read_system(found)
+    assert head["type_map.raw"] == ["Ni", "O"]
+    assert "nopbc" in head
+    wanted = np.repeat(np.array(STEPS, float)[:, None], 6, axis=1)
+    for name, values in {
+        **{"coord": wanted, "force": wanted, "force_mag": wanted},
+        **{"spin": wanted + 1, "energy": np.zeros(4)},
+    }.items():
+        np.testing.assert_array_equal(part.arrays[name], values, err_msg=name)
 
 
 def test_torn_frames_go(tmp_path):
