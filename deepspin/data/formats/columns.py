@@ -87,10 +87,8 @@ def arrays_of(
     """
     held = list(held)
     if "unread" not in notes:  # of the first frame
-        names = {str(name) for each in held for name in each}
-        notes["unread"] = sorted(
-            filter(_PREFIXED.fullmatch, names - set(named.values()))
-        )
+        others = {str(name) for each in held for name in each} - {*named.values()}
+        notes["unread"] = sorted(filter(_PREFIXED.fullmatch, others))
     found: dict[str, tuple[str, Any]] = {}
     for key, usual in NAMES.items():
         names = (named[key],) if key in named else usual
