@@ -68,7 +68,7 @@ def split_group(path: str | Path) -> tuple[Path, str]:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
+def opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
     """Folder or HDF5 group, and its spelling in messages."""
     root, group = split_group(path)
     if root.is_dir() and root != Path(os.path.expanduser(path)):
@@ -109,112 +109,6 @@ def _opened(path: str | Path) -> Iterator[tuple[Path | h5py.Group, str]]:
 def _line(error: Exception) -> str:
     """Say what an error says, in one line."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
-    """Search a folder or an HDF5 file for systems.
-
-    Parameters
-    ----------
-    root : str
-        Folder, or ``file.hdf5#/group``.
-    patterns : sequence of str, optional
-        Take only systems whose path below `root` matches one of these.
-
-    Returns
-    -------
-    list of str
-        Paths of those in and below it, sorted, those in HDF5 files last.
-
-    Raises
-    ------
-    DataError
-        It is neither, or cannot be read.
-    """
-    _refuse_lmdb(Path(root))
-    with _opened(root) as (node, _):
-        if isinstance(node, Path):
-            folders, files, links = _walk(node)
-            if patterns is not None:  # which do not look behind links by themselves
-                roots = (node, *links)
-                chosen = {d for p in patterns for r in roots for d in r.rglob(p)}
-                folders = [d for d in folders if d in chosen]
-            found = [str(d) for d in folders if _is_file(d / "type.raw")]
-            for file in files:
-                if h5py.is_hdf5(file):
-                    found += _search_file(file, node, patterns)
-        else:
-            found = [
-                f"{node.file.filename}#{PurePosixPath(node.name) / group}"
-                for group in _groups(node)
-                if patterns is None or any(group.match(p) for p in patterns)
-            ]
-    return found
-
-
-def _walk(top: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Folders from `top` down, files with the suffixes of HDF5, and links, sorted.
-
-    Links to folders are followed, but for those to where the search is already or has
-    been: it ends, and finds nothing twice.
-    """
-    folders, files, links = [], [], []
-    entered, waiting = set(), [top]
-    while waiting:  # what is no link comes first, and is found by its own name
-        for place, inside, names in os.walk(waiting.pop(0)):
-            here = Path(place)
-            if (own := _identity(place)) in entered:
-                inside.clear()
-                continue
-            entered.add(own)
-            folders.append(here)
-            behind = [here / d for d in sorted(inside) if os.path.islink(here / d)]
-            links += behind
-            waiting += behind
-            for name in (*inside, *names):
-                suffix = os.path.splitext(name)[1]
-                if suffix == ".lmdb":
-                    _refuse_lmdb(here / name)
-                if suffix in HDF5_SUFFIXES and os.path.isfile(here / name):
-                    files.append(here / name)
-    return sorted(folders), sorted(files), links
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
-
-
-def _search_file(
-    file: Path, root: Path, patterns: Sequence[str] | None
-) -> Iterator[str]:
-    """Systems of an HDF5 file in the searched folder `root`."""
-    with _opened(file) as (node, _):
-        for group in _groups(node):
-            below = PurePosixPath(file.relative_to(root)) / group
-            if patterns is None or any(below.match(p) for p in patterns):
-                yield f"{file}#{PurePosixPath(node.name) / group}"
-
-
-def _groups(node: h5py.Group) -> list[PurePosixPath]:
-    """Groups with types in them, sorted, by their paths below `node`."""
-    found: list[PurePosixPath] = []
-
-    def look(name: str, member: h5py.Group | h5py.Dataset) -> None:
-        file = PurePosixPath(name)
-        if file.name == "type.raw" and isinstance(member, h5py.Dataset):
-            found.append(file.parent)
-
-    node.visititems(look)
-    return sorted(found, key=str)
-
-
-def _refuse_lmdb(path: Path) -> None:
-    if path.suffix == ".lmdb":
-        raise DataError(
-            f"'{path}' is an LMDB data set, which DeePMD-kit has but deepspin has not. "
-            "Write it as npy files or HDF5, and keep it out of the folders searched."
-        )
 
 
 @dataclass(frozen=True)
@@ -340,7 +234,8 @@ class Foreign(str):
 
 def spelled(paths: Sequence[str]) -> list[str]:
     """How an input names systems."""
-    return [p.spelling if isinstance(p, Foreign) else p for p in paths]
+    names = [p.spelling if isinstance(p, Foreign) else p for p in paths]
+    return list(dict.fromkeys(names))
 
 
 def read_system(
@@ -374,7 +269,7 @@ def read_system(
         path = path.content()
     if isinstance(path, InMemory):
         return path.head, list(path.sets)
-    with _opened(path) as (node, place):
+    with opened(path) as (node, place):
         top = _files(node)
         if "type.raw" not in top:
             raise DataError(
@@ -408,7 +303,7 @@ def read_fparam(part: Set) -> Any | None:
     """
     if not part.suffix:
         return part.fparam
-    with _opened(part.place) as (node, _):
+    with opened(part.place) as (node, _):
         file = _files(node).get(f"fparam{part.suffix}")
         return None if file is None else _read(file)
 
@@ -418,7 +313,7 @@ def _members(node: Path | h5py.Group) -> dict[str, Any]:
 
 
 def _files(node: Path | h5py.Group) -> dict[str, Any]:
-    return {n: member for n, member in _members(node).items() if _is_file(member)}
+    return {n: member for n, member in _members(node).items() if is_file(member)}
 
 
 def _is_folder(node: Any) -> bool:
@@ -436,7 +331,7 @@ def _is_folder(node: Any) -> bool:
     return node.is_dir()
 
 
-def _is_file(node: Any) -> bool:
+def is_file(node: Any) -> bool:
     """Whether there is such a file or dataset to read; no opening of anything.
 
     Raises

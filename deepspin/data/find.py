@@ -10,11 +10,13 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import h5py
 
-from deepspin.data.files import DataError, Foreign, InMemory, search, split_group
+from deepspin.data import lmdb_files
+from deepspin.data.files import DataError, Foreign, InMemory, split_group
 from deepspin.data.formats.stack import stack
 from deepspin.data.formats.table import (
     FORMATS,
@@ -25,6 +27,7 @@ from deepspin.data.formats.table import (
     named,
     recognise,
 )
+from deepspin.data.search import search
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,8 @@ def _below(root: str, patterns: Sequence[str] | None, reading: Reading) -> list[
         if not here.exists():
             raise DataError(f"'{path}' does not exist. Correct `systems`.")
         return [_foreign(here, said, reading, f"{name}:{here}")]
+    if lmdb_files.is_lmdb(here):
+        return _of_lmdb(here)
     if here.is_file() and (form := recognise(here)):
         return [_foreign(here, form, reading)]
     if here.is_file() and not h5py.is_hdf5(here):
@@ -98,6 +103,9 @@ def _below(root: str, patterns: Sequence[str] | None, reading: Reading) -> list[
             f"{here.name}; there are {', '.join(FORMATS)}."
         )
     found = search(path, patterns)
+    for own in sorted(here.rglob("*.lmdb")) if here.is_dir() else []:
+        if patterns is None or any(own.relative_to(here).match(p) for p in patterns):
+            found += _of_lmdb(own)
     if not found and here.is_dir():
         others = [_foreign(*pair, reading) for pair in _others(here, patterns)]
         kinds = Counter(each.kind for each in others)
@@ -111,6 +119,18 @@ def _below(root: str, patterns: Sequence[str] | None, reading: Reading) -> list[
             "with type.raw in it. Correct `systems` or `rglob_patterns`."
         )
     return found
+
+
+def _of_lmdb(path: Path) -> list[str]:
+    """Systems of an LMDB data set."""
+    return [
+        Foreign(system.name, partial(_same, system), lmdb_files.KIND, str(path))
+        for system in lmdb_files.read(path)
+    ]
+
+
+def _same(system: InMemory) -> InMemory:
+    return system
 
 
 def format_of(root: str, reading: Reading) -> str | None:

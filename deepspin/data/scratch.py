@@ -24,7 +24,7 @@ from deepspin.data.frames import Places, System
 log = logging.getLogger(__name__)
 
 # frames of a piece hold so many bytes, at most
-PIECE = 2**24
+PIECE = 2**22
 ALIGNED = 64
 # fields of `System` with a row for each frame, and what stands where there is no atom
 FIELDS = {

@@ -72,14 +72,6 @@ ROWS = {
         "Received: '/NiO'",
         option(f"{TRAINING}/rglob_patterns", ["/NiO"]),
     ),
-    "LMDB": data(
-        "Name an LMDB data set.",
-        "'data.lmdb' is an LMDB data set, which DeePMD-kit has but "
-        "deepspin has not. Write it as npy files or HDF5, and keep it "
-        "out of the folders searched.",
-        text("data.lmdb/data.mdb", ""),
-        option(f"{TRAINING}/systems", "data.lmdb"),
-    ),
     "no group": data(
         "Name a group that the HDF5 file has not.",
         "'data.hdf5' has no group '/Ni'; it has ['NiO']. Correct `systems`.",

@@ -111,14 +111,6 @@ def test_find_hdf5_in_folders(tmp_path):
         assert_same(load(path), data)
 
 
-def test_lmdb(tmp_path):
-    write_npy(tmp_path / "a", ATYPE, make())
-    (tmp_path / "b.lmdb").mkdir()
-    for path in (tmp_path, tmp_path / "b.lmdb", "absent.lmdb"):
-        with pytest.raises(DataError, match=r"\.lmdb' is an LMDB data set, which DeeP"):
-            find_systems(str(path))
-
-
 def test_damaged_hdf5(tmp_path):
     file = tmp_path / "d.hdf5"
     write_hdf5(file, ATYPE, make(), group="/")
