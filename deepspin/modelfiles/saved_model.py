@@ -80,7 +80,11 @@ class FrozenModel(tf.Module):
         number = model.fitting.numb_fparam
         more = [tf.TensorSpec([None, number], tf.float64)] if number else []
         self.metadata = _function(lambda: tf.constant(text), [])
-        self.eval = _function(self._eval, [*SPECS.values(), *more])
+        whole = [*SPECS.values(), *more]
+        # one graph, called by both; behind a lambda it is no function of the model
+        evaluate = _function(self._evaluate, whole)
+        self._evaluation = lambda *given: evaluate(*given[: len(whole)])
+        self.eval = _function(self._eval, whole)
         frame = [SPECS[name] for name in FRAME]
         self.eval_small = _function(self._eval_small, [*frame, *more])
 
@@ -106,7 +110,7 @@ class FrozenModel(tf.Module):
             ),
         ]
         with tf.control_dependencies(checks):
-            return self._evaluate(coord, box, atype, spin, nlist, shift, fparam)
+            return self._evaluation(coord, box, atype, spin, nlist, shift, fparam)
 
     def _eval_small(
         self,
@@ -120,7 +124,7 @@ class FrozenModel(tf.Module):
             longest = tf.reduce_max(self._spin.offset(atype, spin))
             cutoff = self._descriptor.rcut + longest
             nlist, shift = all_pairs(coord, box, atype, cutoff)
-            return self._evaluate(coord, box, atype, spin, nlist, shift, fparam)
+            return self._evaluation(coord, box, atype, spin, nlist, shift, fparam)
 
     def _checks(
         self,
@@ -160,7 +164,7 @@ class FrozenModel(tf.Module):
         spin: tf.Tensor,
         nlist: tf.Tensor,
         shift: tf.Tensor,
-        fparam: tf.Tensor | None,
+        fparam: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         slots, owner, masks = sort_by_type(atype, self._spin.scheme.ntypes)
         spin = tf.where(self._magnetic(atype)[..., None], spin, 0.0)

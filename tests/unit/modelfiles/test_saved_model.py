@@ -28,6 +28,13 @@ def case(make_model, make_nio):
     return functions(model), make_nio(model)
 
 
+@pytest.fixture(scope="module")
+def two_sided(make_model):
+    """A model, and its functions."""
+    model = make_model(neuron=(4, 8), fit_neuron=(6, 6))
+    return model, functions(model)
+
+
 def arguments(frames):
     """coord, box, atype, spin of frames of equally many atoms."""
     return (
@@ -87,7 +94,7 @@ VARIANTS = {
 def test_numbers(variant, make_model, make_nio, make_cluster):
     """Batches in periodic cells smaller than the cutoff; open clusters."""
     system, options = VARIANTS[variant]
-    model = make_model(system, **options)
+    model = make_model(system, neuron=(4, 8), fit_neuron=(6, 6), **options)
     frozen = functions(model)
     tolerance = 1e-5 if variant == "float32" else 1e-12
     for frames in (
@@ -101,18 +108,18 @@ def test_numbers(variant, make_model, make_nio, make_cluster):
         )
 
 
-def test_with_a_neighbour_list(make_model, make_nio):
-    model = make_model()
-    frozen, frame = functions(model), make_nio(model)
+def test_with_a_neighbour_list(two_sided, make_nio):
+    model, frozen = two_sided
+    frame = make_nio(model)
     cutoff = describe(model, {})["nlist_cutoff"]
     result = frozen.eval(*arguments([frame]), *listed(frame, cutoff))
     same(result, expected(model, [frame]))
 
 
-def test_partly_periodic(make_model, make_nio):
+def test_partly_periodic(two_sided, make_nio):
     """Zero rows of the box are open directions; others in the batch are not."""
-    model = make_model()
-    frozen, potential = functions(model), deepspin.DeepSpin(model)
+    model, frozen = two_sided
+    potential = deepspin.DeepSpin(model)
     frames = [make_nio(model, seed=k) for k in range(4)]
     coord, box, atype, spin = arguments(frames)
     for k, axis in enumerate([None, 0, 1, 2]):
@@ -125,11 +132,10 @@ def test_partly_periodic(make_model, make_nio):
         same({n: result[n][k : k + 1] for n in NAMES}, answer)
 
 
-def test_frames_of_different_atoms(make_model, make_nio, make_cluster):
+def test_frames_of_different_atoms(case, make_model, make_cluster):
     """In any order of types, with fewer atoms, with none."""
-    model = make_model(type_one_side=True)
-    potential, frozen = deepspin.DeepSpin(model), functions(model)
-    frame, small = make_nio(model), make_cluster(model, natoms=5)
+    (frozen, frame), model = case, make_model(type_one_side=True)
+    potential, small = deepspin.DeepSpin(model), make_cluster(model, natoms=5)
     coord, box, atype, spin = arguments([frame] * 3)
     order = np.random.default_rng(0).permutation(8)
     coord[0], atype[0], spin[0] = coord[0][order], atype[0][order], spin[0][order]
