@@ -12,6 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 
+def divided(x: tf.Tensor, sizes: Sequence[tf.Tensor | int], axis: int) -> list:
+    """Parts of an array along an axis, of sizes that are known or not."""
+    if all(isinstance(n, int) for n in sizes):
+        return tf.split(x, list(sizes), axis=axis)
+    return tf.split(x, tf.stack(sizes), axis=axis, num=len(sizes))
+
+
 def check_sizes(
     rcut: float, rcut_smth: float, neuron: Sequence[int], axis_neuron: int
 ) -> None:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from deepspin.descriptor.env_mat import (
     check_sizes,
     cutoff_range,
+    divided,
     environment_matrix,
 )
 from deepspin.descriptor.table import EmbeddingTable
@@ -289,12 +290,11 @@ class DescrptSeA(keras.layers.Layer):
                 "rounds its inputs to its own precision: of yours say "
                 '`super().__init__(dtype="float64")`, of keras.Input dtype="float64".'
             )
-        rows = self.rows(diff, filled)
-        parts = []
-        for types, counts, cut in self._sharing(natoms):
-            part = [(s[:, cut], a[:, cut]) for s, a in rows]
-            mask = [m[:, cut] for m in filled]
-            parts.append(self._moments(types, counts, part, mask))
+        radial, angular = zip(*self.rows(diff, filled), strict=True)
+        parts = [
+            self._moments(types, counts, *own)
+            for types, counts, *own in self._sharing(natoms, radial, angular, filled)
+        ]
         moments = tf.concat(parts, axis=1)
         moments = moments / float(sum(self.sel))  # f i d g
         axis = moments[..., : self.axis_neuron]  # f i d a
@@ -302,15 +302,19 @@ class DescrptSeA(keras.layers.Layer):
         shape = tf.shape(product)
         return tf.reshape(product, [shape[0], shape[1], self.dim_out])
 
-    def _sharing(self, natoms: Sequence[tf.Tensor | int]) -> Iterator[tuple]:
-        """Types of centres that share their nets, their numbers, and where they are."""
+    def _sharing(
+        self, natoms: Sequence[tf.Tensor | int], *given: Sequence[tf.Tensor]
+    ) -> Iterator[tuple]:
+        """Types of centres that share their nets, their numbers, and what is theirs.
+
+        That is, of lists of arrays (f i ...) by type of neighbour, as many such lists.
+        """
         if self.type_one_side:
-            yield range(self.ntypes), natoms, slice(None)
+            yield range(self.ntypes), natoms, *given
             return
-        begin = 0
+        cut = [[divided(x, natoms, axis=1) for x in arrays] for arrays in given]
         for t, n in enumerate(natoms):
-            yield [t], [n], slice(begin, begin + n)
-            begin = begin + n
+            yield [t], [n], *([parts[t] for parts in arrays] for arrays in cut)
 
     def extrapolated(
         self,
@@ -319,20 +323,20 @@ class DescrptSeA(keras.layers.Layer):
         natoms: Sequence[tf.Tensor | int],
     ) -> tf.Tensor:
         """Number of pairs that lie outside of the tables, int64; else see `call`."""
-        rows = self.rows(diff, filled)
+        radial = [s for s, _ in self.rows(diff, filled)]
         davg, dstd = tf.convert_to_tensor(self.davg), tf.convert_to_tensor(self.dstd)
         total = tf.zeros([], tf.int64)
-        for types, counts, cut in self._sharing(natoms):
+        for types, counts, *own in self._sharing(natoms, radial, filled):
             atype = _types(types, counts)
             mean = tf.gather(davg[:, 0], atype)[:, None]
             std = tf.gather(dstd[:, 0], atype)[:, None]
-            for e, ((radial, _), mask) in enumerate(zip(rows, filled, strict=True)):
+            for e, (s, mask) in enumerate(zip(*own, strict=True)):
                 if self.sel[e] == 0:
                     continue
                 visible = [not self.excludes(t, e) for t in range(self.ntypes)]
-                seen = mask[:, cut] & tf.gather(visible, atype)[:, None]
+                seen = mask & tf.gather(visible, atype)[:, None]
                 table = self.tables[self.number(types[0], e)]
-                outside = table.outside((radial[:, cut] - mean) / std)
+                outside = table.outside((s - mean) / std)
                 total += tf.math.count_nonzero(seen & outside)
         return total
 
@@ -340,7 +344,8 @@ class DescrptSeA(keras.layers.Layer):
         self,
         types: Sequence[int],
         natoms: Sequence[tf.Tensor | int],
-        rows: Sequence[tuple[tf.Tensor, tf.Tensor]],
+        radial: Sequence[tf.Tensor],
+        angular: Sequence[tf.Tensor],
         filled: Sequence[tf.Tensor],
     ) -> tf.Tensor:
         """Sum of R~^T G over all slots of centres that share their nets, (f i d g)."""
@@ -350,32 +355,35 @@ class DescrptSeA(keras.layers.Layer):
         dstd = tf.convert_to_tensor(self.dstd)
         mean = tf.gather(davg[:, 0], atype)[:, None]  # i 1
         std = tf.gather(dstd, atype)  # i 4
+        std_radial, std_angular = std[:, :1], std[:, None, 1:]  # i 1, i 1 d
+        nothing = -davg[:, :1] / dstd[:, :1]  # t j: empty slots
+        no_rows = nothing[..., None]
         shape = [tf.shape(filled[0])[0], tf.shape(atype)[0], 4, self.neuron[-1]]
         total = tf.zeros(shape, dtype=dtype)
-        for e, ((radial, angular), mask) in enumerate(zip(rows, filled, strict=True)):
+        blocks = zip(radial, angular, filled, strict=True)
+        for e, (s, a, mask) in enumerate(blocks):
             if self.sel[e] == 0 or all(self.excludes(t, e) for t in types):
                 continue
             visible = [not self.excludes(t, e) for t in range(self.ntypes)]
             weight = tf.gather(tf.constant(visible, dtype=tf.float64), atype)  # i
-            inside = tf.cast(mask, tf.float64) * weight[:, None]  # f i j
-            scaled = (radial - mean) / std[:, :1]  # f i j
+            there = tf.cast(mask, tf.float64)
+            inside = there * weight[:, None]  # f i j
+            scaled = (s - mean) / std_radial  # f i j
             matrix = tf.concat(
                 [
                     (inside * scaled)[..., None],
-                    inside[..., None] * angular / std[:, None, 1:],
+                    inside[..., None] * a / std_angular,
                 ],
                 axis=-1,
             )  # f i j d
             net = self.number(types[0], e)
             total += self._embedded(net, matrix, scaled)
             # empty slots, all alike for one type of centre
-            nothing = -davg[:, :1] / dstd[:, :1]  # t j
-            empty = self._embedded(net, nothing[..., None], nothing)[:, 0]  # t g
-            slots = weight * (
-                float(self.sel[e]) - tf.reduce_sum(tf.cast(mask, tf.float64), axis=-1)
-            )  # f i
-            extra = tf.cast(slots, dtype)[..., None] * tf.gather(empty, atype)  # f i g
-            total += tf.pad(extra[..., None, :], [[0, 0], [0, 0], [0, 3], [0, 0]])
+            empty = self._embedded(net, no_rows, nothing)  # t d g, d = 1
+            slots = weight * (float(self.sel[e]) - tf.reduce_sum(there, axis=-1))  # f i
+            slots = tf.cast(slots, dtype)[..., None, None]
+            extra = slots * tf.gather(empty, atype)  # f i d g, d = 1
+            total += tf.pad(extra, [[0, 0], [0, 0], [0, 3], [0, 0]])
         return total
 
     def _embedded(self, number: int, matrix: tf.Tensor, u: tf.Tensor) -> tf.Tensor:

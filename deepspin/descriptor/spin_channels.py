@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepspin.descriptor.env_mat import check_sizes, smooth_weight
+from deepspin.descriptor.env_mat import check_sizes, divided, smooth_weight
 
 # below the nearest distance of the data, radial functions come to rest within (Å)
 REST = 0.2
@@ -50,13 +50,6 @@ def parted(x: tf.Tensor, where: Mapping[str, slice]) -> dict[str, tf.Tensor]:
     """Components (see `components`) of sums, (..., width) each."""
     sizes = [cut.stop - cut.start for cut in where.values()]
     return dict(zip(where, tf.split(x, sizes, axis=-1), strict=True))
-
-
-def divided(x: tf.Tensor, sizes: Sequence[tf.Tensor | int], axis: int) -> list:
-    """Parts of an array along an axis, of sizes that are known or not."""
-    if all(isinstance(n, int) for n in sizes):
-        return tf.split(x, list(sizes), axis=axis)
-    return tf.split(x, tf.stack(sizes), axis=axis, num=len(sizes))
 
 
 def _width(x: tf.Tensor) -> tf.Tensor | int:

@@ -16,10 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from deepspin.descriptor.env_mat import divided
 from deepspin.descriptor.spin_channels import (
     SpinChannels,
     components,
-    divided,
     parted,
     symmetric,
 )

@@ -24,12 +24,12 @@ def separations(
         Of `SpinEnergyModel`.
     """
     centre = inputs["coord"][:, :, None]
-    box = inputs["box"][:, None, None]  # f 1 1 c x
+    vectors = tf.unstack(inputs["box"][:, None, None], num=3, axis=3)  # f 1 1 x each
     diff, filled = [], []
     for nlist, shift in zip(inputs["nlist"], inputs["shift"], strict=True):
         there = tf.gather(points, tf.maximum(nlist, 0), batch_dims=1)
-        image = tf.cast(shift, tf.float64)
-        translation = sum(image[..., k : k + 1] * box[..., k, :] for k in range(3))
+        along = tf.split(tf.cast(shift, tf.float64), 3, axis=-1)
+        translation = sum(n * a for n, a in zip(along, vectors, strict=True))
         diff.append(there + translation - centre)
         filled.append(tf.convert_to_tensor(nlist) >= 0)
     return diff, filled
@@ -64,14 +64,12 @@ def virials(
     nloc : int
         Number of atoms.
     """
-    outer, owner = [], []
-    for g, r, points in zip(pull, apart, nlist, strict=True):
-        product = g[..., :, None] * r[..., None, :]
-        shape = tf.shape(product)
-        outer.append(tf.reshape(product, [shape[0], shape[1], shape[2], 9]))
-        owner.append(tf.where(points >= 0, points % nloc, points))
-    total = sum(tf.reduce_sum(v, axis=[1, 2]) for v in outer)
-    each = collect(outer, owner, nloc)
+    g, r = tf.concat(pull, axis=2), tf.concat(apart, axis=2)
+    points = tf.concat(list(nlist), axis=2)
+    product = g[..., :, None] * r[..., None, :]
+    outer = tf.reshape(product, tf.concat([tf.shape(points), [9]], axis=0))
+    total = tf.reduce_sum(outer, axis=[1, 2])
+    each = collect([outer], [tf.where(points >= 0, points % nloc, points)], nloc)
     nf = tf.shape(total)[0]
     return tf.reshape(-each, [nf, nloc, 3, 3]), tf.reshape(-total, [nf, 3, 3])
 

@@ -68,9 +68,17 @@ def multiply(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
 
     `tf.matmul` would copy the matrix for each of the leading dimensions.
     """
-    n_in, n_out = matrix.shape
-    flat = tf.matmul(tf.reshape(x, [-1, n_in]), matrix)
-    return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [n_out]], axis=0))
+    if x.shape.rank == 2:
+        return tf.matmul(x, matrix)
+    return _as_before(tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix), x)
+
+
+def _as_before(rows: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Rows (:, n), of what was (..., m) in `x`, as (..., n)."""
+    n = rows.shape[-1]
+    if x.shape.is_fully_defined():
+        return tf.reshape(rows, [*x.shape[:-1], n])
+    return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [n]], axis=0))
 
 
 def dense(
@@ -240,10 +248,15 @@ def fitting_layers(
 
 
 def run(layers: Sequence[ResidualDense], x: tf.Tensor) -> tf.Tensor:
-    """Apply layers one after another."""
+    """Apply layers one after another.
+
+    To the rows of one matrix: each layer would else reshape on its own, and to build
+    a graph takes a time that goes with the number of its operations.
+    """
+    rows = tf.reshape(x, [-1, layers[0].n_in])
     for layer in layers:
-        x = layer(x)
-    return x
+        rows = layer(rows)
+    return _as_before(rows, x)
 
 
 def layer_weights(layers: Sequence[ResidualDense]) -> list[tf.Tensor]:
