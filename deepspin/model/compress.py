@@ -96,6 +96,7 @@ def compress(
         )
     tolerance = options.tol * (FIRST if batches else UNMEASURED)
     best, idle = np.inf, 0
+    wanted = [_numbers(model(inputs)) for inputs in batches]
     tables: list[Table] = []
     while True:
         before = tables
@@ -114,7 +115,7 @@ def compress(
         report = {"table_error": max(t.error for t in tables)}
         if not batches:
             return compressed, report
-        error = differences(model, compressed, batches)
+        error = _differences(wanted, compressed, batches)
         worst = max(error[name]["max"] for name in COMPARED)
         if worst <= options.tol:
             return compressed, {**report, "error": error}
@@ -229,15 +230,29 @@ def differences(
         difference, relative to their rms over all frames; of ``energy`` the largest
         difference per atom in eV (``max``); ``frames``, their number.
     """
+    wanted = [_numbers(model(inputs)) for inputs in batches]
+    return _differences(wanted, other, batches)
+
+
+def _numbers(outputs: dict) -> dict[str, np.ndarray]:
+    """Of a model's outputs those that are compared."""
+    names = {*COMPARED, *COMPARED.values(), "energy"}
+    return {name: np.asarray(outputs[name]) for name in names}
+
+
+def _differences(
+    wanted: Sequence[dict], other: SpinEnergyModel, batches: Sequence[dict]
+) -> dict:
+    """How a model differs from the `_numbers` of another one, see `differences`."""
     values: dict[str, list] = {name: [] for name in COMPARED}
     energy, frames = [], 0
-    for inputs in batches:
-        ours, theirs = model(inputs), other(inputs)
+    for ours, inputs in zip(wanted, batches, strict=True):
+        theirs = _numbers(other(inputs))
         for name, mask in COMPARED.items():
-            there = np.asarray(ours[mask]) > 0
-            values[name].append([np.asarray(x[name])[there] for x in (ours, theirs)])
-        natoms = np.maximum(np.asarray(ours["mask"]).sum(axis=1), 1)
-        change = np.asarray(theirs["energy"]) - np.asarray(ours["energy"])
+            there = ours[mask] > 0
+            values[name].append([x[name][there] for x in (ours, theirs)])
+        natoms = np.maximum(ours["mask"].sum(axis=1), 1)
+        change = theirs["energy"] - ours["energy"]
         energy.append(np.abs(change / natoms).max())
         frames += len(natoms)
     result = {}
