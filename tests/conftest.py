@@ -12,6 +12,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tiny  # noqa: E402
 from invariants import Frame  # noqa: E402
+from sharing import shared  # noqa: E402
 
 RCUT, RCUT_SMTH, SEL = 3.3, 2.0, 26
 LATTICE = 4.17  # of NiO in Å
@@ -248,6 +249,21 @@ def make_labels():
 
 
 @pytest.fixture
+def eagerly():
+    """Operations are done as they come, without a graph of them.
+
+    For tests that ask many models one question each: a graph takes a hundred times
+    as long to build as it then takes to run. Those of `DeepSpin`, of training and of
+    frozen models are the business of other tests.
+    """
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def data():
     """Content of a tiny input, to be changed."""
     return copy.deepcopy(tiny.INPUT)
@@ -271,11 +287,12 @@ def tiny_training(tmp_path_factory):
     """Folder in which `dp-spin train` has been run on the tiny input."""
     from deepspin.main import main
 
-    folder = tmp_path_factory.mktemp("tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(["train", tiny.write(tiny.INPUT)]) == 0
-    return folder
+    def train(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            assert main(["train", tiny.write(tiny.INPUT)]) == 0
+
+    return shared(tmp_path_factory, "tiny", train)
 
 
 @pytest.fixture

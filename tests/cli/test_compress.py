@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -141,6 +142,7 @@ def test_xla(make_model, make_nio, make_inputs):
 @pytest.mark.parametrize(
     ("plain", "options"), [(False, {}), (True, {"activation_function": "silu"})]
 )
+@pytest.mark.usefixtures("eagerly")
 def test_derivatives(make_model, make_nio, plain, options):
     """Forces and virials are those of the compressed energy, not of the nets."""
     model = make_model("NiO", neuron=(2, 4), **options)
@@ -282,6 +284,7 @@ def warnings_of(caplog):
     ("one_side", "plain", "reversal"),
     [(True, False, False), (False, True, False), (True, False, True)],
 )
+@pytest.mark.usefixtures("eagerly")
 def test_pairs_beyond_are_refused(
     make_model, make_nio, make_inputs, caplog, one_side, plain, reversal
 ):
@@ -332,6 +335,7 @@ def test_pairs_beyond_are_refused(
         assert not warnings_of(caplog)
         with pytest.raises(RuntimeError, match=said.format(own)):
             potential.eval(*given)
+    tf.config.run_functions_eagerly(False)  # a frozen model is a graph
     answer = FrozenModel(short, describe(short, {})).eval_small(
         *(np.asarray(x)[None] for x in given[:2]),
         np.asarray(frame.atype, np.int32)[None],
@@ -368,12 +372,12 @@ def test_tightening_goes_on(make_model, make_nio, make_inputs, monkeypatch):
     inputs, _ = make_inputs(model, [frame])
     first = []
 
-    def just_missed(ours, theirs, batches):
+    def just_missed(wanted, theirs, batches):
         first.append(sum(theirs.descriptor.leaves))
         error = 1.01e-9 if len(first) < 3 else 0.5e-9
         return {name: {"max": error} for name in module.COMPARED}
 
-    monkeypatch.setattr(module, "differences", just_missed)
+    monkeypatch.setattr(module, "_differences", just_missed)
     result, _ = compress(model, distances(model, [frame]), Options(1e-9), [inputs])
     assert sum(result.descriptor.leaves) == first[2] > first[0]
 
@@ -390,13 +394,12 @@ def test_number_of_tables(make_model):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, tiny_training):
     """A training's checkpoint, frozen, and compressed with and without data."""
     folder = tmp_path_factory.mktemp("files")
+    shutil.copytree(tiny_training, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        tiny.write(tiny.INPUT)
-        assert main(["train", "input.json", "--skip-neighbor-stat"]) == 0
         assert main(["freeze", "-o", "frozen_model"]) == 0
         assert main(["compress"]) == 0
         args = ["compress", "-i", "model.ckpt", "-t", "input.json", "-o", "measured"]

@@ -82,6 +82,7 @@ def compare(found: list[dict], wanted: dict[str, tuple[dict, float]]) -> None:
 
 
 @needs_peer
+@pytest.mark.usefixtures("eagerly")
 def test_deep_pot_gives_our_numbers(make_model, make_nio, make_cluster, tmp_path):
     """Models of every kind."""
     jobs, wanted = [], {}
@@ -130,6 +131,7 @@ def test_deepmd_kits_models_come_back(tmp_path):
 
 
 @needs_peer
+@pytest.mark.usefixtures("eagerly")
 def test_models_of_other_backends(tmp_path):
     """Written as .pb: what DeePMD-kit's TensorFlow backend cannot have, it runs."""
     jobs, wanted, special = [], {}, 0

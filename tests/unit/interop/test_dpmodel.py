@@ -75,6 +75,7 @@ TOLD = {
     ("name", "suffix"),
     [*((name, ".dp") for name in MODELS), ("frame parameters, vacuum", ".yaml")],
 )
+@pytest.mark.usefixtures("eagerly")
 def test_round_trip(tmp_path, make_model, make_nio, name, suffix):
     system, options = MODELS[name]
     model = make_model(system, **options)
@@ -106,6 +107,7 @@ def assert_same(model, again, frame, name="") -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("eagerly")
 def test_files_of_deepmd_are_written_as_they_were(tmp_path, name):
     model, case = load_case(name)
     write_dpmodel(model, tmp_path / "model.dp", {})
@@ -129,6 +131,7 @@ def test_files_of_deepmd_are_written_as_they_were(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["base", "two_side", "exclude_virtual", "atom_ener"])
+@pytest.mark.usefixtures("eagerly")
 def test_frozen_graphs_keep_their_numbers(tmp_path, name):
     """From DeePMD-kit's TensorFlow backend to its own form and back."""
     model, _ = load_frozen(REFERENCE / f"{name}.pb")
@@ -248,6 +251,7 @@ def evaluate_there(jobs: list, folder: Path) -> list[dict]:
 
 
 @needs_peer
+@pytest.mark.usefixtures("eagerly")
 def test_deepmd_reads_our_files(tmp_path, make_model, make_nio):
     """Models of every kind, spins types anywhere, as many neighbours as `sel`."""
     models = {name: make_model(s, **options) for name, (s, options) in MODELS.items()}

@@ -155,6 +155,7 @@ def test_interface_is_in_double_precision(make_model, tmp_path, precision):
         ("NiO", {"precision": "float32", "type_one_side": True}),
     ],
 )
+@pytest.mark.usefixtures("eagerly")
 def test_back_again(make_model, make_nio, tmp_path, system, options):
     """What is written gives, read again, the same numbers; types may be reordered."""
     model = make_model(system, **options)

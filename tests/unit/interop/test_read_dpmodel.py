@@ -33,6 +33,7 @@ from deepspin.spins.virtual import VirtualAtoms
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("eagerly")
 def test_same_file_same_energies(name):
     model, case = load_case(name)
     wanted = {key: case[key] for key in ("energy", "atom_ener")}
@@ -58,6 +59,8 @@ def test_only_what_needs_it_is_special(name, placeholders, float32_cutoff):
 
 
 @pytest.mark.parametrize("name", ["one_side", "protected"])
+@pytest.mark.any_version
+@pytest.mark.usefixtures("eagerly")
 def test_sections_without_atoms_count(name):
     """Otherwise these files would show nothing."""
     model, case = load_case(name)
@@ -69,6 +72,8 @@ def test_sections_without_atoms_count(name):
 
 
 @pytest.mark.parametrize("name", ["protected", "two_side"])
+@pytest.mark.any_version
+@pytest.mark.usefixtures("eagerly")
 def test_physics(name):
     """Empty sections and cutoffs in float64 leave forces and virials right."""
     model, case = load_case(name)
@@ -103,6 +108,7 @@ def placeholders():
     return model, frame_of(model, case)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_kept_by_model_files(tmp_path, placeholders):
     model, frame = placeholders
     deepspin.save_model(model, tmp_path / "model.keras")
@@ -121,6 +127,8 @@ def test_kept_by_frozen_models(placeholders):
 
 
 @pytest.mark.parametrize("float32_cutoff", [True, False])
+@pytest.mark.any_version
+@pytest.mark.usefixtures("eagerly")
 def test_kernels_agree(placeholders, float32_cutoff):
     """Without env_protection the kernels do such models, too."""
     source, frame = placeholders
@@ -140,6 +148,8 @@ def test_kernels_agree(placeholders, float32_cutoff):
 
 
 @pytest.mark.parametrize("layout", ["virtual-atom-16", "spin-files-16"])
+@pytest.mark.any_version
+@pytest.mark.usefixtures("eagerly")
 def test_data_of_both_layouts(layout):
     """Placeholders are no types in data."""
     model, _ = load_case("one_side")  # Ni, O
@@ -276,6 +286,7 @@ def test_an_input_is_no_model(tmp_path):
 
 
 @needs_peer
+@pytest.mark.usefixtures("eagerly")
 def test_models_made_now(tmp_path):
     """Other weights than the stored ones, and the stored ones again."""
     script = REFERENCE / "make_dpmodel.py"
