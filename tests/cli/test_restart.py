@@ -143,6 +143,7 @@ def test_torn_lines_go(trained_here, run):
 # --- Not exact: said ------------------------------------------------------------------
 
 
+@pytest.mark.any_version
 def test_other_options_are_named(trained_here, run, data, capsys):
     data["training"] |= {"numb_steps": 7, "disp_freq": 1}
     data["loss"]["start_pref_e"] = 0.5
@@ -154,6 +155,7 @@ def test_other_options_are_named(trained_here, run, data, capsys):
     assert "disp_freq" not in message
 
 
+@pytest.mark.any_version
 def test_other_data_is_named(run, data, capsys, tmp_path):
     shutil.copytree(SYSTEM, tmp_path / "moved")
     data["training"]["training_data"]["systems"] = ["moved"]
@@ -172,6 +174,7 @@ def test_other_data_is_named(run, data, capsys, tmp_path):
     assert "7 -> 8; the training data" in said(capsys)
 
 
+@pytest.mark.any_version
 def test_another_engine_is_named(trained_here, run, data, capsys):
     data["training"] |= {"numb_steps": 7, "jit_compile": True}
     capsys.readouterr()
@@ -191,6 +194,7 @@ def test_another_engine_is_named(trained_here, run, data, capsys):
     assert "cpu: another -> " in message
 
 
+@pytest.mark.any_version
 def test_checkpoint_of_another_input(trained_here, run, data, capsys):
     before = tree()
     data["model"]["fitting_net"]["neuron"] = [7, 7]
@@ -209,6 +213,7 @@ def test_no_such_checkpoint(run, data, capsys):
     assert "has no file 'checkpoint' that names a checkpoint" in said(capsys)
 
 
+@pytest.mark.any_version
 def test_restart_needs_a_training(run, data, capsys):
     with np.load(REFERENCE / "base.npz") as case:
         data["model"] = json.loads(str(case["input"]))["model"]
@@ -221,6 +226,7 @@ def test_restart_needs_a_training(run, data, capsys):
 # --- Results of earlier runs ----------------------------------------------------------
 
 
+@pytest.mark.any_version
 def test_oldest_checkpoints_go_after_a_restart_too(run, data):
     data["training"] |= {"save_freq": 1, "max_ckpt_keep": 2}
     run("train", write(data))
@@ -232,6 +238,7 @@ def test_oldest_checkpoints_go_after_a_restart_too(run, data):
     ]
 
 
+@pytest.mark.any_version
 def test_a_new_run_sets_the_old_one_aside(trained_here, run, data, capsys):
     old = {name: text for name, text in tree().items() if name != "input.json"}
     data["training"] |= {"numb_steps": 2, "save_freq": 1}
@@ -249,6 +256,7 @@ def test_a_new_run_sets_the_old_one_aside(trained_here, run, data, capsys):
     assert {p.name: p.read_bytes() for p in Path("previous-1").iterdir()} == old
 
 
+@pytest.mark.any_version
 def test_a_restart_from_afar_sets_aside_too(trained_here, run, data):
     os.makedirs("here")
     os.chdir("here")
@@ -260,6 +268,7 @@ def test_a_restart_from_afar_sets_aside_too(trained_here, run, data):
     assert steps == ["#", "#", "3", "4", "6"]
 
 
+@pytest.mark.any_version
 def test_going_back_keeps_what_came_later(trained_here, run, data, capsys):
     """Restarted from an older checkpoint, the newer one and its curve are kept."""
     curve, newest = (Path(n).read_bytes() for n in ("lcurve.out", "model.ckpt-6.keras"))
@@ -281,6 +290,7 @@ def test_going_back_keeps_what_came_later(trained_here, run, data, capsys):
         lambda data: data["model"]["descriptor"].update(axis_neuron=7),
     ],
 )
+@pytest.mark.any_version
 def test_a_mistake_moves_nothing(trained_here, run, data, spoil):
     before = tree()
     spoil(data)
@@ -289,6 +299,7 @@ def test_a_mistake_moves_nothing(trained_here, run, data, spoil):
     assert tree() == before
 
 
+@pytest.mark.any_version
 def test_one_training_at_a_time(run, data, capsys):
     with open(".model.ckpt.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -358,6 +369,7 @@ def test_full_disk(small_disk, data, run, tmp_path):
     assert Path("lcurve.out").read_bytes() == (tmp_path / "lcurve.out").read_bytes()
 
 
+@pytest.mark.any_version
 def test_full_disk_at_the_curve(run, data, capsys):
     """The learning curve meets the full disk first: nothing else is harmed."""
 
