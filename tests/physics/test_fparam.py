@@ -8,6 +8,7 @@ import shutil
 from functools import cache, partial
 from pathlib import Path
 
+import conftest
 import h5py
 import invariants
 import keras
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from conftest import build, cluster, inputs_of, nio
+from conftest import cluster, inputs_of, nio
 from small_data import contents, with_virtual_atoms
 from small_data import frames as small_frames
 from small_data import write as write_system
@@ -30,6 +31,9 @@ from deepspin.modelfiles.archive import save_model
 from deepspin.modelfiles.find import read_config, read_metadata
 from deepspin.modelfiles.saved_model import FrozenModel, all_pairs, describe, freeze
 from deepspin.op import library
+
+# smaller than elsewhere: plain TensorFlow evaluates it, whose graphs take long to build
+build = partial(conftest.build, neuron=(4, 8), fit_neuron=(6, 6))
 
 PARAMETERS = np.array([0.3, -1.2])
 SCHEME = build("NiO").spin.scheme
@@ -82,6 +86,7 @@ def test_physics(plain, check):
     getattr(invariants, f"check_{check}")(at(plain), nio(plain))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_derivatives_with_vacuum():
     model = build(numb_fparam=3, vacuum_types=[0, 1], type_one_side=True)
     invariants.check_derivatives(at(model, [0.1, 0.2, -0.3]), nio(model))
@@ -128,6 +133,7 @@ def test_an_atom_on_its_own_has_its_energy_at_any_parameters():
     np.testing.assert_allclose(energy, want, rtol=0, atol=1e-14)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_parameters_matter_and_frames_have_their_own(model):
     frames = frames_of(model)
     given = arrays_of(frames)
@@ -192,6 +198,7 @@ def test_shapes(plain):
         np.testing.assert_array_equal(result["force"], want["force"])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_one_parameter():
     model = build(numb_fparam=1)
     given = arrays_of(frames_of(model))
@@ -445,6 +452,7 @@ def test_constant_parameters(tmp_path):
 # --- Files of models ------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_save_and_load(model, tmp_path):
     save_model(model, tmp_path / "m.keras")
     again = deepspin.load_model(tmp_path / "m.keras")
@@ -455,6 +463,7 @@ def test_save_and_load(model, tmp_path):
         np.testing.assert_array_equal(at(again)(*given)[name], array)
 
 
+@cache
 def functions(model):
     return FrozenModel(model, describe(model, {"spin_range": {"Ni": [1.1, 1.3]}}))
 
@@ -522,15 +531,15 @@ def test_compress(plain):
 # --- Training and the rest of the program ---------------------------------------------
 
 
-def with_parameters(source, target, seed):
-    """Copy a system and give it frame parameters."""
+def with_parameters(source, target, seed, nframes=8):
+    """Copy the first frames of a system and give them frame parameters."""
     shutil.copytree(source, target)
-    for file in sorted(Path(target).glob("set.*/coord.npy")):
+    for part in Path(target).glob("set.*"):
+        for file in part.glob("*.npy"):
+            np.save(file, np.load(file)[:nframes])
+        shape = (len(np.load(part / "coord.npy")), 2)
         rng = np.random.default_rng(seed)
-        shape = (len(np.load(file)), 2)
-        np.save(
-            file.with_name("fparam.npy"), rng.normal([0.5, 300.0], [0.2, 30], shape)
-        )
+        np.save(part / "fparam.npy", rng.normal([0.5, 300.0], [0.2, 30], shape))
     return str(target)
 
 
@@ -546,7 +555,8 @@ def trained(tmp_path_factory):
     section["validation_data"]["systems"] = [
         with_parameters(VALID, folder / "valid", 2)
     ]
-    data["model"]["fitting_net"]["numb_fparam"] = 2
+    data["model"]["descriptor"]["neuron"] = [4]
+    data["model"]["fitting_net"] |= {"numb_fparam": 2, "neuron": [5]}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tiny.write(data)
@@ -666,7 +676,10 @@ def test_fit_and_predict(trained):
     """Keras' own ways."""
     model = deepspin.load_model(trained / "model.ckpt-6.keras", compile=False)
     data = deepspin.DataSystem(str(trained / "train"), **model.data_spec, batch_size=2)
-    model.compile(keras.optimizers.Adam(1e-3), deepspin.EnerSpinLoss())
+    # XLA is that of the restart
+    model.compile(
+        keras.optimizers.Adam(1e-3), deepspin.EnerSpinLoss(), jit_compile=False
+    )
     before = [w.numpy() for w in model.trainable_variables]
     history = model.fit(
         data.dataset(), steps_per_epoch=2, epochs=2, shuffle=False, verbose=0
