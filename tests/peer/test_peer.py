@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from peer import needs_peer, one_frame, run_peer
+import tiny
+from peer import needs_peer, one_frame, run_dp, run_peer
 from places import REFERENCE, ROOT
 
 import deepspin
@@ -35,27 +37,18 @@ def test_stored_reference_is_what_it_says_now(tmp_path):
             np.testing.assert_allclose(result[key], now[key], atol=1e-10 * scale)
 
 
-@pytest.mark.parametrize("layout", ["virtual-atom", "spin-files"])
-def test_training_takes_the_same_steps(tmp_path, monkeypatch, layout):
-    """From equal weights, on one frame, the learning curves agree digit for digit.
+LAYOUTS = ("virtual-atom", "spin-files")
 
-    Spin files are converted first: DeePMD-kit reads what `convert-data` writes. Then
-    there is a `type_map.raw`, and the input names virtual atoms, too.
+
+def training_of(system: Path, name: str, steps: int) -> dict:
+    """Input of a training on one system, whose files have this name.
+
+    If its `type_map.raw` names virtual atoms, DeePMD-kit wants to read that here, too.
     """
-    source = DATA / "train" / f"{layout}-16"
-    one_frame(source, tmp_path / "system")
-    converts = layout == "spin-files"
-    if converts:
-        one_frame(source, tmp_path / "files")
-        scheme = ["--virtual-len", "0.4", "--spin-norm", "1.2737"]
-        converted = ["--layout", "virtual-atom", "-o", str(tmp_path / "system")]
-        given = [str(tmp_path / "files"), "--force", "-t", "Ni", "O"]
-        assert main(["convert-data", *given, *converted, *scheme]) == 0
-    names = (tmp_path / "system/type_map.raw").read_text().split() if converts else []
-    assert names == (["Ni", "O", "Ni_spin"] if converts else [])
-    content = {
+    names = system / "type_map.raw"
+    return {
         "model": {
-            "type_map": names or ["Ni", "O"],
+            "type_map": names.read_text().split() if names.exists() else ["Ni", "O"],
             "descriptor": {
                 "type": "se_e2_a",
                 "sel": [60, 60],
@@ -77,29 +70,51 @@ def test_training_takes_the_same_steps(tmp_path, monkeypatch, layout):
         "learning_rate": {"type": "exp", "start_lr": 1e-3, "stop_lr": 1e-5},
         "loss": {"type": "ener_spin", "start_pref_v": 0.1, "limit_pref_v": 1.0},
         "training": {
-            "training_data": {"systems": [str(tmp_path / "system")], "batch_size": 1},
-            "numb_steps": 60,
+            "training_data": {"systems": [str(system)], "batch_size": 1},
+            "numb_steps": steps,
             "seed": 1,
             "disp_freq": 5,
             "save_freq": 60,
+            "disp_file": f"{name}.out",
+            "save_ckpt": f"{name}.ckpt",
         },
     }
-    for name, steps in (("start", 1), ("peer", 60), ("ours", 60)):
-        folder = tmp_path / name
-        folder.mkdir()
-        content["training"]["numb_steps"] = steps
-        (folder / "input.json").write_text(json.dumps(content))
-    start = tmp_path / "start"
-    run_peer("dp", "--tf", "train", "input.json", folder=start)
-    run_peer("dp", "--tf", "freeze", "-o", "frozen.pb", folder=start)
-    frozen = start / "frozen.pb"
-    run_peer(
-        "dp", "--tf", "train", "input.json", "-f", frozen, folder=tmp_path / "peer"
-    )
-    monkeypatch.chdir(tmp_path / "ours")
-    assert main(["train", "input.json", "-f", str(frozen)]) == 0
-    theirs = (tmp_path / "peer" / "lcurve.out").read_text().splitlines()
-    ours = (tmp_path / "ours" / "lcurve.out").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def trained_there(tmp_path_factory):
+    """Folder of frozen models, and of DeePMD-kit's trainings from them, by layout.
+
+    Spin files are converted first: DeePMD-kit reads what `convert-data` writes.
+    """
+    folder = tmp_path_factory.mktemp("there")
+    one_frame(DATA / "train" / "virtual-atom-16", folder / "virtual-atom")
+    one_frame(DATA / "train" / "spin-files-16", folder / "files")
+    scheme = ["--virtual-len", "0.4", "--spin-norm", "1.2737"]
+    converted = ["--layout", "virtual-atom", "-o", str(folder / "spin-files")]
+    given = [str(folder / "files"), "--force", "-t", "Ni", "O"]
+    assert main(["convert-data", *given, *converted, *scheme]) == 0
+    names = (folder / "spin-files" / "type_map.raw").read_text().split()
+    assert names == ["Ni", "O", "Ni_spin"]
+    skip, commands = "--skip-neighbor-stat", []
+    for layout in LAYOUTS:
+        for name, steps in ((f"start-{layout}", 1), (layout, 60)):
+            content = training_of(folder / layout, name, steps)
+            (folder / f"{name}.json").write_text(json.dumps(content))
+        commands += [["train", f"start-{layout}.json", skip]]
+        commands += [["freeze", "-o", f"{layout}.pb"]]
+        commands += [["train", f"{layout}.json", "-f", f"{layout}.pb", skip]]
+    run_dp(commands, folder)
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_training_takes_the_same_steps(trained_there, run, layout):
+    """From equal weights, on one frame, the learning curves agree digit for digit."""
+    content = training_of(trained_there / layout, "ours", 60)
+    run("train", tiny.write(content), "-f", trained_there / f"{layout}.pb")
+    ours = Path("ours.out").read_text().splitlines()
+    theirs = (trained_there / f"{layout}.out").read_text().splitlines()
     assert ours[0].split() == theirs[0].split()
     a, b = (np.loadtxt(rows) for rows in (ours, theirs))
     # three digits are printed; DeePMD-kit's learning rate is in float32
