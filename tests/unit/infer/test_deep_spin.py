@@ -360,6 +360,7 @@ def assert_second_derivatives(potential, frame, symmetric=1e-10):
     ],
     ids=["kernels", "kernels, two sides", "plain", "plain, two sides, protection"],
 )
+@pytest.mark.usefixtures("eagerly")
 def test_second_derivatives(make_model, make_nio, kernels, options):
     model = make_model("ONi", neuron=(2, 4), fit_neuron=(6, 6), **options)
     potential, frame = deepspin.DeepSpin(model), make_nio(model)
@@ -368,6 +369,7 @@ def test_second_derivatives(make_model, make_nio, kernels, options):
 
 
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "plain"])
+@pytest.mark.usefixtures("eagerly")
 def test_second_derivatives_of_tables(make_model, make_nio, kernels):
     """Of a compressed model: those of the model to the tables' tolerance."""
     from deepspin.model import compress
