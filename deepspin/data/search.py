@@ -39,7 +39,7 @@ def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
                 roots = (node, *links)
                 chosen = {d for p in patterns for r in roots for d in r.rglob(p)}
                 folders = [d for d in folders if d in chosen]
-            found = [str(d) for d in folders if is_file(d / "type.raw")]
+            found = [str(d) for d in folders if _is_system(d)]
             for file in files:
                 if h5py.is_hdf5(file):
                     found += _search_file(file, node, patterns)
@@ -50,6 +50,12 @@ def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
                 if patterns is None or any(group.match(p) for p in patterns)
             ]
     return found
+
+
+def _is_system(folder: Path) -> bool:
+    """Whether it has types; a folder of that name can only be a system itself."""
+    types = folder / "type.raw"
+    return not (types / "type.raw").exists() and is_file(types)
 
 
 def _walk(top: Path) -> tuple[list[Path], list[Path], list[Path]]:

@@ -131,7 +131,7 @@ def check_content(content: bytes, name: str) -> None:
         See `reading`.
     """
     with h5py.File(BytesIO(content), "r") as file:
-        check_size(name, len(content), sum(_sizes(file)))
+        _check(file, name, len(content))
 
 
 _checked: dict[tuple, str | None] = {}
@@ -143,8 +143,7 @@ def _fault(file: h5py.File, key: tuple) -> str | None:
         if len(_checked) >= _MOST:
             _checked.clear()
         try:
-            declared = sum(_sizes(file))
-            check_size(f"'{key[0]}'", key[2], declared)
+            _check(file, f"'{key[0]}'", key[2])
             _checked[key] = None
         except OSError as error:
             _checked[key] = str(error)
@@ -152,6 +151,16 @@ def _fault(file: h5py.File, key: tuple) -> str | None:
 
 
 _MOST = 10_000  # files that are remembered
+
+
+def _check(file: h5py.File, name: str, size: int) -> None:
+    try:
+        declared = sum(_sizes(file))
+    except OSError:
+        raise
+    except Exception as error:  # h5py raises what it likes on damaged files
+        raise OSError(f"{name} is damaged: {error}") from error
+    check_size(name, size, declared)
 
 
 def _sizes(file: h5py.File) -> Iterator[int]:

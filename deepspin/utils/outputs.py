@@ -276,15 +276,19 @@ def _send(partial: Path, end: Path) -> None:
 
 
 @contextmanager
-def locked(path: str | Path, message: str) -> Iterator[None]:
+def locked(path: str | Path, message: str | None = None) -> Iterator[None]:
     """Keep other programs from writing `path` meanwhile, by a file beside it.
 
     Raises
     ------
     OutputError
-        One is doing so: the `message`.
+        One is doing so: the `message`, if there is one.
     """
     end = _end(Path(path))
+    message = message or (
+        f"Another program is writing '{path}' now. Wait for it, or choose another "
+        "output."
+    )
     if _is_stream(Path(path), end):
         yield
         return
@@ -308,11 +312,7 @@ def _alone(path: Path, end: Path) -> Iterator[None]:
     if _held.get(_key(end)) == threading.get_ident():
         yield
         return
-    message = (
-        f"Another program is writing '{path}' now. Wait for it, or choose another "
-        "output."
-    )
-    with locked(end, message):
+    with locked(path):
         yield
 
 

@@ -455,7 +455,7 @@ def test_two_runs_at_once(run, given, capsys):
     with open(".md.restart.npz.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         run("md", write(given), status=1)
-    assert "Another run is writing 'md.restart.npz' now" in said(capsys)
+    assert "Another program is writing 'md.restart.npz' now" in said(capsys)
     assert not Path("md.log").exists()
 
 

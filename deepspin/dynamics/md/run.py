@@ -166,14 +166,7 @@ def _lock(stack: ExitStack, simulation: Simulation, output: Path) -> None:
     """Keep other runs from writing the same files."""
     files = [path for _, writer in simulation.writers for path in writer.files]
     for path in dict.fromkeys([simulation.restart, *files, output]):
-        claim(path)
-        stack.enter_context(
-            locked(
-                path,
-                f"Another run is writing '{path}' now. Wait for it, or run in another "
-                "folder, or with other names in `output`.",
-            )
-        )
+        stack.enter_context(locked(claim(path)))
 
 
 def _report(settings: MdSettings, start: RestartFile) -> None:

@@ -70,13 +70,7 @@ def run(
     with ExitStack() as stack:
         files = [path, *outputs(path), Path(output)]
         for file in dict.fromkeys(files):
-            stack.enter_context(
-                locked(
-                    claim(file),
-                    f"Another run is writing '{file}' now. Wait for it, or run in "
-                    "another folder, or with another name in `output`.",
-                )
-            )
+            stack.enter_context(locked(claim(file)))
         if restart is None or Path(restart).resolve() != path.resolve():
             set_aside(files)
             ladder.save()

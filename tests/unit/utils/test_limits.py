@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepspin.atoms.structures import Structure
-from deepspin.data.files import DataError, find_systems, read_system
+from deepspin.data.files import DataError, read_system
+from deepspin.data.find import find_systems
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.md.restart import RestartFile
 from deepspin.interop.tree import read_tree, write_tree
