@@ -31,7 +31,11 @@ from deepspin.data.formats.frame import Frame
 from deepspin.data.formats.table import FORMATS, Reading
 from deepspin.data.layouts import Content
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+import abacus_text
+
 NATOMS = 32
+HEAD = "\n                              ABACUS v3.7.1\n\n"
 ARRAYS = ("coord", "spin", "force", "force_mag")
 DUMP = "x y z sp spx spy spz fx fy fz"
 
@@ -64,6 +68,8 @@ def write(form: str, path: Path, given: list[Frame]) -> None:
                 file.write(atoms.atoms_of(frame), data=data)
     elif form == "lammps-dump":
         path.write_text("".join(map(dumped, given)))
+    elif form == "abacus":
+        write_abacus(path, given)
     elif form == "md":
         with h5py.File(path, "w") as file:
             half = NATOMS // 2
@@ -87,6 +93,31 @@ def write_ours(form: str, path: Path, given: list[Frame]) -> None:
     else:
         with h5py.File(path, "w") as file:
             content.write_group(file)
+
+
+def write_abacus(path: Path, given: list[Frame]) -> None:
+    """Write a molecular dynamics of ABACUS: log and positions."""
+    labels, box = given[0].symbols, 2 * given[0].cell
+    log = [HEAD, abacus_text.head(labels, given[0].coord / 10)]
+    dump = []
+    for k, frame in enumerate(given):
+        arrays = (frame.arrays[name] for name in ("spin", "force_mag", "force"))
+        energy = float(frame.arrays["energy"])
+        log.append(f" STEP OF MOLECULAR DYNAMICS : {k}\n")
+        log.append(abacus_text.step(k + 1, energy, *arrays, labels=labels))
+        dump.append(f"MDSTEP:  {k}\nLATTICE_CONSTANT: 0.500000000000 Angstrom\n")
+        dump.append("LATTICE_VECTORS\n")
+        dump += ["  " + " ".join(f"{x:.12f}" for x in row) + "\n" for row in box]
+        dump.append("INDEX    LABEL    POSITION (Angstrom)    FORCE (eV/Angstrom)\n")
+        rows = np.hstack([frame.coord, frame.arrays["force"]])
+        for n, (label, row) in enumerate(zip(labels, rows, strict=True)):
+            dump.append(f"{n} {label} " + " ".join(f"{x:.12f}" for x in row) + "\n")
+        dump.append("\n\n")
+    out = path / "OUT.NiO"
+    out.mkdir(parents=True)
+    (path / "INPUT").write_text(abacus_text.INPUT.format(calculation="md", nspin=4))
+    (out / "running_md.log").write_text("".join([*log, abacus_text.END]))
+    (out / "MD_dump").write_text("".join(dump))
 
 
 def stacked(given: list[Frame]) -> dict[str, np.ndarray]:
@@ -142,7 +173,7 @@ def measured(path: Path, form: str | None) -> str:
 
 SUFFIXES = {
     **{"npy": "", "hdf5": ".hdf5", "extxyz": ".extxyz", "traj": ".traj", "db": ".db"},
-    **{"md": ".h5", "lammps-dump": ".dump"},
+    **{"md": ".h5", "lammps-dump": ".dump", "abacus": ""},
 }
 
 

@@ -17,6 +17,7 @@ import h5py
 
 from deepspin.data import lmdb_files
 from deepspin.data.files import DataError, Foreign, InMemory, split_group
+from deepspin.data.formats import deltaspin
 from deepspin.data.formats.stack import stack
 from deepspin.data.formats.table import (
     FORMATS,
@@ -79,6 +80,8 @@ def find_systems(
             found.append(root)
         else:
             found += _below(str(root), rglob_patterns or None, reading or Reading())
+    alike = [Path(p) for p in found if getattr(p, "kind", "") == deltaspin.DESCRIPTION]
+    deltaspin.check_alike(alike)
     return list(dict.fromkeys(found))
 
 

@@ -66,6 +66,9 @@ def select(
     by: str = "distance",
     models: Sequence[str] | None = None,
     force: bool = False,
+    format: str | None = None,
+    spin_key: str | None = None,
+    force_mag_key: str | None = None,
     **spin: Any,
 ) -> dict[str, list[int]]:
     """Choose frames far from each other, or least known to models.
@@ -84,6 +87,9 @@ def select(
         One model for fingerprints, two or more for deviations.
     force : bool
         Replace the output if it is there.
+    format, spin_key, force_mag_key : str, optional
+        How to read what other programs wrote, see
+        `deepspin.data.formats.table.Reading`.
     **spin
         How to read systems without a model, see `deepspin.survey.scheme.survey`.
 
@@ -100,10 +106,11 @@ def select(
     """
     from deepspin.data.files import DataError
     from deepspin.data.find import find_systems
+    from deepspin.data.formats.table import Reading
     from deepspin.data.writing import claim_systems, names_below
 
     files = _models(by, models or [], number, spin)
-    paths = find_systems(systems)
+    paths = find_systems(systems, reading=Reading(format, spin_key, force_mag_key))
     names = names_below(paths, Path(output))
     claim_systems(paths, Path(output), force)
     data, potentials = _load(paths, files, spin)

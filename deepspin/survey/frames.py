@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepspin.data.files import HDF5_SUFFIXES, DataError
+from deepspin.data.find import file_of, format_of
 from deepspin.data.formats.frame import Frame
+from deepspin.data.formats.table import Reading
 from deepspin.data.moments import read_moments
 from deepspin.data.systems import load_system
 from deepspin.survey.scheme import survey
@@ -22,8 +23,8 @@ def read_frames(paths: Sequence[str], **spin: Any) -> list[Frame]:
     Parameters
     ----------
     paths : sequence of str
-        Files (extended XYZ, ``.traj``, ...), with spins as initial magnetic moments or
-        in an array ``spin``; systems, or folders to search.
+        Systems, what other programs wrote, or folders to search; other files that ASE
+        reads, with spins as initial magnetic moments or in an array ``spin``.
     **spin
         How to read the spins of systems, see `deepspin.survey.scheme.survey`.
 
@@ -39,8 +40,10 @@ def read_frames(paths: Sequence[str], **spin: Any) -> list[Frame]:
     """
     found: list[Frame] = []
     for path in paths:
-        file = Path(path)
-        if file.is_file() and file.suffix not in HDF5_SUFFIXES:
+        names = ("format", "spin_key", "force_mag_key")
+        known = format_of(path, Reading(*(spin.get(name) for name in names)))
+        file = file_of(path)
+        if known is None and file.is_file() and file.suffix not in HDF5_SUFFIXES:
             found += _of_file(path)
         else:
             found += _of_systems(path, spin)
@@ -75,7 +78,7 @@ def _of_file(path: str) -> Iterator[Frame]:
 
 
 def _of_systems(path: str, spin: dict[str, Any]) -> Iterator[Frame]:
-    data = survey(path, **spin)
+    data = survey([path], **spin)
     for name in data.paths:
         system = load_system(name, data.type_map, data.spin, allow_zero_spin=True)
         for k in range(system.nframes):
