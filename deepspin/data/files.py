@@ -145,6 +145,15 @@ class Set:
         shape = np.shape(self.arrays["coord"])
         return 1 if len(shape) <= 1 else shape[0]
 
+    def loaded(self) -> Set:
+        """The same with arrays of a data base in memory."""
+        arrays = {
+            name: np.asarray(array) if hasattr(array, "__array__") else array
+            for name, array in self.arrays.items()
+            if not isinstance(array, np.ndarray)
+        }
+        return replace(self, arrays=self.arrays | arrays)
+
     def frames(self, first: int, last: int) -> Set:
         """Some of its frames."""
         arrays = {}
@@ -268,7 +277,8 @@ def read_system(
     if isinstance(path, Foreign):
         path = path.content()
     if isinstance(path, InMemory):
-        return path.head, list(path.sets)
+        whole = limit == math.inf
+        return path.head, [part.loaded() if whole else part for part in path.sets]
     with opened(path) as (node, place):
         top = _files(node)
         if "type.raw" not in top:

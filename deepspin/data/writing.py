@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from deepspin.data import lmdb_files
 from deepspin.data.files import HDF5_SUFFIXES, Foreign, split_group
 from deepspin.data.layouts import Content
 from deepspin.utils import hdf5
@@ -105,6 +106,9 @@ def _check_utf8(path: str, place: Path) -> None:
 
 def _spread(path: str) -> Path:
     """Absolute path of a system, a group of an HDF5 file as if that were a folder."""
+    if isinstance(path, Foreign) and path.kind == lmdb_files.KIND:  # file#number
+        file, _, number = path.rpartition("#")
+        return Path(file).resolve().with_suffix("") / number
     if isinstance(path, Foreign):  # a file without its suffix
         return Path(path).resolve().with_suffix("")
     if Path(path).is_dir():

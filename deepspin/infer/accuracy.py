@@ -257,7 +257,7 @@ def _evaluate(
     pairs = {}
     for suffix, (array, per_atom, *_) in LINES.items():
         there = np.flatnonzero(data.has(array)[chosen])
-        if there.size:
+        if array in found and there.size:
             rows = [found[array][k] for k in there]
             label, pred = map(np.concatenate, zip(*rows, strict=True))
             if per_atom:

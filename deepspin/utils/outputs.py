@@ -117,6 +117,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 yield partial
                 _send(partial, end)
             return
+        end.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, end):
             partial = end.with_name(f".{end.stem}.partial{end.suffix}")
             _recover(end)

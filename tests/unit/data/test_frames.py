@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from layouts import ATYPE, load, make, write_npy
 
-from deepspin.data.frames import frame_of, order_hint
+from deepspin.data.frames import Places, frame_of, order_hint
 
-PLACES = (("a/set.000", 2), ("a/set.001", 3))
+PLACES = Places((("a/set.000", 2), ("a/set.001", 3)))
 
 
 def test_frame_of_a_set():

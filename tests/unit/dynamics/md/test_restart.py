@@ -16,7 +16,8 @@ from deepspin.dynamics.md.restart import (
     warn_of_differences,
 )
 
-MADE_BY = {"weights": "abc", "options": {"seed": 3, "temperature": 300.0, "steps": 5}}
+OPTIONS = {"seed": 3, "temperature": 300.0, "steps": 5, "output": {}}
+MADE_BY = {"weights": "abc", "options": OPTIONS}
 
 
 @pytest.fixture
