@@ -269,8 +269,14 @@ def check_load(path):
         assert in_one_line(error)
         return
     assert isinstance(system, System)
-    arrays = [system.coord, system.spin, system.box, *system.labels.values()]
-    assert all(np.isfinite(a).all() and a.dtype == np.float64 for a in arrays)
+    arrays = [system.coord, system.spin, system.box]
+    assert all(np.isfinite(a).all() for a in arrays)
+    for name, label in system.labels.items():  # all of a frame's, or nothing of it
+        has = system.has(name)
+        assert np.isfinite(label[has]).all()
+        assert np.isnan(label[~has]).all()
+    arrays += system.labels.values()
+    assert all(a.dtype == np.float64 for a in arrays)
     assert all(len(a) == system.nframes > 0 for a in arrays)
     assert system.nloc > 0
 
