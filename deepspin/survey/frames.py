@@ -16,6 +16,10 @@ from deepspin.data.moments import read_moments
 from deepspin.data.systems import load_system
 from deepspin.survey.scheme import survey
 
+# what the user may say of files, and formats that ASE reads, also without spins
+_READING = ("format", "spin_key", "force_mag_key")
+_OF_ASE = (None, "extxyz", "traj", "db")
+
 
 def read_frames(paths: Sequence[str], **spin: Any) -> list[Frame]:
     """Read the frames of files that ASE reads, and of systems.
@@ -40,13 +44,13 @@ def read_frames(paths: Sequence[str], **spin: Any) -> list[Frame]:
     """
     found: list[Frame] = []
     for path in paths:
-        names = ("format", "spin_key", "force_mag_key")
-        known = format_of(path, Reading(*(spin.get(name) for name in names)))
-        file = file_of(path)
-        if known is None and file.is_file() and file.suffix not in HDF5_SUFFIXES:
-            found += _of_file(path)
-        else:
+        said = Reading(*(spin.get(name) for name in _READING))
+        form, file = format_of(path, said), file_of(path)
+        asked = any(spin.get(name) for name in _READING) or form not in _OF_ASE
+        if asked or not file.is_file() or file.suffix in HDF5_SUFFIXES:
             found += _of_systems(path, spin)
+        else:
+            found += _of_file(str(file))
     return found
 
 
