@@ -80,8 +80,9 @@ def find_systems(
             found.append(root)
         else:
             found += _below(str(root), rglob_patterns or None, reading or Reading())
-    alike = [Path(p) for p in found if getattr(p, "kind", "") == deltaspin.DESCRIPTION]
-    deltaspin.check_alike(alike)
+    foreign = [p for p in found if isinstance(p, Foreign)]
+    of_deltaspin = [Path(p) for p in foreign if p.kind == deltaspin.DESCRIPTION]
+    deltaspin.check_alike(of_deltaspin)
     return list(dict.fromkeys(found))
 
 

@@ -107,8 +107,8 @@ def _check_utf8(path: str, place: Path) -> None:
 def _spread(path: str) -> Path:
     """Absolute path of a system, a group of an HDF5 file as if that were a folder."""
     if isinstance(path, Foreign) and path.kind == lmdb_files.KIND:  # file#number
-        file, _, number = path.rpartition("#")
-        return Path(file).resolve().with_suffix("") / number
+        place, _, number = path.rpartition("#")
+        return Path(place).resolve().with_suffix("") / number
     if isinstance(path, Foreign):  # a file without its suffix
         return Path(path).resolve().with_suffix("")
     if Path(path).is_dir():
