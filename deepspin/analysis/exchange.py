@@ -119,8 +119,9 @@ def exchange(
         As `DeepSpin.eval` does.
     """
     structure = structure.with_spins(potential.is_magnetic(structure.atype))
+    spin = structure.spin
     magnetic = np.flatnonzero(potential.is_magnetic(structure.atype))
-    if not len(magnetic) or structure.spin is None:
+    if not len(magnetic) or spin is None:
         raise InputError(
             "The structure has no atoms with spin, so there is no exchange. The model "
             f"has spins on {', '.join(_magnetic_names(potential))}."
@@ -130,9 +131,9 @@ def exchange(
     if number not in (1, 3):
         raise InputError(f"`orientations` must be 1 or 3. Received: {number}")
     states = []
-    for turn in _turns(structure.spin[magnetic])[:number]:
-        turned = replace(structure, spin=structure.spin @ turn.T)
-        states.append(_state(potential, turned, magnetic, fparam, relax_moduli))
+    for turn in _turns(spin[magnetic])[:number]:
+        state = potential, structure, spin @ turn.T, magnetic
+        states.append(_state(*state, fparam, relax_moduli))
     pairs = states[0].curvature.pairs
     tensor = _tensors(states, isotropic)
     anisotropy = (
@@ -181,13 +182,12 @@ def _turns(spin: np.ndarray) -> list[np.ndarray]:
 def _state(
     potential: DeepSpin,
     structure: Structure,
+    spin: np.ndarray,
     magnetic: np.ndarray,
     fparam: Sequence[float] | None,
     relax_moduli: bool,
 ) -> Exchange:
     """Second derivatives about one state; its Hamiltonian is not there yet."""
-    spin = structure.spin
-    assert spin is not None
     moment = np.linalg.norm(spin[magnetic], axis=1)
     force_mag = potential.eval(
         structure.coord,

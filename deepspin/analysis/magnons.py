@@ -98,7 +98,7 @@ def _modes(values: np.ndarray) -> np.ndarray:
     return result
 
 
-# --- Where -----------------------------------------------------------------------------
+# --- Where ---------------------------------------------------------------------------
 
 
 def mesh(number: Sequence[int], pbc: np.ndarray) -> np.ndarray:

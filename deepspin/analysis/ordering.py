@@ -142,9 +142,8 @@ def _flat(hamiltonian: SpinHamiltonian) -> bool:
 
 def _mesh_of(hamiltonian: SpinHamiltonian, points: int) -> np.ndarray:
     """Numbers of points that are about as dense in all directions."""
-    box = hamiltonian.sites.box
-    assert box is not None
-    length = np.linalg.norm(np.linalg.inv(box), axis=0)
+    cells = hamiltonian.sites.translation(np.eye(3))
+    length = np.linalg.norm(np.linalg.inv(cells), axis=0)
     # of both meshes in the same proportion
     ratio = np.maximum(np.rint(POINTS[0] * length / length.max()), 2)
     return (ratio * (points // POINTS[0])).astype(int)
@@ -154,7 +153,7 @@ def _mean_inverse(
     hamiltonian: SpinHamiltonian, wave: np.ndarray, number: np.ndarray
 ) -> float:
     """Mean of [(Λ - J(q))^-1]_ii, the same on each sublattice, in 1/eV."""
-    q = mesh(number, hamiltonian.sites.pbc) + wave
+    q = mesh(number.tolist(), hamiltonian.sites.pbc) + wave
     j, soft = hamiltonian.fourier(q), hamiltonian.fourier(wave[None])[0]
     weight = np.abs(np.linalg.eigh(soft)[1][:, -1])
     weight = np.maximum(weight, 1e-3 * weight.max())
