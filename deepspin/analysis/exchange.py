@@ -13,8 +13,9 @@ bilinear Hamiltonian of `deepspin.analysis.hamiltonian` with
 where J is what infinitesimal rotations see, as in the method of Liechtenstein et al.
 [1]_: biquadratic and higher terms are in it, as they act in this state. A collinear
 state along z knows the components x and y of J; three states whose spins are turned
-together, so that the axis lies along each of three directions, know all of them. A
-model that does not change as all spins turn has J times the unit matrix.
+together, so that the axis lies along each of three directions, know all of them; what
+is not known is taken for 0. A model that does not change as all spins turn has J times
+the unit matrix.
 
 With the moduli relaxed, what a rotation does to them is followed:
 :math:`K_{tt} - K_{tl} K_{ll}^{-1} K_{lt}` for rotations t and moduli l; in collinear
@@ -64,7 +65,7 @@ class Exchange:
     Parameters
     ----------
     hamiltonian : SpinHamiltonian
-        Couplings and anisotropy; NaN in what the states do not tell.
+        Couplings and anisotropy; 0 in what the states do not tell.
     curvature : Curvature
         The model's own second derivatives in the first state.
     modulus_force : np.ndarray, shape (n,)
@@ -345,14 +346,13 @@ def _back(
 
 
 def _tensors(states: Sequence[Exchange], isotropic: bool) -> np.ndarray:
-    """J_ij (npairs, 3, 3) that agrees with all states as well as it can."""
+    """J_ij (npairs, 3, 3): the least that agrees with all states."""
     pairs = states[0].curvature.pairs
-    keys = [tuple(k) for k in _keys(pairs).tolist()]
+    keys = [tuple(key) for key in _keys(pairs).tolist()]
     rows, values = [], []
     for state in states:
-        place = {
-            tuple(k): n for n, k in enumerate(_keys(state.curvature.pairs).tolist())
-        }
+        here = _keys(state.curvature.pairs).tolist()
+        place = {tuple(key): n for n, key in enumerate(here)}
         missing = len(state.curvature.block)
         order = [place.get(key, missing) for key in keys]
         block = np.concatenate([state.curvature.block, np.zeros((1, 3, 3))])[order]
@@ -361,14 +361,15 @@ def _tensors(states: Sequence[Exchange], isotropic: bool) -> np.ndarray:
         rows.append(np.einsum("pxa,pyb->pxyab", one, two).reshape(-1, 4, 9))
         values.append(-np.einsum("pxa,pab,pyb->pxy", one, block, two).reshape(-1, 4))
     design, seen = np.concatenate(rows, axis=1), np.concatenate(values, axis=1)
-    unit = np.eye(3).ravel()
-    trace = design @ unit
+    trace = design @ np.eye(3).ravel()
     j = (trace * seen).sum(axis=1) / (trace**2).sum(axis=1)
-    tensor = j[:, None] * unit
-    if not isotropic:
-        rest = seen - j[:, None] * trace
-        tensor = tensor + _least(design, rest)
-    return tensor.reshape(-1, 3, 3)
+    tensor = j[:, None, None] * np.eye(3)
+    if isotropic:
+        return tensor
+    basis = np.concatenate([_antisymmetric(), _traceless()])  # (8, 3, 3)
+    rest = seen - j[:, None] * trace
+    solution = _least(design @ basis.reshape(8, 9).T, rest)
+    return tensor + np.einsum("pk,kab->pab", solution, basis)
 
 
 def _keys(pairs: Pairs) -> np.ndarray:
@@ -376,20 +377,14 @@ def _keys(pairs: Pairs) -> np.ndarray:
 
 
 def _least(design: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Least-squares solutions (n, nunknown); NaN in what the rows do not tell."""
-    u, s, vt = np.linalg.svd(design, full_matrices=False)
-    known = s > UNKNOWN * s.max(axis=1, keepdims=True)
-    inverse = np.where(known, 1 / np.where(known, s, 1.0), 0.0)
-    weight = inverse * np.einsum("nrs,nr->ns", u, values)
-    solution = np.einsum("nsk,ns->nk", vt, weight)
-    told = np.einsum("nsk,ns,nsk->nk", vt, known, vt)  # diagonal of the projection
-    return np.where(told > 1 - UNKNOWN, solution, np.nan)
+    """Least-squares solutions of least norm, (n, nunknown)."""
+    inverse = np.linalg.pinv(design, rcond=UNKNOWN)
+    return np.einsum("nkr,nr->nk", inverse, values)
 
 
 def _anisotropy(states: Sequence[Exchange], tensor: np.ndarray) -> np.ndarray:
     """Traceless A_i (n, 3, 3) that agrees with rotations and torques of all states."""
     pairs = states[0].curvature.pairs
-    filled = np.nan_to_num(tensor)
     basis = _traceless()
     rows, values = [], []
     for state in states:
@@ -399,7 +394,7 @@ def _anisotropy(states: Sequence[Exchange], tensor: np.ndarray) -> np.ndarray:
         known = SpinHamiltonian(
             sites=curvature.sites,
             pairs=pairs,
-            tensor=filled,
+            tensor=tensor,
             anisotropy=np.zeros((len(e), 3, 3)),
         ).curvature()
         own = curvature.onsite - known.onsite
@@ -415,6 +410,11 @@ def _anisotropy(states: Sequence[Exchange], tensor: np.ndarray) -> np.ndarray:
     return np.einsum("ik,kab->iab", solution, basis)
 
 
+def _antisymmetric() -> np.ndarray:
+    """Matrices of e_i x e_j along x, y and z, (3, 3, 3)."""
+    return np.cross(np.eye(3)[:, None], -np.eye(3))
+
+
 def _traceless() -> np.ndarray:
     """Five symmetric traceless matrices, (5, 3, 3), of norm 1."""
     x, y, z = np.eye(3)
@@ -423,3 +423,64 @@ def _traceless() -> np.ndarray:
     one = (np.outer(x, x) - np.outer(y, y)) / 2**0.5
     two = (2 * np.outer(z, z) - np.outer(x, x) - np.outer(y, y)) / 6**0.5
     return np.stack([*off, one, two])
+
+
+# --- Several models or structures -----------------------------------------------------
+
+
+def mean(samples: Sequence[Exchange]) -> Exchange:
+    """Average couplings of several models, or of several structures of the same atoms.
+
+    Sites are the mean ones; a pair that a sample lacks counts as 0 there.
+    """
+    if len(samples) == 1:
+        return samples[0]
+    sites = _mean_sites([s.hamiltonian.sites for s in samples])
+    pairs, tensor = _mean_blocks(
+        [(s.hamiltonian.pairs, s.hamiltonian.tensor) for s in samples]
+    )
+    curved, block = _mean_blocks(
+        [(s.curvature.pairs, s.curvature.block) for s in samples]
+    )
+    return Exchange(
+        hamiltonian=SpinHamiltonian(
+            sites=sites,
+            pairs=pairs,
+            tensor=tensor,
+            anisotropy=np.mean([s.hamiltonian.anisotropy for s in samples], axis=0),
+        ),
+        curvature=Curvature(
+            sites=sites,
+            pairs=curved,
+            block=block,
+            onsite=np.mean([s.curvature.onsite for s in samples], axis=0),
+            torque=np.mean([s.curvature.torque for s in samples], axis=0),
+        ),
+        modulus_force=np.mean([s.modulus_force for s in samples], axis=0),
+    )
+
+
+def _mean_sites(sites: Sequence[Sites]) -> Sites:
+    direction = np.mean([s.direction for s in sites], axis=0)
+    length = np.linalg.norm(direction, axis=1, keepdims=True)
+    boxes = [s.box for s in sites if s.box is not None]
+    return replace(
+        sites[0],
+        box=np.mean(boxes, axis=0) if boxes else None,
+        coord=np.mean([s.coord for s in sites], axis=0),
+        moment=np.mean([s.moment for s in sites], axis=0),
+        direction=np.where(
+            length > 0, direction / np.maximum(length, 1e-300), sites[0].direction
+        ),
+    )
+
+
+def _mean_blocks(
+    samples: Sequence[tuple[Pairs, np.ndarray]],
+) -> tuple[Pairs, np.ndarray]:
+    keys = np.concatenate([_keys(pairs) for pairs, _ in samples])
+    unique, place = np.unique(keys, axis=0, return_inverse=True)
+    block = np.zeros((len(unique), 3, 3))
+    np.add.at(block, place.ravel(), np.concatenate([block for _, block in samples]))
+    pairs = Pairs(first=unique[:, 0], second=unique[:, 1], shift=unique[:, 2:])
+    return pairs, block / len(samples)

@@ -134,8 +134,7 @@ class Shell:
     spread : float
         Standard deviation of J over the shell, in eV.
     dmi, anisotropy : float
-        Root mean squares of |D| and of the largest eigenvalue of Γ by modulus, in eV;
-        NaN where they are not determined.
+        Root mean squares of |D| and of the largest eigenvalue of Γ by modulus, in eV.
     relation : float
         Mean of e_i·e_j: 1 between parallel spins, -1 between antiparallel ones.
     members : np.ndarray of int
@@ -164,7 +163,7 @@ class SpinHamiltonian:
     pairs : Pairs
         Their pairs.
     tensor : np.ndarray, shape (npairs, 3, 3)
-        J_ij in eV; NaN is allowed in parts that are not determined.
+        J_ij in eV.
     anisotropy : np.ndarray, shape (n, 3, 3)
         Symmetric A_i in eV.
     """
@@ -252,9 +251,7 @@ class SpinHamiltonian:
     ) -> Shell:
         pairs, e = self.pairs.take(members), self.sites.direction
         exchange = self.exchange[members]
-        gamma = self.symmetric[members]
-        known = np.isfinite(gamma).all(axis=(1, 2))
-        strongest = np.abs(np.linalg.eigvalsh(gamma[known])).max(axis=1, initial=0.0)
+        strongest = np.abs(np.linalg.eigvalsh(self.symmetric[members])).max(axis=1)
         dmi = np.linalg.norm(self.dmi[members], axis=1)
         return Shell(
             names=names,
@@ -263,7 +260,7 @@ class SpinHamiltonian:
             exchange=exchange.mean(),
             spread=exchange.std(),
             dmi=np.sqrt((dmi**2).mean()),
-            anisotropy=np.sqrt((strongest**2).mean()) if known.all() else np.nan,
+            anisotropy=np.sqrt((strongest**2).mean()),
             relation=(e[pairs.first] * e[pairs.second]).sum(axis=1).mean(),
             members=members,
         )
@@ -300,17 +297,17 @@ class SpinHamiltonian:
         )
 
     def curvature(self) -> Curvature:
-        """How its energy curves about the state of its sites; NaN counts as 0."""
-        known = replace(self, tensor=np.nan_to_num(self.tensor))
+        """How its energy curves about the state of its sites."""
         e = self.sites.direction
-        along = (known.field(e) * e).sum(axis=1)
+        field = self.field(e)
+        along = (field * e).sum(axis=1)
         onsite = 2 * self.anisotropy + along[:, None, None] * np.eye(3)
         return Curvature(
             sites=self.sites,
             pairs=self.pairs,
-            block=-known.tensor,
+            block=-self.tensor,
             onsite=onsite,
-            torque=known.field(e) - along[:, None] * e,
+            torque=field - along[:, None] * e,
         )
 
 

@@ -135,3 +135,31 @@ def check_stationary(sites: Sites, torque: np.ndarray, most: float) -> None:
             "spin waves are those about a state at rest. Relax it with `dp-spin "
             "relax`, or allow for more with --tmax."
         )
+
+
+def density(energy: np.ndarray, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Density of states of a mesh, smoothed over 1.5 % of the width of the bands.
+
+    Parameters
+    ----------
+    energy : np.ndarray, shape (nq, n)
+        In eV.
+    points : int
+        Number of energies.
+
+    Returns
+    -------
+    np.ndarray, shape (points,)
+        Energies in eV, from 0 on.
+    np.ndarray, shape (points,)
+        States per eV and cell.
+    """
+    top = max(energy.max(), 1e-300)
+    width = 0.015 * top
+    grid = np.linspace(0, top + 3 * width, points)
+    # a fine histogram first: there may be many wave vectors
+    count, edges = np.histogram(energy, bins=20 * points, range=(0, grid[-1]))
+    middle = (edges[1:] + edges[:-1]) / 2
+    used = count > 0
+    shape = np.exp(-(((grid[:, None] - middle[used]) / width) ** 2) / 2)
+    return grid, shape @ count[used] / (len(energy) * width * np.sqrt(2 * np.pi))

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepspin.analysis.cells import crystal
 from deepspin.analysis.hamiltonian import SpinHamiltonian
 from deepspin.analysis.magnons import mesh
 from deepspin.atoms.units import K_B
@@ -49,18 +50,21 @@ class Ordering:
 
     Parameters
     ----------
+    cell : np.ndarray, shape (3, 3); or None
+        Lattice vectors of the crystal without its spins, in Å.
     wave_vector : np.ndarray, shape (3,)
-        Of the order, in the reciprocal vectors of the cell; one of its star.
+        Of the order, in the reciprocal vectors of that cell; one of its star.
     mean_field, rpa : float
         Ordering temperatures of classical spins in K; `rpa` is 0 where fluctuations
         forbid order (chains and planes), and NaN where a mesh does not tell (planes
         that hardly know of each other, lines of soft waves).
     stiffness : np.ndarray, shape (3, 3)
-        A in eV/Å: energy density A (∇e)² of a slow turn of the state of the sites.
+        A in eV/Å: energy density A (∇e)² of a slow turn that all sites follow alike.
     dispersion : np.ndarray, shape (3, 3)
         D in eV Å², ħω = q D q of a ferromagnet; NaN for other states.
     """
 
+    cell: np.ndarray | None
     wave_vector: np.ndarray
     mean_field: float
     rpa: float
@@ -70,12 +74,14 @@ class Ordering:
 
 def ordering(hamiltonian: SpinHamiltonian) -> Ordering:
     """Take ordering wave vector, temperatures and stiffness of isotropic couplings."""
-    wave, strength = wave_vector(hamiltonian)
+    small = crystal(hamiltonian)
+    wave, strength = wave_vector(small)
     stiffness, dispersion = _stiffness(hamiltonian)
     return Ordering(
+        cell=small.sites.box,
         wave_vector=wave,
         mean_field=max(strength, 0.0) / (3 * K_B),
-        rpa=_rpa(hamiltonian, wave) if strength > 0 else 0.0,
+        rpa=_rpa(small, wave) if strength > 0 else 0.0,
         stiffness=stiffness,
         dispersion=dispersion,
     )

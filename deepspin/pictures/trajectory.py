@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepspin.data.files import HDF5_SUFFIXES, DataError
-from deepspin.data.formats import hdf5
+from deepspin.data.formats.motion import moments
 from deepspin.pictures.lines import (
     MANY_NAMES,
     draw_legend,
@@ -31,9 +31,6 @@ BARS = 80
 # moduli (μ_B) that differ by no more are fixed
 FIXED = 1e-6
 MEMORY = r"$\langle S(0) \cdot S(t) \rangle \,/\, \langle S(0)^2 \rangle$"
-
-# time (ps), types by name (n,), positions and spins (replicas, n, 3)
-_Frame = tuple[float, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -73,14 +70,15 @@ def read_motion(path: Path) -> Motion:
     ImportError
         It needs ASE, which is not installed.
     """
-    hdf5 = path.suffix in HDF5_SUFFIXES
-    frames = list(_of_hdf5(path) if hdf5 else _of_ase(path))
+    frames = list(moments(path))
     if len(frames) < 2:
         raise DataError(f"'{path}' has {len(frames)} frames; 2 are needed to see more.")
-    time, types, coord, spin = (np.stack(part) for part in zip(*frames, strict=True))
+    types = frames[0].symbols
+    time = np.array([frame.time for frame in frames])
+    coord, spin = (np.stack([getattr(f, k) for f in frames]) for k in ("coord", "spin"))
     away, memory, moduli = {}, {}, {}
-    for name in dict.fromkeys(types[0]):
-        own = types[0] == name
+    for name in dict.fromkeys(types):
+        own = types == name
         places, vectors = coord[:, :, own], spin[:, :, own]
         away[name] = ((places - places[0]) ** 2).sum(axis=3).mean(axis=(1, 2))
         if vectors[0].any():
@@ -90,34 +88,6 @@ def read_motion(path: Path) -> Motion:
             if np.ptp(modulus, axis=0).max() > FIXED:
                 moduli[name] = modulus.ravel()
     return Motion(path, time, away, memory, moduli)
-
-
-def _of_hdf5(path: Path) -> Iterator[_Frame]:
-    for row in hdf5.rows(path):
-        yield 1e-3 * row.time, row.symbols, row.arrays["coord"], row.arrays["spin"]
-
-
-def _of_ase(path: Path) -> Iterator[_Frame]:
-    try:
-        import ase.io
-    except ImportError as error:
-        raise ImportError(
-            f"'{path}' needs ASE, which is not installed: pip install ase."
-        ) from error
-    try:
-        for atoms in ase.io.iread(path, index=":"):
-            types = np.array(atoms.get_chemical_symbols())
-            spin = atoms.arrays["initial_magmoms"]
-            yield 1e-3 * atoms.info["time"], types, atoms.positions[None], spin[None]
-    except Exception as error:  # each format has its own
-        raise _no_trajectory(path) from error
-
-
-def _no_trajectory(path: Path) -> DataError:
-    return DataError(
-        f"'{path}' is no trajectory of dp-spin md: it must have times, positions and "
-        "spins of its frames."
-    )
 
 
 def draw_motion(motions: Sequence[Motion], names: Sequence[str]) -> Figure:
