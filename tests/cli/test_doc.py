@@ -14,10 +14,12 @@ import shlex
 import shutil
 from pathlib import Path
 
+import invariant_models
 import numpy as np
 import pytest
 from places import ROOT
 
+import deepspin
 from deepspin.main import build_parser, main
 from deepspin.utils.inputs import normalize
 
@@ -94,6 +96,14 @@ def small_dynamics(path: Path) -> None:
     path.write_text(json.dumps(options), encoding="utf-8")
 
 
+def small_motion(path: Path) -> None:
+    """Shorten a trajectory to the fewest frames that have a spectrum."""
+    options = json.loads(path.read_text(encoding="utf-8"))
+    options |= {"steps": 30}
+    options["output"]["trajectory_freq"] = 1
+    path.write_text(json.dumps(options), encoding="utf-8")
+
+
 def small_ladder(path: Path) -> None:
     """Make an input of ``dp-spin thermo`` one of a few moves of a small cell."""
     options = json.loads(path.read_text(encoding="utf-8"))
@@ -130,6 +140,12 @@ def trained(tmp_path_factory):
     shutil.copytree(nio / "thermo", ours / "thermo")
     for path in (ours / "thermo").glob("*.json"):
         small_ladder(path)
+    shutil.copytree(nio / "exchange", ours / "exchange")
+    small_motion(ours / "exchange" / "spectrum.json")
+    (ours / "invariant").mkdir()
+    deepspin.save_model(
+        invariant_models.build(), ours / "invariant" / "model.ckpt-1000.keras", {}
+    )
     shutil.copytree(nio / "active", ours / "active")
     shutil.copy(nio / "generate.py", ours / "generate.py")
     with pytest.MonkeyPatch.context() as patch:
