@@ -8,7 +8,8 @@ derivatives of the infinite crystal, each periodic image of its neighbours by it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 
@@ -82,8 +83,7 @@ class Derivatives:
         structure: Structure,
         fparam: Sequence[float] | None = None,
     ):
-        # the edge of a cluster is no environment of the training's, and plays no part
-        self._potential = DeepSpin(potential.model)
+        self._potential = potential
         self._radius = 2 * potential.rcut + MARGIN
         self._structure, self._fparam = structure, fparam
         self._magnetic = potential.is_magnetic(structure.atype)
@@ -108,17 +108,29 @@ class Derivatives:
         around = cluster(self._structure, atom, self._radius)
         direction = np.zeros((3, len(around.atom), 3))
         direction[:, 0] = np.eye(3)
-        _, second = self._potential.hvp(
-            around.coord - around.coord[0],
-            None,
-            self._structure.atype[around.atom],
-            spin[around.atom],
-            np.zeros_like(direction),
-            direction,
-            fparam=self._fparam,
-        )
+        with _silent(self._potential):
+            _, second = self._potential.hvp(
+                around.coord - around.coord[0],
+                None,
+                self._structure.atype[around.atom],
+                spin[around.atom],
+                np.zeros_like(direction),
+                direction,
+                fparam=self._fparam,
+            )
         here = self._magnetic[around.atom]
         near = Cluster(
             atom=around.atom[here], shift=around.shift[here], coord=around.coord[here]
         )
         return near, second[:, here].transpose(1, 0, 2)
+
+
+@contextmanager
+def _silent(potential: DeepSpin) -> Iterator[None]:
+    """Say nothing of the edge of a cluster: it is no crystal, and plays no part."""
+    metadata = potential.metadata
+    potential.metadata = {}
+    try:
+        yield
+    finally:
+        potential.metadata = metadata

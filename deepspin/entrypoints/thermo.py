@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import ArgumentParser
 from pathlib import Path
 
 from deepspin.entrypoints.common import Verbs, add_completed_input, add_doc, add_verb
+
+log = logging.getLogger(__name__)
 
 
 def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
@@ -54,7 +57,7 @@ def thermo(
     With `analyse`, average the samples of that file only.
     """
     from deepspin.data.find import file_of
-    from deepspin.dynamics.thermo.options import normalize_thermo
+    from deepspin.dynamics.thermo.options import AUTO, normalize_thermo
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.utils.inputs import load_input
@@ -75,7 +78,41 @@ def thermo(
     start_tensorflow()
     from deepspin.dynamics.thermo.run import run
 
+    if options["temperature"] == AUTO:
+        options["temperature"] = _ladder(options, restart)
     run(options, restart=restart, output=output)
+
+
+def _ladder(options: dict, restart: str | None) -> list[float]:
+    """Temperatures around the order's end: those of a restart, or as exchange tells."""
+    import math
+
+    from deepspin.dynamics.thermo.data import load
+
+    if restart is not None:
+        return load(restart)[0]["options"]["temperature"]
+    from deepspin.analysis.temperatures import ladder
+    from deepspin.dynamics.md.build import build_state
+    from deepspin.dynamics.thermo.settings import ThermoSettings
+    from deepspin.infer.deep_spin import DeepSpin
+
+    settings = ThermoSettings.of({**options, "temperature": [1.0], "seed": 0})
+    potential = DeepSpin(settings.model)
+    _, structure = build_state(settings.setup(0), potential)
+    copies = math.prod(max(settings.sizes, key=math.prod)) / math.prod(
+        settings.sizes[0]
+    )
+    moving = (~structure.fixed).sum() if settings.method.lattice else 0
+    spins = potential.is_magnetic(structure.atype).sum()
+    found = ladder(
+        potential,
+        structure,
+        round(moving * copies),
+        round(spins * copies),
+        settings.fparam,
+    )
+    log.info("temperatures (K): %s", " ".join(f"{t:g}" for t in found))
+    return found
 
 
 def _check_exists(name: str, kind: str) -> None:

@@ -39,8 +39,12 @@ def _list_of(check: tuple) -> Callable[[Any], bool]:
     return lambda value: bool(value) and all(check[0](row) for row in value)
 
 
+AUTO = "auto"
 AT_LEAST_TWO = (finite_numbers(lambda x: x >= 2), "an integer >= 2")
-LADDER = (_rises, "temperatures > 0 in K that rise")
+LADDER = (
+    lambda x: x == AUTO or _rises(x),
+    'temperatures > 0 in K that rise, or "auto"',
+)
 SIZES = (_list_of(REPEAT), "a list of 3 integers >= 1 each")
 VECTORS = (_list_of(VECTOR), "a list of 3 finite numbers each")
 SHARE = (finite_numbers(lambda x: 0 < x < 1), "a number between 0 and 1")
@@ -148,8 +152,11 @@ def thermo_args() -> list[Argument]:
             "Copies of the cell along its three vectors, for each size to sample."
         ),
         spins_args(),
-        required("temperature", list[float], LADDER)(
-            "Rising temperatures in K, a replica for each; all run at once."
+        required("temperature", [list[float], str], LADDER)(
+            "Rising temperatures in K, a replica for each; all run at once. ``auto``"
+            " takes a ladder around the ordering temperature that the exchange of the"
+            " model tells (random-phase approximation, in the state that `spins`"
+            " makes), close enough for replicas to be exchanged."
         ),
         method_args(),
         optional("equilibration", int, 200, AT_LEAST_ONE)(

@@ -23,7 +23,7 @@ from deepspin.utils.refused import InputError
 pytestmark = pytest.mark.any_version
 
 N, A, M, J = 12, 2.5, 1.5, 0.02  # atoms, Å, μ_B, eV
-WAVES = 2 * np.pi / (N * A) * np.array([[k, 0, 0] for k in (1, 3, 6)])
+WAVES = 2 * np.pi / (N * A) * np.array([[k, 0, 0] for k in (3, 4, 6)])
 
 
 @pytest.fixture(scope="module")
