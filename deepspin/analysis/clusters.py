@@ -2,8 +2,9 @@
 """Second derivatives of a model about one atom, without a supercell.
 
 The energy of an atom knows spins within the cutoff. So all that turns with the spin of
-an atom lies within twice the cutoff of it, and a cluster of that radius has the exact
-derivatives of the infinite crystal, each periodic image of its neighbours by itself.
+an atom lies within twice the cutoff of it (and twice what virtual atoms add), and a
+cluster of that radius has the exact derivatives of the infinite crystal, each periodic
+image of its neighbours by itself.
 """
 
 from __future__ import annotations
@@ -84,7 +85,6 @@ class Derivatives:
         fparam: Sequence[float] | None = None,
     ):
         self._potential = potential
-        self._radius = 2 * potential.rcut + MARGIN
         self._structure, self._fparam = structure, fparam
         self._magnetic = potential.is_magnetic(structure.atype)
 
@@ -105,7 +105,7 @@ class Derivatives:
         second : np.ndarray, shape (nnear, 3, 3)
             ∂²E/(∂S_atom ∂S_near) in eV/μ_B², rows for the components of the first.
         """
-        around = cluster(self._structure, atom, self._radius)
+        around = cluster(self._structure, atom, self._radius(spin))
         direction = np.zeros((3, len(around.atom), 3))
         direction[:, 0] = np.eye(3)
         with _silent(self._potential):
@@ -123,6 +123,17 @@ class Derivatives:
             atom=around.atom[here], shift=around.shift[here], coord=around.coord[here]
         )
         return near, second[:, here].transpose(1, 0, 2)
+
+    def _radius(self, spin: np.ndarray) -> float:
+        """Where in Å the last atoms are that a derivative may reach.
+
+        What stands for a spin may lie beside its atom, which is then seen from further
+        away than the cutoff.
+        """
+        modulus = np.linalg.norm(spin, axis=1)
+        scheme = self._potential.model.spin.scheme
+        beside = scheme.reach(self._structure.atype, modulus).max(initial=0.0)
+        return 2 * (self._potential.rcut + float(beside)) + MARGIN
 
 
 @contextmanager

@@ -23,8 +23,9 @@ states of a model that is even in the spins it is the same.
 
 References
 ----------
-.. [1] A. I. Liechtenstein, M. I. Katsnelson, V. P. Antropov and V. A. Gubanov, J. Magn.
-   Magn. Mater. 67, 65 (1987), https://doi.org/10.1016/0304-8853(87)90721-9
+.. [1] A. I. Liechtenstein, M. I. Katsnelson, V. P. Antropov and V. A. Gubanov, Journal
+   of Magnetism and Magnetic Materials 67, 65 (1987),
+   https://doi.org/10.1016/0304-8853(87)90721-9
 """
 
 from __future__ import annotations

@@ -104,6 +104,14 @@ def _add_ways(parser: ArgumentParser) -> None:
         "couplings hold, with biquadratic and three-site terms beyond them",
     )
     parser.add_argument(
+        "--export",
+        nargs="+",
+        default=(),
+        metavar="PROGRAM",
+        help="also write files for tb2j, uppasd, vampire, spirit, spinw, sunny, each "
+        "into a folder of its name beside the output",
+    )
+    parser.add_argument(
         "--fparam",
         nargs="+",
         type=float,
@@ -122,6 +130,7 @@ def exchange(
     shells: int = 8,
     tolerance: float | None = None,
     beyond: int | None = None,
+    export: Sequence[str] = (),
     force: bool = False,
     **options: Any,
 ) -> Saved:
@@ -143,6 +152,8 @@ def exchange(
         See `deepspin.analysis.hamiltonian.SpinHamiltonian.shells`.
     beyond : int, optional
         Number of states, see `deepspin.analysis.beyond.beyond`.
+    export : sequence of str
+        Programs to write files for, see `deepspin.analysis.exports.programs`.
     force : bool
         Replace what is at `output`.
     **options
@@ -160,6 +171,7 @@ def exchange(
         Options that make no sense, a structure of no use, or an output that cannot be
         written.
     """
+    from deepspin.analysis.exports.programs import claim_exports, write_exports
     from deepspin.data.formats.table import Reading
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
@@ -180,6 +192,7 @@ def exchange(
     picture = Path(output).with_suffix(".png")
     for path in (output, picture):
         claim(path, force=force)
+    claim_exports(export, picture.parent, force=force)
     start_tensorflow()
     from deepspin.analysis.exchange import exchange as exchange_of
     from deepspin.analysis.exchange import mean
@@ -204,6 +217,9 @@ def exchange(
     save_exchange(output, saved)
     _draw(picture, samples, found, tolerance or (TOLERANCE, DISPLACED)[len(cells) > 1])
     log.info("wrote '%s' and '%s'", output, picture)
+    if export:
+        write_exports(export, picture.parent, found.hamiltonian, force=force)
+        log.info("wrote files for %s", ", ".join(export))
     return saved
 
 
