@@ -99,7 +99,7 @@ def small_dynamics(path: Path) -> None:
 def small_motion(path: Path) -> None:
     """Shorten a trajectory to the fewest frames that have a spectrum."""
     options = json.loads(path.read_text(encoding="utf-8"))
-    options |= {"steps": 30}
+    options |= {"steps": 30, "timestep": 0.01}  # the small model is steep
     options["output"]["trajectory_freq"] = 1
     path.write_text(json.dumps(options), encoding="utf-8")
 
