@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the kernels under sanitizers, without TensorFlow: `tests/kernels/run.sh`.
-# `tests/kernels/run.sh valgrind 3` runs 3 rounds under valgrind instead.
+# `tests/kernels/run.sh valgrind 3` runs 3 rounds under valgrind instead, and
+# `tests/kernels/run.sh fuzz 30` gives them inputs with faults for 30 seconds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 SOURCES=deepspin/op/src
@@ -19,6 +20,25 @@ if [ "${1:-}" = valgrind ]; then
     exit
 fi
 ADDRESS="-fsanitize=address,undefined -fno-sanitize-recover=all"
+if [ "${1:-}" = fuzz ]; then
+    KERNELS="$SOURCES/ops.cc $SOURCES/kernel.cc $SOURCES/pool.cc $SOURCES/neighbors.cc"
+    TARGET="fuzz fuzz_operations fuzz_neighbors fuzz_main stand_in"
+    object() { # source, flags
+        local source=$1
+        shift
+        ${CXX:-c++} -std=c++17 -g1 -O0 -Wall -Wextra -Wno-psabi -pthread -fno-math-errno \
+            -fno-trapping-math -ffp-contract=off -DDEEPSPIN_ISA=base -I$SOURCES $ADDRESS \
+            -fsanitize=float-cast-overflow "$@" -c "$source" -o "$FOLDER/$(basename "$source").o"
+    }
+    PIDS=
+    for source in $KERNELS; do object "$source" -fsanitize-coverage=trace-pc & PIDS+=" $!"; done
+    for name in $TARGET; do object "tests/kernels/$name.cc" & PIDS+=" $!"; done
+    for pid in $PIDS; do wait "$pid"; done
+    ${CXX:-c++} -pthread $ADDRESS "$FOLDER"/*.o -o "$FOLDER/fuzz"
+    shift
+    "$FOLDER/fuzz" "${@:-30}"
+    exit
+fi
 build base -O1 $ADDRESS &
 build native -O1 -march=native $ADDRESS &
 wait -n && wait -n
