@@ -156,32 +156,54 @@ def _opened(path: Path) -> Any:
         ) from error
     try:
         folder = path.is_dir()
-        return lmdb.open(str(path), subdir=folder, readonly=True, lock=False)
+        opened = lmdb.open(str(path), subdir=folder, readonly=True, lock=False)
+        _check_whole(path / "data.mdb" if folder else path, opened)
     except lmdb.Error as error:
+        raise _unread(path, error) from error
+    return opened
+
+
+def _check_whole(file: Path, opened: Any) -> None:
+    """Refuse a file that is cut off: reading what is missing would end the program."""
+    size, page = file.stat().st_size, opened.stat()["psize"]
+    needed = (opened.info()["last_pgno"] + 1) * page
+    if size < needed:
         raise DataError(
-            f"'{path}' cannot be read as an LMDB data set: {error}. Write it again."
-        ) from error
+            f"'{file}' is cut off: it has {size} of at least {needed} bytes. Copy or "
+            "write it again."
+        )
+
+
+def _unread(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"'{path}' cannot be read as an LMDB data set: {error}. Write it again."
+    )
 
 
 def _unpacked(path: Path, key: bytes) -> dict[str, Any]:
     """What stands under a key."""
     opened = _opened(path)
+    import lmdb
     import msgpack
 
-    with opened.begin(buffers=True) as transaction:
-        packed = transaction.get(key)
-        if packed is None:
-            raise DataError(
-                f"'{path}' has nothing under the key '{key.decode()}', so it is no "
-                "data set of DeePMD-kit, or not whole. Write it again."
-            )
-        try:
-            content = msgpack.unpackb(bytes(packed), raw=False, strict_map_key=False)
-        except Exception as error:  # whatever msgpack makes of damaged bytes
-            raise DataError(
-                f"'{path}': the key '{key.decode()}' cannot be read: {error}. Write it "
-                "again."
-            ) from error
+    try:
+        with opened.begin(buffers=True) as transaction:
+            packed = transaction.get(key)
+            content = None if packed is None else bytes(packed)
+    except lmdb.Error as error:
+        raise _unread(path, error) from error
+    if content is None:
+        raise DataError(
+            f"'{path}' has nothing under the key '{key.decode()}', so it is no "
+            "data set of DeePMD-kit, or not whole. Write it again."
+        )
+    try:
+        content = msgpack.unpackb(content, raw=False, strict_map_key=False)
+    except Exception as error:  # whatever msgpack makes of damaged bytes
+        raise DataError(
+            f"'{path}': the key '{key.decode()}' cannot be read: {error}. Write it "
+            "again."
+        ) from error
     if not isinstance(content, dict):
         raise DataError(
             f"'{path}': the key '{key.decode()}' holds no map. Write it again."

@@ -30,6 +30,7 @@ from deepspin.data.dataset import DataSystem
 from deepspin.data.files import HDF5_SUFFIXES, DataError
 from deepspin.model.ener import SpinEnergyModel
 from deepspin.model.statistics import Statistics, watched
+from deepspin.utils.hdf5 import reading
 from deepspin.utils.outputs import claim, replacing
 from deepspin.utils.refused import InputError
 
@@ -241,14 +242,14 @@ def _load(path: str, names: Mapping[str, str]) -> dict[str, np.ndarray]:
                 for name, file in files.items()
                 if file.is_file()
             }
-        with h5py.File(root, "r") as file:
+        with reading(root) as file:
             return {
                 name: file[place][()]
                 for name, place in names.items()
                 if isinstance(file.get(place), h5py.Dataset)
             }
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # h5py and numpy raise what they like on damaged files
+        reason = " ".join(str(error).split()).rstrip(".")
         raise DataError(
             f"`training/stat_file`: '{path}' cannot be read: {reason}. Remove it, or "
             "give another path."

@@ -145,11 +145,20 @@ def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
         There is no such file, it is not such a model, or deepspin lacks what it needs.
     """
     env.claim_process()
-    if not is_deepmd(path):
-        return load_checkpoint(path)
-    read = load_frozen if Path(path).suffix == ".pb" else load_dpmodel
-    model, metadata = read(path)
-    check_ranges(path, metadata)
+    frozen = load_frozen if Path(path).suffix == ".pb" else load_dpmodel
+    read = frozen if is_deepmd(path) else load_checkpoint
+    try:
+        model, metadata = read(path)
+        if is_deepmd(path):
+            check_ranges(path, metadata)
+    except Exception as error:  # whatever a damaged file makes TensorFlow and Keras do
+        if isinstance(error, ValueError | OSError) and str(path) in str(error):
+            raise
+        text = " ".join(str(error).split()).rstrip(".") or "no reason given"
+        raise ValueError(
+            f"'{path}' is damaged, or no model of DeePMD-kit that is known "
+            f"({type(error).__name__}: {text}). Write it again."
+        ) from error
     return model, metadata
 
 

@@ -56,16 +56,33 @@ def step_of(model: keras.Model) -> int:
 
 
 def rows_until(path: Path, header: str, step: int) -> list[str]:
-    """Lines of a file up to a step, its header with them; none if that is another."""
+    """Lines of a file up to a step, its header with them; none if that is another.
+
+    Lines that are not whole are left out: those without an end, with words that are no
+    numbers, more or fewer of these than the header has names, or steps that go back.
+    """
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith(header):  # other columns: begin anew
         return []
-    rows = text[len(header) :].splitlines(keepends=True)
-    whole = [row for row in rows if row.endswith("\n") and row.strip()]
-    steps = [(row, row.split()[0]) for row in whole]
-    return [header, *(row for row, n in steps if n.isdigit() and int(n) <= step)]
+    width = len(header.partition("\n")[0].split()) - 1  # without the #
+    kept, last = [header], -1
+    for row in text[len(header) :].split("\n")[:-1]:
+        words = row.split()
+        if len(words) == width and all(map(_is_number, words)) and words[0].isdigit():
+            if last < int(words[0]) <= step:
+                kept.append(f"{row}\n")
+                last = int(words[0])
+    return kept
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 class LossGuard(keras.callbacks.Callback):

@@ -150,7 +150,8 @@ def frames_of(path: Path, form: Format, reading: Reading) -> _Frames:
     Raises
     ------
     DataError
-        It cannot be read, or columns are named in a format that has none.
+        It cannot be read, or columns are named in a format that has none. Whatever a
+        reader stumbles over in a damaged file is such an error, which names the file.
     """
     options: dict[str, Any] = {}
     if form.columns:
@@ -160,4 +161,17 @@ def frames_of(path: Path, form: Format, reading: Reading) -> _Frames:
             f"'{path}' is read as {form.description}, which has no columns to name. "
             f"Leave out {' and '.join(reading.names.values())}."
         )
-    return form.read(path, **options)
+    return _read(path, form, options)
+
+
+def _read(path: Path, form: Format, options: Mapping[str, Any]) -> _Frames:
+    try:
+        yield from form.read(path, **options)
+    except (DataError, ImportError):
+        raise
+    except Exception as error:  # what damaged files hold, nobody has listed
+        text = " ".join(str(error).split()).rstrip(".") or "no reason given"
+        raise DataError(
+            f"'{path}' cannot be read as {form.description}: {type(error).__name__}: "
+            f"{text}. It may be damaged: write it again."
+        ) from error

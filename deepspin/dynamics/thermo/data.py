@@ -139,8 +139,8 @@ def load(path: str | Path) -> tuple[dict, list[SizeRun]]:
             groups = sorted(name for name in file if name.startswith("size-"))
             groups.sort(key=lambda name: int(name.removeprefix("size-")))
             runs = [_read(file[name]) for name in groups if version <= FORMAT]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        text = " ".join(str(error).split()).rstrip(".")
+    except Exception as error:  # h5py raises what it likes on damaged files
+        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(
             f"'{path}' is damaged, or no file of dp-spin thermo ({text})."
         ) from error

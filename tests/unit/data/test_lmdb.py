@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import small_data
+from damage import damaged, fuzz, outcome
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepspin.data import lmdb_files, scratch
 from deepspin.data.dataset import DataSystem
@@ -141,6 +146,37 @@ def test_what_is_damaged(tmp_path):
     path = write(tmp_path / "d.lmdb", two, frame_idx_fmt="z")
     with pytest.raises(DataError, match="`__metadata__` is not as DeePMD-kit writes"):
         find_systems(path)
+
+
+@needs_lmdb
+def test_what_is_cut_off(tmp_path):
+    """Anywhere: reading beyond the end would end the program."""
+    path = Path(write(tmp_path / "a.lmdb", [small_data.frames(5)])) / "data.mdb"
+    content = path.read_bytes()
+    for number, size in enumerate(range(0, len(content), 999)):
+        cut = tmp_path / f"cut{number}.lmdb"
+        cut.mkdir()
+        (cut / "data.mdb").write_bytes(content[:size])
+        with pytest.raises(DataError, match=f"cut{number}.lmdb.*(cut off|cannot be )"):
+            find_systems(str(cut))
+
+
+@needs_lmdb
+@fuzz(40)
+@given(data=st.data())
+def test_damaged_frames(data):
+    """What is packed, flipped and cut: arrays of the right shapes, or one error."""
+    import lmdb
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "a.lmdb", [small_data.frames(2)])
+        key = data.draw(st.sampled_from([b"__metadata__", b"000000000001"]))
+        with lmdb.open(path) as env, env.begin(write=True) as txn:
+            txn.put(key, data.draw(damaged(txn.get(key))))
+        found = outcome(lambda: load_systems(find_systems(path), TYPES, SPIN), path)
+        for system in found or ():
+            assert system.coord.shape == system.spin.shape
+            assert np.isfinite(system.coord).all()
 
 
 def test_without_the_packages(tmp_path, monkeypatch):

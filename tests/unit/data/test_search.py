@@ -138,6 +138,17 @@ def test_all_points(name, sel, kernels, monkeypatch):
             assert_is(found, want)
 
 
+@pytest.mark.parametrize("kernels", [pytest.param(True, marks=compiled), False])
+def test_points_at_the_cutoff(kernels, monkeypatch):
+    """One right at it is no neighbour, one just within it is."""
+    if not kernels:
+        monkeypatch.setattr(native, "library", lambda: None)
+    points = np.array([[0.0, 0, 0], [3.0, 0, 0], [0, np.nextafter(3.0, 0), 0]])
+    found = build(points, np.zeros(3, dtype=int), 3, np.zeros((3, 3)), False, 3.0, 1)
+    np.testing.assert_array_equal(found.count.ravel(), [1, 0, 1])
+    np.testing.assert_array_equal(found.index, [2, 0])
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31),

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import damaged, fuzz
+from hypothesis import given
+from hypothesis import strategies as st
 from places import REFERENCE
 
 import deepspin
@@ -22,13 +26,35 @@ from deepspin.training.validation import _rest
 
 def test_lines_of_a_curve_with_other_columns(tmp_path):
     """A curve that does not fit is not gone on with, nor half a line."""
-    path, header = tmp_path / "lcurve.out", "# step\n# b\n"
+    path, header = tmp_path / "lcurve.out", "# step e\n# b\n"
     assert rows_until(path, header, 5) == []
     path.write_text("# another header\n# b\n      0 1.0\n")
     assert rows_until(path, header, 5) == []
     path.write_text(header + "      0 1.0\n      4 2.0\n      8 3.0\n     10 4.")
     assert rows_until(path, header, 5) == [header, "      0 1.0\n", "      4 2.0\n"]
     assert len(rows_until(path, header, 10)) == 4
+
+
+ROWS = [f"{k:7d}   {1 / (k + 1):11.2e}\n" for k in range(0, 40, 4)]
+
+
+@pytest.mark.any_version
+@fuzz(60)
+@given(data=st.data())
+def test_lines_of_a_damaged_curve(data):
+    """Lines that are whole, in order: a number may be another, nothing else."""
+    header = "# step        rmse\n# a note\n"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lcurve.out"
+        content = (header + "".join(ROWS)).encode()
+        path.write_bytes(data.draw(damaged(content)))
+        kept = rows_until(path, header, 20)
+    if kept:
+        assert kept[0] == header
+        table = np.loadtxt(kept[1:], ndmin=2) if kept[1:] else np.zeros((0, 2))
+        assert table.shape == (len(kept) - 1, 2)
+        assert (np.diff(table[:, 0]) > 0).all() and (table[:, 0] <= 20).all()
+        assert len(set(kept[1:]) - set(ROWS)) <= 5
 
 
 def test_weights_that_are_not_finite_are_not_saved(run):

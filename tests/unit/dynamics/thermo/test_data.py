@@ -2,10 +2,15 @@
 """Samples in memory and in HDF5 files."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from damage import damaged, fuzz, outcome
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepspin.data.files import DataError
 from deepspin.dynamics.core.fields import Response
@@ -73,3 +78,23 @@ def test_files_of_no_use(tmp_path):
     (tmp_path / "b.h5").write_bytes(b"no samples")
     with pytest.raises(DataError, match="is damaged, or no file of dp-spin thermo"):
         load(tmp_path / "b.h5")
+
+
+@fuzz(40)
+@given(data=st.data())
+def test_damaged(data):
+    """Runs whose arrays fit together, or one error."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.h5"
+        save(path, {"options": {"seed": 1}}, [size_run(2)])
+        path.write_bytes(data.draw(damaged(path.read_bytes())))
+        found = outcome(lambda: load(path), path)
+        for run in found[1] if found else ():
+            nrep = run.state.nrep
+            assert run.temperature.shape == (nrep,)
+            assert run.signs.shape[1:] == (run.state.nloc,)
+            assert run.done >= run.nsamples
+            for rows in run.records.values():
+                assert len(rows) == run.nsamples
+            if run.nsamples:
+                assert run.samples().energy.shape == (run.nsamples, nrep)
