@@ -151,8 +151,10 @@ def load_deepmd(path: str | Path) -> tuple[SpinEnergyModel, dict]:
         model, metadata = read(path)
         if is_deepmd(path):
             check_ranges(path, metadata)
+    except FileNotFoundError:
+        raise
     except Exception as error:  # whatever a damaged file makes TensorFlow and Keras do
-        if isinstance(error, ValueError | OSError) and str(path) in str(error):
+        if isinstance(error, ValueError | OSError) and Path(path).name in str(error):
             raise
         text = " ".join(str(error).split()).rstrip(".") or "no reason given"
         raise ValueError(

@@ -167,7 +167,7 @@ def frames_of(path: Path, form: Format, reading: Reading) -> _Frames:
 def _read(path: Path, form: Format, options: Mapping[str, Any]) -> _Frames:
     try:
         yield from form.read(path, **options)
-    except (DataError, ImportError):
+    except (DataError, ImportError, FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # what damaged files hold, nobody has listed
         text = " ".join(str(error).split()).rstrip(".") or "no reason given"
