@@ -39,8 +39,6 @@ bool fresh = false;  // whether the input reached something new
 Input current;
 
 void save() {
-  const int kept = std::rename("crash.bin", "crash.old.bin");
-  (void)kept;
   std::ofstream("crash.bin", std::ios::binary)
       .write(reinterpret_cast<const char*>(current.data()), std::streamsize(current.size()));
   std::fprintf(stderr, "the input is in crash.bin (%zu bytes)\n", current.size());
