@@ -88,7 +88,7 @@ def command_line() -> list[str]:
 def _spelling(action: argparse.Action) -> str:
     value = "" if action.nargs == 0 else action.metavar or action.dest.upper()
     if action.choices:
-        value = " | ".join(action.choices)
+        value = " | ".join(map(str, action.choices))
     spellings = [f"{name} {value}".strip() for name in action.option_strings or [""]]
     return ", ".join(f"`{spelling}`" for spelling in spellings)
 

@@ -43,7 +43,7 @@ class Sites:
     names : tuple of str
         Type of each.
     moment : np.ndarray, shape (n,)
-        |S| in μ_B.
+        Moduli of the spins in μ_B.
     direction : np.ndarray, shape (n, 3)
         Unit vectors along the spins.
     """
@@ -134,7 +134,7 @@ class Shell:
     spread : float
         Standard deviation of J over the shell, in eV.
     dmi, anisotropy : float
-        Root mean squares of |D| and of the largest eigenvalue of Γ by modulus, in eV.
+        Root mean squares of the length of D and of the largest eigenvalue of Γ by modulus, in eV.
     relation : float
         Mean of e_i·e_j: 1 between parallel spins, -1 between antiparallel ones.
     members : np.ndarray of int
