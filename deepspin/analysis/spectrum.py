@@ -5,7 +5,7 @@ r"""Spectra of spins from trajectories: the dynamical structure factor.
 
     M_q(t) = \frac{1}{\sqrt{N}} \sum_i S_i(t)\, e^{-i q \cdot \bar R_i}, \qquad
     S(q, \omega) = \frac{1}{2\pi\hbar T} \sum_\alpha
-        \Big| \int_0^T M^\alpha_q(t)\, e^{i\omega t}\, w(t)\, dt \Big|^2
+        \left| \int_0^T M^\alpha_q(t)\, e^{i\omega t}\, w(t)\, dt \right|^2
 
 in μ_B²/eV, with mean positions (no phonons in the phases), the mean of M taken away
 (no Bragg peaks), Hann's window w of mean square 1, and positive and negative energies
