@@ -29,6 +29,7 @@ from deepspin.data.formats.table import (
     recognise,
 )
 from deepspin.data.search import search
+from deepspin.utils.outputs import is_left_over
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +107,8 @@ def _below(root: str, patterns: Sequence[str] | None, reading: Reading) -> list[
             f"put the name of its format before it, as in {next(iter(FORMATS))}:"
             f"{here.name}; there are {', '.join(FORMATS)}."
         )
-    found = search(path, patterns)
-    for own in sorted(here.rglob("*.lmdb")) if here.is_dir() else []:
-        if patterns is None or any(own.relative_to(here).match(p) for p in patterns):
-            found += _of_lmdb(own)
+    found, bases = search(path, patterns)
+    found += [system for base in bases for system in _of_lmdb(base)]
     if not found and here.is_dir():
         others = [_foreign(*pair, reading) for pair in _others(here, patterns)]
         kinds = Counter(each.kind for each in others)
@@ -176,6 +175,7 @@ def _others(top: Path, patterns: Sequence[str] | None) -> Iterator[tuple[Path, F
     chosen = None if patterns is None else {d for p in patterns for d in top.rglob(p)}
     for place, inside, names in os.walk(top):
         here = Path(place)
+        inside[:] = [name for name in inside if not is_left_over(name)]
         form = recognise(here)
         if form is not None:
             inside.clear()
@@ -184,6 +184,8 @@ def _others(top: Path, patterns: Sequence[str] | None) -> Iterator[tuple[Path, F
                 yield here, form
         inside.sort()
         for name in sorted(names):
+            if is_left_over(name):
+                continue
             file = here / name
             if (chosen is None or file in chosen) and (form := recognise(file)):
                 yield file, form

@@ -20,7 +20,7 @@ import numpy as np
 
 from deepspin.data.files import FIELDS, DataError, InMemory, Set
 
-KIND = "an LMDB data set of DeePMD-kit"
+KIND, SUFFIX = "an LMDB data set of DeePMD-kit", ".lmdb"
 NAMES = {
     "coords": "coord",
     "cells": "box",
@@ -34,7 +34,7 @@ NAMES = {
 
 def is_lmdb(path: Path) -> bool:
     """Whether a path is a data set of that kind."""
-    return path.suffix == ".lmdb" or (path / "data.mdb").is_file()
+    return path.suffix == SUFFIX or (path / "data.mdb").is_file()
 
 
 def read(path: Path) -> list[InMemory]:

@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Searching folders and HDF5 files for systems of ours."""
+"""Searching folders and HDF5 files for systems of ours, and for LMDB data sets.
+
+What a program that was killed has left of an output is not looked at.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import h5py
 
 from deepspin.data.files import HDF5_SUFFIXES, is_file, opened
+from deepspin.data.lmdb_files import SUFFIX
+from deepspin.utils.outputs import is_left_over
 
 
-def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
+def search(
+    root: str, patterns: Sequence[str] | None = None
+) -> tuple[list[str], list[Path]]:
     """Search a folder or an HDF5 file for systems.
 
     Parameters
@@ -20,12 +28,14 @@ def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
     root : str
         Folder, or ``file.hdf5#/group``.
     patterns : sequence of str, optional
-        Take only systems whose path below `root` matches one of these.
+        Take only what has a path below `root` that matches one of these.
 
     Returns
     -------
-    list of str
+    systems : list of str
         Paths of those in and below it, sorted, those in HDF5 files last.
+    bases : list of Path
+        Data sets of LMDB below it, sorted.
 
     Raises
     ------
@@ -34,22 +44,23 @@ def search(root: str, patterns: Sequence[str] | None = None) -> list[str]:
     """
     with opened(root) as (node, _):
         if isinstance(node, Path):
-            folders, files, links = _walk(node)
+            tree = _walk(node)
+            folders, bases = sorted(tree.folders), sorted(tree.bases)
             if patterns is not None:  # which do not look behind links by themselves
-                roots = (node, *links)
+                roots = (node, *tree.links)
                 chosen = {d for p in patterns for r in roots for d in r.rglob(p)}
                 folders = [d for d in folders if d in chosen]
+                bases = [d for d in bases if d in chosen]
             found = [str(d) for d in folders if _is_system(d)]
-            for file in files:
+            for file in sorted(tree.files):
                 if h5py.is_hdf5(file):
                     found += _search_file(file, node, patterns)
-        else:
-            found = [
-                f"{node.file.filename}#{PurePosixPath(node.name) / group}"
-                for group in _groups(node)
-                if patterns is None or any(group.match(p) for p in patterns)
-            ]
-    return found
+            return found, bases
+        return [
+            f"{node.file.filename}#{PurePosixPath(node.name) / group}"
+            for group in _groups(node)
+            if patterns is None or any(group.match(p) for p in patterns)
+        ], []
 
 
 def _is_system(folder: Path) -> bool:
@@ -58,13 +69,23 @@ def _is_system(folder: Path) -> bool:
     return not (types / "type.raw").exists() and is_file(types)
 
 
-def _walk(top: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Folders from `top` down, files with the suffixes of HDF5, and links, sorted.
+@dataclass(frozen=True)
+class _Tree:
+    """Folders, files that may be HDF5, data sets of LMDB, and links to folders."""
+
+    folders: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    bases: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+
+
+def _walk(top: Path) -> _Tree:
+    """What there is from a folder down.
 
     Links to folders are followed, but for those to where the search is already or has
     been: it ends, and finds nothing twice.
     """
-    folders, files, links = [], [], []
+    found = _Tree()
     entered, waiting = set(), [top]
     while waiting:  # what is no link comes first, and is found by its own name
         for place, inside, names in os.walk(waiting.pop(0)):
@@ -73,15 +94,18 @@ def _walk(top: Path) -> tuple[list[Path], list[Path], list[Path]]:
                 inside.clear()
                 continue
             entered.add(own)
-            folders.append(here)
+            inside[:] = [name for name in inside if not is_left_over(name)]
+            found.folders.append(here)
             behind = [here / d for d in sorted(inside) if os.path.islink(here / d)]
-            links += behind
+            found.links.extend(behind)
             waiting += behind
             for name in (*inside, *names):
                 suffix = os.path.splitext(name)[1]
-                if suffix in HDF5_SUFFIXES and os.path.isfile(here / name):
-                    files.append(here / name)
-    return sorted(folders), sorted(files), links
+                if suffix == SUFFIX and not is_left_over(name):
+                    found.bases.append(here / name)
+                elif suffix in HDF5_SUFFIXES and not is_left_over(name):
+                    found.files.extend([here / name] * os.path.isfile(here / name))
+    return found
 
 
 def _identity(folder: str) -> tuple[int, int]:

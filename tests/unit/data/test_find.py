@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Systems of other programs, found beside ours."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 from small_data import frames, write
@@ -116,3 +119,36 @@ def test_parts_of_a_path(tmp_path, file):
     assert file_of(f"{tmp_path}/a.h5#/b").name == "a.h5"
     assert format_of(str(file), Reading()) == "extxyz"
     assert format_of(str(tmp_path), Reading()) is None
+
+
+def test_what_a_kill_has_left_is_no_system(tmp_path, file):
+    """Hidden and perhaps half: not ours, of another program, or LMDB."""
+    write(tmp_path / "whole", *frames(4))
+    for name in (".out.partial", ".out.partial.v2", ".out.old"):
+        write(tmp_path / "deep" / name / "train", *frames(4))
+    file.with_name(".b.partial.extxyz").write_text(file.read_text())
+    (tmp_path / ".c.partial.lmdb").write_bytes(b"half")
+    (tmp_path / ".d.partial.h5").write_bytes(b"half")
+    write(tmp_path / ".mine" / ".partly", *frames(4))
+    for patterns in (None, ["*", "**/*"]):
+        assert find_systems(str(tmp_path), patterns) == [
+            str(tmp_path / ".mine" / ".partly"),
+            str(tmp_path / "whole"),
+        ]
+    for place in ("whole", ".mine"):
+        shutil.rmtree(tmp_path / place)
+    assert find_systems(str(tmp_path)) == [str(file)]
+
+
+def test_each_folder_is_listed_once(tmp_path, monkeypatch):
+    for number in range(3):
+        write(tmp_path / f"s{number}", *frames(4))
+    listed, scandir = [], os.scandir
+
+    def count(path):
+        listed.append(os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", count)
+    assert len(find_systems(str(tmp_path))) == 3
+    assert len(listed) == len(set(listed)) == 7
