@@ -167,7 +167,7 @@ def model_devi(
     from deepspin.env import start_tensorflow
     from deepspin.infer import candidates, deviation
     from deepspin.modelfiles.find import resolve_checkpoint
-    from deepspin.utils.outputs import claim
+    from deepspin.utils.outputs import claim, locked
 
     reading, measure = take(Reading, options), take(deviation.Measure, options)
     bounds = candidates.Bounds(**options)
@@ -180,25 +180,26 @@ def model_devi(
         names = names_below(paths, Path(extract))
         claim_systems(paths, Path(extract), force)
     listing = candidates.listing_of(output)
-    claim(output)
-    claim(listing)
-    start_tensorflow()
-    from deepspin.infer.deep_spin import DeepSpin
+    ours = [claim(output), claim(listing), *[Path(p) for p in [extract] if p]]
+    with locked(*ours):
+        start_tensorflow()
+        from deepspin.infer.deep_spin import DeepSpin
 
-    potentials = [DeepSpin(file) for file in files]
-    systems = deviation.load_alike(paths, potentials, models)
-    if measure.real_error:
-        candidates.check_labels(systems, bounds)
-    found = [
-        deviation.deviations(data, potentials, measure, frequency) for data in systems
-    ]
-    blocks = [each.columns(atomic) for each in found]
-    deviation.write(output, paths, blocks, atomic)
-    listing.unlink(missing_ok=True)  # of an earlier run
-    if bounds:
-        chosen = candidates.select(listing, found, bounds)
-        if extract is not None and chosen:
-            candidates.extract(Path(extract), names, systems, chosen)
+        potentials = [DeepSpin(file) for file in files]
+        systems = deviation.load_alike(paths, potentials, models)
+        if measure.real_error:
+            candidates.check_labels(systems, bounds)
+        found = [
+            deviation.deviations(data, potentials, measure, frequency)
+            for data in systems
+        ]
+        blocks = [each.columns(atomic) for each in found]
+        deviation.write(output, paths, blocks, atomic)
+        listing.unlink(missing_ok=True)  # of an earlier run
+        if bounds:
+            chosen = candidates.select(listing, found, bounds)
+            if extract is not None and chosen:
+                candidates.extract(Path(extract), names, systems, chosen)
     return blocks
 
 

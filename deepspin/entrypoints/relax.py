@@ -189,31 +189,32 @@ def relax(
     from deepspin.dynamics.relax.search import Changes, Plan, search
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
-    from deepspin.utils.outputs import claim
+    from deepspin.utils.outputs import claim, locked
     from deepspin.utils.stopping import StopOnSignal, Stopped
 
     reading = take(Reading, options)
     changes, plan = take(Changes, options), Plan(**options)
     check_suffix(output)
     file = resolve_checkpoint(model)
-    for path in (output, log_of(output)):
-        claim(path, force=force)
-    start_tensorflow()
-    from deepspin.infer.deep_spin import DeepSpin
+    with locked(*[claim(path, force=force) for path in (output, log_of(output))]):
+        start_tensorflow()
+        from deepspin.infer.deep_spin import DeepSpin
 
-    potential = DeepSpin(file)
-    atoms = load_structure(structure, potential, frame, reading)
-    atoms = atoms.with_spins(potential.is_magnetic(atoms.atype))
-    report = Report(output, atoms, changes, StopOnSignal())
-    try:
-        with report.stop:
-            end = search(potential, atoms, changes, plan, fparam=fparam, observe=report)
-    except KeyboardInterrupt as stop:
-        if report.last is None:
-            raise
-        report.save(report.last)
-        raise Stopped(
-            f"stopped; wrote '{output}', which is not relaxed", report.stop.received
-        ) from stop
-    report.finish(end, potential)
+        potential = DeepSpin(file)
+        atoms = load_structure(structure, potential, frame, reading)
+        atoms = atoms.with_spins(potential.is_magnetic(atoms.atype))
+        report = Report(output, atoms, changes, StopOnSignal())
+        try:
+            with report.stop:
+                end = search(
+                    potential, atoms, changes, plan, fparam=fparam, observe=report
+                )
+        except KeyboardInterrupt as stop:
+            if report.last is None:
+                raise
+            report.save(report.last)
+            raise Stopped(
+                f"stopped; wrote '{output}', which is not relaxed", report.stop.received
+            ) from stop
+        report.finish(end, potential)
     return end

@@ -142,25 +142,25 @@ def test(
     from deepspin.infer.details import claim_details, write_details
     from deepspin.modelfiles.find import resolve_checkpoint
     from deepspin.pictures.plots import claim_picture, draw_parity, save
+    from deepspin.utils.outputs import locked
 
     reading, what = take(Reading, options), Comparison(**options)
     file = resolve_checkpoint(model)
     paths = _systems(system, datafile, train_data, valid_data, reading)
-    if detail_file is not None:
-        claim_details(detail_file)
-    if plot is not None:
-        claim_picture(plot)
-    start_tensorflow()
-    from deepspin.infer.deep_spin import DeepSpin
+    ours = [] if detail_file is None else claim_details(detail_file)
+    ours += [] if plot is None else [claim_picture(plot)]
+    with locked(*ours):
+        start_tensorflow()
+        from deepspin.infer.deep_spin import DeepSpin
 
-    potential = DeepSpin(file)
-    systems = load_labelled(potential, paths, what.atomic)
-    accuracy = compare(potential, systems, what)
-    if detail_file is not None:
-        write_details(accuracy, detail_file)
-    if plot is not None:
-        save(draw_parity(accuracy.panels), plot)
-        log.info("drew %s", plot)
+        potential = DeepSpin(file)
+        systems = load_labelled(potential, paths, what.atomic)
+        accuracy = compare(potential, systems, what)
+        if detail_file is not None:
+            write_details(accuracy, detail_file)
+        if plot is not None:
+            save(draw_parity(accuracy.panels), plot)
+            log.info("drew %s", plot)
     return accuracy.errors
 
 

@@ -17,8 +17,8 @@ from deepspin.utils.outputs import OutputError, claim, replacing
 log = logging.getLogger(__name__)
 
 
-def claim_details(prefix: str) -> None:
-    """Make sure that detail files can be written, see `write_details`."""
+def claim_details(prefix: str) -> list[Path]:
+    """Make sure that detail files can be written, see `write_details`; their paths."""
     if not Path(prefix).name or prefix.endswith("/"):
         raise OutputError(
             f"-d takes the beginning of file names, such as 'results/detail'. Got "
@@ -29,6 +29,7 @@ def claim_details(prefix: str) -> None:
         if path.is_dir():
             raise OutputError(f"'{path}' is a folder. Give another prefix to -d.")
     claim(_detail(prefix, "e"))
+    return [_detail(prefix, suffix) for suffix in LINES]
 
 
 def _detail(prefix: str, suffix: str) -> Path:

@@ -208,7 +208,7 @@ def _outputs(
                 f"Another training is writing '{what}' now. Wait for it, or train in "
                 "another folder, or with other `save_ckpt` and `disp_file`."
             )
-            stack.enter_context(locked(path, message))
+            stack.enter_context(locked(path, message=message))
         yield prefix, others
 
 

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _NO_REPLACE, _EXCHANGE = 1, 2
 _AT_FDCWD = -100
 _DEEPEST = 40  # links that lead to links
+# in hidden names: what is not whole yet, and the end of what was there before
+_PARTIAL, _OLD = ".partial", ".old"
 
 _new: set[Path] = set()  # outputs that were not there, and must not be when written
 _held: dict[Path, int] = {}  # outputs that this process has locked, by which thread
@@ -119,7 +121,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             return
         end.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, end):
-            partial = end.with_name(f".{end.stem}.partial{end.suffix}")
+            partial = end.with_name(f".{end.stem}{_PARTIAL}{end.suffix}")
             _recover(end)
             _remove(partial)  # of a program that was killed
             try:
@@ -134,6 +136,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 sync(end.parent)
             finally:
                 _remove(partial)
+
+
+def is_left_over(name: str) -> bool:
+    """Whether a file or folder of this name is what a program that was killed left."""
+    return name[:1] == "." and (_PARTIAL in name or name.endswith(_OLD))
 
 
 def append(path: str | Path, text: str) -> None:
@@ -277,20 +284,31 @@ def _send(partial: Path, end: Path) -> None:
 
 
 @contextmanager
-def locked(path: str | Path, message: str | None = None) -> Iterator[None]:
-    """Keep other programs from writing `path` meanwhile, by a file beside it.
+def locked(*paths: str | Path, message: str | None = None) -> Iterator[None]:
+    """Keep other programs from writing `paths` meanwhile, by files beside them.
+
+    Outputs that belong together are locked from before the work to its end: else two
+    programs could write some of them each.
 
     Raises
     ------
     OutputError
         One is doing so: the `message`, if there is one.
     """
-    end = _end(Path(path))
+    with ExitStack() as stack:
+        for path in dict.fromkeys(map(Path, paths)):
+            stack.enter_context(_locked(path, message))
+        yield
+
+
+@contextmanager
+def _locked(path: Path, message: str | None) -> Iterator[None]:
+    end = _end(path)
     message = message or (
         f"Another program is writing '{path}' now. Wait for it, or choose another "
         "output."
     )
-    if _is_stream(Path(path), end):
+    if _is_stream(path, end):
         yield
         return
     key = _key(end)
@@ -415,7 +433,7 @@ def _recover(end: Path) -> None:
 
 
 def _old(end: Path) -> Path:
-    return end.with_name(f".{end.name}.old")
+    return end.with_name(f".{end.name}{_OLD}")
 
 
 def _remove(path: Path) -> None:

@@ -165,8 +165,8 @@ def _writers(
 def _lock(stack: ExitStack, simulation: Simulation, output: Path) -> None:
     """Keep other runs from writing the same files."""
     files = [path for _, writer in simulation.writers for path in writer.files]
-    for path in dict.fromkeys([simulation.restart, *files, output]):
-        stack.enter_context(locked(claim(path)))
+    paths = [claim(path) for path in (simulation.restart, *files, output)]
+    stack.enter_context(locked(*paths))
 
 
 def _report(settings: MdSettings, start: RestartFile) -> None:

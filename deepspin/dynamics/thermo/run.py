@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from contextlib import ExitStack
 from pathlib import Path
 
 from deepspin.dynamics.thermo.averages import Curve
@@ -67,10 +66,8 @@ def run(
         _check_restart(before, made_by, restart)
     ladder = Ladder(ThermoSettings.of(given), potential, made_by, runs)
     path = ladder.path
-    with ExitStack() as stack:
-        files = [path, *outputs(path), Path(output)]
-        for file in dict.fromkeys(files):
-            stack.enter_context(locked(claim(file)))
+    files = [path, *outputs(path), Path(output)]
+    with locked(*map(claim, files)):
         if restart is None or Path(restart).resolve() != path.resolve():
             set_aside(files)
             ladder.save()

@@ -119,7 +119,7 @@ def test_nothing_for_a_pipe_if_it_fails(pipe, tmp_path):
     with pytest.raises(OutputError, match="is a device or a pipe, and a folder is to"):
         claim(path, folder=True)
     set_aside([path])
-    with locked(path, "never"), locked(path, "never"):
+    with locked(path, message="never"), locked(path, message="never"):
         pass
     assert os.listdir(tmp_path) == ["pipe"]
 
@@ -228,6 +228,23 @@ def test_one_writes_at_a_time(tmp_path, folder):
     assert tree(tmp_path) == {str(path): b"ours"}
     assert not told_by_another(lambda: write(path, "theirs"))
     assert tree(tmp_path) == {str(path): b"theirs"}
+
+
+def test_outputs_that_belong_together(tmp_path):
+    """All of them or none, from before the work to its end."""
+    one, two, three = (tmp_path / name for name in "abc")
+    with locked(one, two, one):
+        write(two, "ours")
+        (error,) = told_by_another(lambda: write(two, "theirs"))
+        assert f"Another program is writing '{two}' now." in error
+
+        def both():
+            with locked(three, two):
+                pass
+
+        assert told_by_another(both) == [error]
+        assert not told_by_another(lambda: write(three, "theirs"))
+    assert tree(tmp_path) == {str(two): b"ours", str(three): b"theirs"}
 
 
 @pytest.mark.parametrize("able", [True, False])
