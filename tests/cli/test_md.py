@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ase.io
@@ -952,12 +953,24 @@ def shortened(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 9)
 
 
-# a file of HDF5 that is cut off cannot be read at all
-HARMED = [("md.h5", Path.unlink)] + [
+HARMED = [
     (name, harm)
-    for name in ("md.extxyz", "md.traj", "md.log")
+    for name in ("md.extxyz", "md.traj", "md.h5", "md.log")
     for harm in (Path.unlink, shortened)
 ]
+
+
+def lost_frames(name: str, harm: Callable, text: str) -> list[int]:
+    """Which frames of 0 to 4 a harmed file lacks, after what was said of it."""
+    damaged = f"'{name}' is damaged and cannot be read: Unable to" in text
+    assert damaged == ((name, harm) == ("md.h5", shortened))
+    assert not damaged or Path("previous-1", name).exists()
+    every = 1 if name == "md.log" else 2
+    # a file of HDF5 that is cut off cannot be read at all
+    lost = list(range(0, 5, every)) if harm is Path.unlink or damaged else [4]
+    shown = "step 4" if len(lost) == 1 else "steps 0 to 4"
+    assert f"'{name}' lacks the frames of {shown}" in text
+    return lost
 
 
 @pytest.mark.parametrize(("name", "harm"), HARMED)
@@ -977,11 +990,9 @@ def test_files_changed_under_a_run(name, harm, run, given, capsys, monkeypatch, 
     monkeypatch.setattr(Guard, "follow", follow_and_harm)
     run("md", write(given))
     text = said(capsys)
-    lost = list(range(0, 5, every)) if harm is Path.unlink else [4]
-    shown = "step 4" if len(lost) == 1 else "steps 0 to 4"
+    lost = lost_frames(name, harm, text)
     what = "was removed" if harm is Path.unlink else "was changed"
     assert f"'{name}' {what} by another program" in text
-    assert f"'{name}' lacks the frames of {shown}" in text
     assert frames_of(name) == [n for n in range(0, 9, every) if n not in lost]
     for other in {"md.log", "md.restart.npz"} - {name}:
         if other.endswith(".log"):
@@ -998,10 +1009,7 @@ def test_files_changed_before_a_restart(name, harm, run, given, capsys):
     run("md", write(given | {"steps": 4}))
     harm(Path(name))
     run("md", write(given), "-r", "md.restart.npz")
-    text = said(capsys)
-    lost = list(range(0, 5, every)) if harm is Path.unlink else [4]
-    shown = "step 4" if len(lost) == 1 else "steps 0 to 4"
-    assert f"'{name}' lacks the frames of {shown}" in text
+    lost = lost_frames(name, harm, said(capsys))
     assert frames_of(name) == [n for n in range(0, 9, every) if n not in lost]
 
 

@@ -19,7 +19,8 @@ from deepspin.dynamics.core.fields import Response
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.md.output import Frame, Parts, cut
 from deepspin.utils import hdf5
-from deepspin.utils.outputs import append, replacing, telling
+from deepspin.utils.limits import check_readable
+from deepspin.utils.outputs import append, replacing, set_aside, telling
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -200,15 +201,16 @@ class HDF5Trajectory:
         self._done, self._made = 0, False
 
     def begin(self, kept: int | None) -> int | None:
-        """Drop all frames, or those after the step `kept`."""
+        """Drop all frames, or those after `kept`; a damaged file is set aside."""
         path = self.files[0]
-        self._made, self._done = kept is not None and path.is_file(), 0
-        if not self._made:
+        known = kept is not None and path.is_file()
+        steps = _steps(path) if known else None
+        self._made, self._done = steps is not None, 0
+        if kept is None or steps is None:
             return None  # made with the first frame
+        good = (steps >= 0) & (steps <= kept)
+        self._done = int(np.count_nonzero(good))
         with telling(path), hdf5.writing(path, "r+") as file:
-            steps = file["step"][:]
-            good = (steps >= 0) & (steps <= kept)
-            self._done = int(np.count_nonzero(good))
             file["step"][:] = np.where(good, steps, -1)
         size = self._done + sum(step > kept for step in self.steps)
         if size > len(steps):
@@ -280,6 +282,23 @@ class HDF5Trajectory:
                 for row in range(self._done):
                     new[name][row] = array[row]
             new["step"][self._done :] = -1
+
+
+def _steps(path: Path) -> np.ndarray | None:
+    """Step of each place for a frame; None if the file is damaged, and set aside."""
+    check_readable(path)
+    try:
+        with hdf5.reading(path) as file:
+            steps = file["step"][:]
+            sizes = {len(a) for a in file.values() if "unit" in a.attrs}
+            if sizes == {len(steps)}:
+                return steps
+            why = f"it has {sorted(sizes)} frames"
+    except Exception as error:  # h5py raises what it likes on damaged files
+        why = " ".join(str(error).split())
+    log.warning("'%s' is damaged and cannot be read: %s", path, why)
+    set_aside([path])
+    return None
 
 
 def _reserve(
