@@ -44,6 +44,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import h5py
+import numpy as np
 from kills import INPUT
 
 from deepspin.env import set_defaults
@@ -363,9 +364,12 @@ def _sum(file: Path) -> str:
             names: list[str] = []
             data.visit(names.append)
             for name in sorted(names):
-                array = data[name][()] if isinstance(data[name], h5py.Dataset) else b""
-                found.update(f"{name} {getattr(array, 'shape', '')}".encode())
-                found.update(bytes(array))
+                array = np.array(
+                    data[name] if isinstance(data[name], h5py.Dataset) else 0
+                )
+                words = array.tolist() if array.dtype.kind == "O" else array.shape
+                found.update(f"{name} {words}".encode())
+                found.update(b"" if array.dtype.kind == "O" else array.tobytes())
     elif file.suffix == ".npz":
         with ZipFile(file) as data:
             for name in sorted(data.namelist()):

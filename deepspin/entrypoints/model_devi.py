@@ -195,8 +195,9 @@ def model_devi(
         ]
         blocks = [each.columns(atomic) for each in found]
         deviation.write(output, paths, blocks, atomic)
-        listing.unlink(missing_ok=True)  # of an earlier run
-        if bounds:
+        if not bounds:
+            listing.unlink(missing_ok=True)  # of an earlier run
+        else:
             chosen = candidates.select(listing, found, bounds)
             if extract is not None and chosen:
                 candidates.extract(Path(extract), names, systems, chosen)
