@@ -58,6 +58,9 @@ class DeepSpinCalculator(Calculator):
     - ``torques`` (N, 3): S x magnetic force in eV;
     - ``virial`` (3, 3) in eV, in the order of `deepspin.keys`.
 
+    Moments of atoms whose types have no spin are ignored, with a warning the first
+    time.
+
     ASE's stress is symmetric, the virial of a spin model is not: the stress is minus
     its symmetric part over the volume, the derivative of the energy by a strain at
     fixed spins. What is missing, the antisymmetric part, turns the cell against the
@@ -217,9 +220,9 @@ class DeepSpinCalculator(Calculator):
     def _spins_of(self, atoms: Atoms, atype: np.ndarray) -> tuple[np.ndarray, bool]:
         """Spins (N, 3), as the atoms have them, and whether as N along z."""
         magnetic = self.potential.is_magnetic(atype)
-        if not magnetic.any():
-            return np.zeros((len(atoms), 3)), False
         moments = read_moments(atoms, (INITIAL,))
+        if moments is None and not magnetic.any():
+            return np.zeros((len(atoms), 3)), False
         if moments is None:
             known = [n for n in ("magmoms", *ARRAYS) if n in atoms.arrays]
             source = f"atoms.arrays['{known[0]}']" if known else "moments"

@@ -127,6 +127,26 @@ def test_results(potential, frame, atoms):
     assert atoms.get_properties(["energy", "forces"])["energy"] == energy
 
 
+@pytest.mark.parametrize("symbols", ["NiO", "O2"])
+def test_moments_of_types_without_spin(model, symbols, caplog):
+    """They are ignored, which is told the first time; with and without other spins."""
+    atoms = Atoms(symbols, positions=[[0, 0, 0], [0, 0, 2.1]])
+    magnetic = [s == "Ni" for s in atoms.symbols]
+    moments = np.array([[0.9, 0.3, 0.8], [0.1, 0.0, 0.2]])
+    atoms.calc = DeepSpinCalculator(model)
+    atoms.set_initial_magnetic_moments(np.where(np.c_[magnetic], moments, 0.0))
+    energy = atoms.get_potential_energy()
+    assert "ignored" not in caplog.text
+    atoms.set_initial_magnetic_moments(moments)
+    assert atoms.get_potential_energy() == energy
+    np.testing.assert_array_equal(
+        atoms.get_magnetic_moments(), np.where(np.c_[magnetic], moments, 0.0)
+    )
+    atoms.rattle(0.01)
+    atoms.get_forces()
+    assert caplog.text.count("spins on atoms of O are ignored: no spin types") == 1
+
+
 @pytest.mark.parametrize("open_axes", [(), (2,), (0, 1, 2)])
 def test_derivatives(potential, frame, atoms, open_axes):
     """Forces and magnetic forces are differences of the energy, via the calculator."""
