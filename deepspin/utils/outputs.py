@@ -17,6 +17,7 @@ import errno
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import stat
 import sys
@@ -37,6 +38,7 @@ _PARTIAL, _OLD = ".partial", ".old"
 
 _new: set[Path] = set()  # outputs that were not there, and must not be when written
 _held: dict[Path, int] = {}  # outputs that this process has locked, by which thread
+_unsure: set[Path] = set()  # of these, those on file systems without locks
 
 
 class OutputError(OSError):
@@ -121,7 +123,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
             return
         end.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, end):
-            partial = end.with_name(f".{end.stem}{_PARTIAL}{end.suffix}")
+            # where there are no locks another program may be writing one, too
+            own = f"-{secrets.token_hex(4)}" if _key(end) in _unsure else ""
+            partial = end.with_name(f".{end.stem}{_PARTIAL}{own}{end.suffix}")
             _recover(end)
             _remove(partial)  # of a program that was killed
             try:
@@ -315,8 +319,9 @@ def _locked(path: Path, message: str | None) -> Iterator[None]:
     if key in _held:
         raise OutputError(message)
     beside = end.with_name(f".{end.name}.lock")
-    number = _lock(beside, message)
+    number, sure = _lock(beside, message)
     _held[key] = threading.get_ident()
+    (_unsure.discard if sure else _unsure.add)(key)
     try:
         yield
     finally:
@@ -335,8 +340,8 @@ def _alone(path: Path, end: Path) -> Iterator[None]:
         yield
 
 
-def _lock(beside: Path, message: str) -> int:
-    """Open and lock a file; another may just have removed it, then again."""
+def _lock(beside: Path, message: str) -> tuple[int, bool]:
+    """Open and lock a file, if it can be; another may have removed it, then again."""
     while True:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         number = os.open(beside, flags, 0o666)
@@ -347,10 +352,10 @@ def _lock(beside: Path, message: str) -> int:
             raise OutputError(message) from error
         except OSError:
             log.debug("no locks on this file system")
-            return number
+            return number, False
         try:
             if os.path.samestat(os.fstat(number), os.stat(beside)):
-                return number
+                return number, True
         except FileNotFoundError:
             pass
         os.close(number)

@@ -230,6 +230,28 @@ def test_one_writes_at_a_time(tmp_path, folder):
     assert tree(tmp_path) == {str(path): b"theirs"}
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_without_locks(tmp_path, folder, monkeypatch):
+    """On some network drives: each writes its own, whole, and the last one stays."""
+
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(outputs.fcntl, "flock", no_locks)
+    path = tmp_path / "a.x"
+    with replacing(path) as partial:
+        file = partial / "a" if folder else partial
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("ours")
+        # another program holds nothing of what this one does
+        monkeypatch.setattr(outputs, "_held", {})
+        write(path, "theirs", folder=folder)
+        assert (path / "a" if folder else path).read_text() == "theirs"
+        assert file.read_text() == "ours"
+        monkeypatch.undo()
+    assert tree(tmp_path) == {str(path / "a" if folder else path): b"ours"}
+
+
 def test_outputs_that_belong_together(tmp_path):
     """All of them or none, from before the work to its end."""
     one, two, three = (tmp_path / name for name in "abc")
