@@ -118,7 +118,7 @@ def _(path: Path) -> None:
 def _(path: Path) -> None:
     """Links that lead back, by many ways."""
     with h5py.File(path, "w") as file:
-        for number in range(300):
+        for number in range(150):
             group = file.create_group(f"g{number}")
             for other in range(number):
                 group[f"to{other}"] = file[f"g{other}"]
@@ -195,9 +195,9 @@ def _(path: Path) -> None:
 
 
 def _zipped(path: Path, name: str) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         with archive.open(name, "w") as member:
-            for _ in range(32):
+            for _ in range(20):
                 member.write(b" " * 2**24)
 
 
@@ -214,9 +214,9 @@ def model_of(neuron: list[int]) -> Make:
         from kills import INPUT
 
         import deepspin
+        from deepspin.interop.deepmd import normalize_model
 
-        options = {**INPUT["model"], "descriptor": {**INPUT["model"]["descriptor"]}}
-        deepspin.build_model(options).save(path)
+        deepspin.build_model(normalize_model(INPUT["model"])).save(path)
         with zipfile.ZipFile(path) as archive:
             held = {n: archive.read(n) for n in archive.namelist()}
         config = held["config.json"].decode()

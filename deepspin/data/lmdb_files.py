@@ -53,10 +53,12 @@ def read(path: Path) -> list[InMemory]:
     meta = _unpacked(path, b"__metadata__")
     try:
         nframes, form = int(meta["nframes"]), str(meta.get("frame_idx_fmt", "012d"))
-        keys = [format(k, form).encode() for k in range(nframes)]
-        owners = meta.get("frame_system_ids") or [0] * nframes
+        # of more frames than there are entries, one is missed below
+        held = min(nframes, _opened(path).stat()["entries"])
+        keys = [format(k, form).encode() for k in range(held)]
+        owners = meta.get("frame_system_ids") or [0] * held
         names = meta.get("type_map")
-        if len(owners) != nframes:
+        if len(owners) != held:
             raise ValueError(f"{len(owners)} frame_system_ids of {nframes} frames")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
