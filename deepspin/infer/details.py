@@ -39,7 +39,7 @@ def _detail(prefix: str, suffix: str) -> Path:
 def write_details(accuracy: Accuracy, prefix: str) -> None:
     """Write PREFIX.e.out, .fr.out, .fm.out, .v.out ...: labels, then predictions.
 
-    All of them or none; those of an earlier test that have no successor go.
+    None of them if one fails; those of an earlier test that have no successor go.
     """
     written = [suffix for suffix in LINES if suffix in accuracy.pairs]
     with ExitStack() as stack:
