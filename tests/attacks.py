@@ -194,11 +194,13 @@ class Verb:
     kills: int = 0
     pairs: int = 0
 
-    def start(self, folder: Path, which: str, force: bool = True) -> Process:
-        """Start it with one of the inputs, or go on."""
+    def start(
+        self, folder: Path, which: str, *, force: bool = True, go_on: bool = True
+    ) -> Process:
+        """Start it with one of the inputs, or go on with what it has made."""
         text = VERBS[self.name].replace(":", f"{self.root}/").replace("@", which)
         args = text.split() + ["--force"] * (force and self.name in FORCED)
-        if self.name in RUNS and not (folder / args[-1]).exists():
+        if self.name in RUNS and not (go_on and (folder / args[-1]).exists()):
             args = args[:-2]
         return Process(args, folder, self.log(folder, which))
 
@@ -294,7 +296,7 @@ class Verb:
         folder = self.fresh(rng.choice("12") if begun else None)
         both = {}
         for which in rng.sample("12", 2):
-            both[which] = self.start(folder, which, force)
+            both[which] = self.start(folder, which, force=force, go_on=False)
             time.sleep(rng.choice((0.0, 0.0, rng.uniform(0, self.seconds / 2))))
         self.pairs += 1
         status = {which: process.wait() for which, process in both.items()}
@@ -324,8 +326,9 @@ class Verb:
 
 
 def visible(folder: Path) -> list[Path]:
-    """All outputs in a folder."""
-    return [p for p in sorted(folder.iterdir()) if p.name[0] != "."]
+    """All outputs in a folder, but for what a run has found there and set aside."""
+    names = [p for p in sorted(folder.iterdir()) if p.name[0] != "."]
+    return [p for p in names if not p.name.startswith("previous-")]
 
 
 def hidden(folder: Path) -> list[Path]:

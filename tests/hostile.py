@@ -207,8 +207,8 @@ for _name in ("config.json", "deepspin.json", "model.weights.h5"):
     )
 
 
-def model_of(neuron: list[int]) -> Make:
-    """A model file that says it has nets of these widths, and holds nothing."""
+def model_of(old: str, new: str) -> Make:
+    """A model file with one option changed, so that it says more than it holds."""
 
     def make(path: Path) -> None:
         from kills import INPUT
@@ -220,8 +220,8 @@ def model_of(neuron: list[int]) -> Make:
         with zipfile.ZipFile(path) as archive:
             held = {n: archive.read(n) for n in archive.namelist()}
         config = held["config.json"].decode()
-        assert '"neuron": [4, 8]' in config
-        config = config.replace('"neuron": [4, 8]', f'"neuron": {neuron}')
+        assert old in config
+        config = config.replace(old, new)
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in held.items():
                 text = config if name == "config.json" else content
@@ -230,7 +230,13 @@ def model_of(neuron: list[int]) -> Make:
     return make
 
 
-of(".keras", "wide.keras")(model_of([20_000, 40_000]))
+for _name, _old, _new in (
+    ("wide", '"neuron": [4, 8]', '"neuron": [20000, 40000]'),
+    ("axis", '"axis_neuron": 2', '"axis_neuron": 1000000000'),
+    ("fparam", '"numb_fparam": 0', '"numb_fparam": 1000000000'),
+    ("sel", '"sel": [30, 30, 30]', '"sel": [1000000000, 30, 30]'),
+):
+    of(".keras", f"{_name}.keras")(model_of(_old, _new))
 
 
 # --- Of other programs ----------------------------------------------------------------

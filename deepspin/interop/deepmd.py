@@ -9,7 +9,9 @@ constant of both graphs.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from google.protobuf.message import Message
 from deepspin.interop.files import find_deepmd_checkpoint
 from deepspin.model.ener import SpinEnergyModel, build_model
 from deepspin.utils.inputs import normalize
+from deepspin.utils.limits import check_nets, check_size
 from deepspin.utils.network import ResidualDense
 from deepspin.utils.refused import InputError
 
@@ -73,7 +76,20 @@ class Constants:
             )
         if name in self._variables:
             return self._variables[name]
-        return tf.make_ndarray(self._nodes[name].attr["value"].tensor)
+        tensor = self._nodes[name].attr["value"].tensor
+        declared = 8 * math.prod(dim.size for dim in tensor.tensor_shape.dim)
+        try:
+            check_size(f"'{self.path}': '{name}'", self.size, declared)
+        except OSError as error:
+            raise ValueError(f"{error}.") from error
+        return tf.make_ndarray(tensor)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        path = Path(self.path)
+        files = path.parent.glob(f"{glob.escape(path.name)}*")
+        return sum(file.stat().st_size for file in files)
 
     def text(self, name: str) -> str:
         """Value of a constant string."""
@@ -264,6 +280,10 @@ def _parse(message: Message, path: Path, what: str, origin: str) -> None:
 
 def _load(constants: Constants) -> tuple[SpinEnergyModel, dict]:
     metadata = constants.metadata()
+    try:
+        check_nets(f"'{constants.path}'", constants.size, metadata["input"]["model"])
+    except OSError as error:
+        raise ValueError(f"{error}.") from error
     model = build_model(metadata["input"]["model"])
     _copy_descriptor(constants, model)
     _copy_fitting(constants, model)

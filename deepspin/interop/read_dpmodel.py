@@ -15,6 +15,7 @@ from deepspin.interop.deepmd import normalize_model
 from deepspin.interop.dpmodel import DESCRIPTOR, FITTING, OURS, RANGES
 from deepspin.interop.tree import read_tree
 from deepspin.model.ener import SpinEnergyModel, build_model
+from deepspin.utils.limits import check_nets
 from deepspin.utils.network import ResidualDense
 
 # of what DeePMD-kit 3.2 writes
@@ -53,9 +54,10 @@ def load_dpmodel(path: str | Path) -> tuple[SpinEnergyModel, dict]:
     """
     content = read_tree(path)
     try:
+        check_nets("it", Path(path).stat().st_size, content["model"])
         model, options = _Reader(content["model"]).load()
         nearest = content.get("@variables", {}).get("min_nbor_dist")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"'{path}' cannot be taken over: {error}") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(

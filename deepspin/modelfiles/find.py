@@ -24,7 +24,12 @@ from deepspin.interop.files import (
     find_deepmd_checkpoint,
     is_deepmd,
 )
-from deepspin.utils.limits import check_archive, check_readable
+from deepspin.utils.limits import (
+    check_archive,
+    check_nets,
+    check_readable,
+    read_text,
+)
 
 # of ``.keras`` archives and of frozen models; a newer deepspin reads older ones
 FORMAT_VERSION = 1
@@ -208,6 +213,12 @@ def read_config(
         config = _read_json(path, "config.json", missing=None)
     if not isinstance(config, dict):
         raise ValueError(f"'{path}' holds no model: it has no configuration.")
+    files = path.rglob("*") if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    try:
+        check_nets(f"'{path}'", size, config)
+    except OSError as error:
+        raise ValueError(f"{error}.") from error
     if is_registered is None:
         config = {k: v for k, v in config.items() if k != "compile_config"}
         is_registered = _is_ours
@@ -224,7 +235,7 @@ def _read_json(path: Path, name: str, missing: dict | None) -> Any:
     check_readable(path / FROZEN_METADATA if is_frozen(path) else path)
     try:
         if is_frozen(path):
-            return json.loads((path / FROZEN_METADATA).read_text(encoding="utf-8"))
+            return json.loads(read_text(path / FROZEN_METADATA))
         with zipfile.ZipFile(path) as archive:
             check_archive(path, archive)
             damaged = archive.testzip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,46 @@ def check_archive(path: str | Path, archive: zipfile.ZipFile) -> None:
     """Refuse an archive that would be far larger in memory; see `check_size`."""
     declared = sum(member.file_size for member in archive.infolist())
     check_size(f"'{path}'", os.path.getsize(path), declared)
+
+
+def check_nets(what: str, size: int, config: Any) -> None:
+    """Refuse a model whose nets would be far larger than the file of their weights.
+
+    Parameters
+    ----------
+    what : str
+        What messages call it.
+    size : int
+        Bytes of the file.
+    config : dict
+        Options of the model; those of a net have its widths as ``neuron``.
+
+    Raises
+    ------
+    OSError
+        They would.
+    """
+    check_size(what, size, 8 * _weights(config))
+
+
+def _weights(config: Any) -> int:
+    """Number of weights of all nets in some options, at least."""
+    if isinstance(config, list):
+        return sum(map(_weights, config))
+    if not isinstance(config, dict):
+        return 0
+
+    def number(name: str) -> int:
+        value = config.get(name)
+        return value if isinstance(value, int) else 0
+
+    found = sum(map(_weights, config.values()))
+    widths = config.get("neuron")
+    if isinstance(widths, list) and all(isinstance(n, int) for n in widths):
+        widths = [number("dim_descrpt") + number("numb_fparam"), *widths]
+        found += sum(a * b for a, b in pairwise(widths))
+        found += widths[-1] * number("axis_neuron")
+    return found
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:

@@ -74,7 +74,7 @@ def run(
         with replacing(claim(output)) as partial:
             partial.write_text(json.dumps(given, indent=2) + "\n", encoding="utf-8")
         ladder.run()
-    return analyse(path)[0]
+        return analyse(path)[0]
 
 
 def _with_seed(given: dict, before: dict) -> dict:
