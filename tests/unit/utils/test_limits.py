@@ -23,7 +23,7 @@ from deepspin.data.find import find_systems
 from deepspin.dynamics.core.state import State
 from deepspin.dynamics.md.restart import RestartFile
 from deepspin.interop.tree import read_tree, write_tree
-from deepspin.modelfiles.find import read_metadata
+from deepspin.modelfiles.find import read_config, read_metadata
 from deepspin.utils import hdf5, limits
 from deepspin.utils.inputs import load_input
 
@@ -201,6 +201,26 @@ def test_archives_of_blanks(tmp_path, name, monkeypatch):
     with pytest.raises(ValueError, match="is damaged") as caught:
         RestartFile.load(path)
     assert "more than 100 times" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"neuron": [20_000, 40_000]}, r"6\.4 GB"),
+        ({"neuron": [25, 50], "axis_neuron": 10**9}, "400 GB"),
+        ({"neuron": [240], "dim_descrpt": 10**9, "numb_fparam": 1}, "GB"),
+        ({"neuron": [25, 50, 100], "axis_neuron": 16, "numb_fparam": None}, None),
+    ],
+)
+def test_nets_larger_than_their_file(options, shown, tmp_path):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": [{"net": options}]}))
+    if shown is None:
+        assert read_config(path)["config"][0]["net"] == options
+    else:
+        with pytest.raises(ValueError, match=rf"keras' has .* says that it .*{shown}"):
+            read_config(path)
 
 
 def test_aliases_in_models(tmp_path):
