@@ -79,7 +79,7 @@ FORCED = {
     "convert-to": "convert-to deepmd -c :model@.keras -o out.dp",
     "convert-from": "convert-from :model@.dp -o out.keras",
     "change-bias": "change-bias :model@.keras -b -1 -2 -o out.keras",
-    "relax": f"relax {STRUCTURE} -m :model@.keras --steps @ -o out.extxyz",
+    "relax": "relax :few1 -m :model@.keras --steps @ -o out.extxyz",
 }
 # these have no --force and replace what they have made before
 PLAIN = {
