@@ -28,6 +28,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from deepspin.modelfiles.find import FROZEN_METADATA
+
 MEMORY, SECONDS = 2**30, 10.0
 # what a process may ask for; it fails then
 MOST = 12 * 2**30
@@ -234,7 +236,6 @@ for _name, _old, _new in (
     ("wide", '"neuron": [4, 8]', '"neuron": [20000, 40000]'),
     ("axis", '"axis_neuron": 2', '"axis_neuron": 1000000000'),
     ("fparam", '"numb_fparam": 0', '"numb_fparam": 1000000000'),
-    ("sel", '"sel": [30, 30, 30]', '"sel": [1000000000, 30, 30]'),
 ):
     of(".keras", f"{_name}.keras")(model_of(_old, _new))
 
@@ -321,14 +322,14 @@ def _(path: Path) -> None:
 
 @of("SavedModel", "deep")
 def _(path: Path) -> None:
-    path.mkdir()
-    (path / "deepspin.json").write_text(DEEP)
+    (path / FROZEN_METADATA).parent.mkdir(parents=True)
+    (path / FROZEN_METADATA).write_text(DEEP)
 
 
 @of("SavedModel", "blanks")
 def _(path: Path) -> None:
-    path.mkdir()
-    (path / "deepspin.json").write_text(" " * 17 * 2**20)
+    (path / FROZEN_METADATA).parent.mkdir(parents=True)
+    (path / FROZEN_METADATA).write_text(" " * 17 * 2**20)
 
 
 # --- Reading --------------------------------------------------------------------------

@@ -79,7 +79,8 @@ class Constants:
         tensor = self._nodes[name].attr["value"].tensor
         declared = 8 * math.prod(dim.size for dim in tensor.tensor_shape.dim)
         try:
-            check_size(f"'{self.path}': '{name}'", self.size, declared)
+            advice = "Use the file as it was written"
+            check_size(f"'{self.path}': '{name}'", self.size, declared, advice)
         except OSError as error:
             raise ValueError(f"{error}.") from error
         return tf.make_ndarray(tensor)

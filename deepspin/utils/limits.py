@@ -29,7 +29,12 @@ def check_readable(path: str | Path) -> None:
         )
 
 
-def check_size(what: str, size: int, declared: int) -> None:
+def check_size(
+    what: str,
+    size: int,
+    declared: int,
+    advice: str = "If that is right, write it without compression",
+) -> None:
     """Refuse a file that would be far larger in memory than it is on the disk.
 
     Parameters
@@ -38,6 +43,8 @@ def check_size(what: str, size: int, declared: int) -> None:
         What messages call it.
     size, declared : int
         Bytes that it has, and that it would become.
+    advice : str
+        What to do, without a full stop.
 
     Raises
     ------
@@ -47,8 +54,7 @@ def check_size(what: str, size: int, declared: int) -> None:
     if declared > FREE and declared > GROWTH * size:
         raise OSError(
             f"{what} has {_bytes(size)} and says that it holds {_bytes(declared)}, "
-            f"more than {GROWTH} times as much. If that is right, write it without "
-            "compression"
+            f"more than {GROWTH} times as much. {advice}"
         )
 
 
@@ -75,7 +81,8 @@ def check_nets(what: str, size: int, config: Any) -> None:
     OSError
         They would.
     """
-    check_size(what, size, 8 * _weights(config))
+    advice = "Use the file as it was written"
+    check_size(what, size, 8 * _weights(config), advice)
 
 
 def _weights(config: Any) -> int:
