@@ -235,15 +235,16 @@ def _read_json(path: Path, name: str, missing: dict | None) -> Any:
     check_readable(path / FROZEN_METADATA if is_frozen(path) else path)
     try:
         if is_frozen(path):
-            return json.loads(read_text(path / FROZEN_METADATA))
-        with zipfile.ZipFile(path) as archive:
-            check_archive(path, archive)
-            damaged = archive.testzip()
-            if damaged:
-                raise zipfile.BadZipFile(f"'{damaged}' in it is damaged")
-            if name not in archive.namelist():
-                return missing
-            content = json.loads(archive.read(name))
+            content = json.loads(read_text(path / FROZEN_METADATA))
+        else:
+            with zipfile.ZipFile(path) as archive:
+                check_archive(path, archive)
+                damaged = archive.testzip()
+                if damaged:
+                    raise zipfile.BadZipFile(f"'{damaged}' in it is damaged")
+                if name not in archive.namelist():
+                    return missing
+                content = json.loads(archive.read(name))
     except Exception as error:  # zipfile raises what it likes on damaged files
         raise ValueError(
             f"'{path}' is damaged, or no model file: neither .keras, .pb nor a frozen "

@@ -171,3 +171,14 @@ def test_files_that_may_not_be_read(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *args: False)
     with pytest.raises(PermissionError, match=r"m\.keras' may not be read"):
         read_metadata(path)
+
+
+def test_frozen_metadata_of_another_kind(folder):
+    file = folder / "frozen" / FROZEN_METADATA
+    file.parent.mkdir(parents=True)
+    file.write_text("[" * 900 + "]" * 900)
+    with pytest.raises(ValueError, match=r"frozen' is no model file: .* is no object"):
+        read_metadata("frozen")
+    file.write_text(" " * 17 * 2**20)
+    with pytest.raises(ValueError, match=r"a text of this kind at most 16\.8 MB"):
+        read_metadata("frozen")
