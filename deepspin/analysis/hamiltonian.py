@@ -134,7 +134,8 @@ class Shell:
     spread : float
         Standard deviation of J over the shell, in eV.
     dmi, anisotropy : float
-        Root mean squares of the length of D and of the largest eigenvalue of Γ by modulus, in eV.
+        Root mean squares of the length of D and of the largest eigenvalue of Γ by
+        modulus, in eV.
     relation : float
         Mean of e_i·e_j: 1 between parallel spins, -1 between antiparallel ones.
     members : np.ndarray of int
