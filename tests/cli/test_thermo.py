@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import invariant_models
 import numpy as np
 import pytest
 from places import ROOT
@@ -27,6 +28,7 @@ from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
 from deepspin.pictures.tables import read_table
 from deepspin.pictures.temperatures import draw_temperatures
+from deepspin.utils.refused import InputError
 
 METHODS = {
     "hmc": {"type": "hmc", "leaps": 2},
@@ -502,3 +504,26 @@ def test_shift_in_temperature(exact):
     assert error == pytest.approx(500 * np.sqrt(2 / 3))
     for other in (curve(0.0, 8), curve(-30.0)):  # another size, too far for a slope
         assert np.isnan(module.shift([curve(0.0)], [other])).all()
+
+
+def test_temperatures_by_exchange(given, tmp_path, monkeypatch, capsys):
+    """A ladder is chosen, written out, and kept by a restart."""
+    monkeypatch.chdir(tmp_path)
+    save_model(invariant_models.build(), "i.keras", {})
+    cell = ROOT / "examples" / "NiO" / "exchange" / "nio.extxyz"
+    given |= {
+        "model": "i.keras",
+        "structure": {"file": str(cell)},
+        "sizes": [[1, 1, 1]],
+    }
+    given |= {"temperature": "auto", "method": METHODS["spins"]}
+    assert main(["thermo", write(given)]) == 0
+    chosen = json.loads(Path("out.json").read_text())["temperature"]
+    assert len(chosen) >= 8
+    assert chosen == sorted(chosen)
+    assert "temperatures (K): " in capsys.readouterr().err
+    given["samples"] = 10
+    assert main(["thermo", write(given), "-r", "thermo.h5"]) == 0
+    assert json.loads(Path("out.json").read_text())["temperature"] == chosen
+    with pytest.raises(InputError, match="auto"):
+        normalize_thermo({**given, "temperature": "automatic"})
