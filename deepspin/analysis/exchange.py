@@ -32,13 +32,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from deepspin.analysis.clusters import Derivatives
 from deepspin.analysis.hamiltonian import (
     Curvature,
+    Exchange,
     Pairs,
     Sites,
     SpinHamiltonian,
@@ -57,31 +58,6 @@ SMALLEST = 1e-12
 UNKNOWN = 1e-6
 # cells in each direction to which moduli that follow carry couplings, at least
 LEAST_REACH = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """What second derivatives say of a state.
-
-    Parameters
-    ----------
-    hamiltonian : SpinHamiltonian
-        Couplings and anisotropy; 0 in what the states do not tell.
-    curvature : Curvature
-        The model's own second derivatives in the first state.
-    modulus_force : np.ndarray, shape (n,)
-        Magnetic force along each spin in eV/μ_B: 0 where moduli are in equilibrium.
-    """
-
-    hamiltonian: SpinHamiltonian
-    curvature: Curvature
-    modulus_force: np.ndarray
-
-    @property
-    def largest_torque(self) -> float:
-        """Largest magnetic force across a spin in eV/μ_B; 0 in a stationary state."""
-        torque = np.linalg.norm(self.curvature.torque, axis=1)
-        return float((torque / self.curvature.sites.moment).max())
 
 
 def exchange(

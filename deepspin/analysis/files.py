@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from deepspin.analysis.exchange import Exchange
-from deepspin.analysis.hamiltonian import Curvature, Pairs, Sites, SpinHamiltonian
+from deepspin.analysis.hamiltonian import (
+    Curvature,
+    Exchange,
+    Pairs,
+    Sites,
+    SpinHamiltonian,
+)
 from deepspin.data.files import DataError
 from deepspin.utils.limits import read_text
 from deepspin.utils.outputs import replacing

@@ -358,6 +358,31 @@ class Curvature:
         return fourier_of(self, frame, own, q)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """What second derivatives say of a state.
+
+    Parameters
+    ----------
+    hamiltonian : SpinHamiltonian
+        Couplings and anisotropy; 0 in what the states do not tell.
+    curvature : Curvature
+        The model's own second derivatives in the first state.
+    modulus_force : np.ndarray, shape (n,)
+        Magnetic force along each spin in eV/μ_B: 0 where moduli are in equilibrium.
+    """
+
+    hamiltonian: SpinHamiltonian
+    curvature: Curvature
+    modulus_force: np.ndarray
+
+    @property
+    def largest_torque(self) -> float:
+        """Largest magnetic force across a spin in eV/μ_B; 0 in a stationary state."""
+        torque = np.linalg.norm(self.curvature.torque, axis=1)
+        return float((torque / self.curvature.sites.moment).max())
+
+
 def fourier_of(
     curvature: Curvature, frame: np.ndarray, own: np.ndarray, q: np.ndarray
 ) -> np.ndarray:

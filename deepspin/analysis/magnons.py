@@ -89,13 +89,15 @@ def _modes(values: np.ndarray) -> np.ndarray:
     size = np.abs(values).max(initial=1e-300)
     unstable = np.abs(values.imag) > ROUNDING**0.5 * size
     shown = np.where(unstable, -np.abs(values), values.real)
-    result = np.empty((len(values), half))
-    for k, (row, bad) in enumerate(zip(shown, unstable, strict=True)):
-        # unstable ones come in pairs, ±i
-        grown = np.sort(row[bad])[::2]
-        rest = np.sort(row[~bad])[len(row[~bad]) - (half - len(grown)) :]
-        result[k] = np.sort(np.concatenate([grown, rest]))
-    return result
+    # unstable ones come in pairs, ±i, of which one is kept; of others the upper half
+    order = np.argsort(np.where(unstable, -np.inf, shown), axis=1, kind="stable")
+    kept = np.take_along_axis(shown, order, axis=1)[:, half:]
+    count = unstable.sum(axis=1) // 2
+    for k in np.flatnonzero(count):
+        grown = np.sort(shown[k, unstable[k]])[::2]
+        rest = np.sort(shown[k, ~unstable[k]])
+        kept[k] = np.concatenate([grown, rest[len(rest) - (half - count[k]) :]])
+    return np.sort(kept, axis=1)
 
 
 # --- Where ---------------------------------------------------------------------------

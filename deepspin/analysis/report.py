@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepspin.analysis.beyond import TERMS, Beyond
-from deepspin.analysis.exchange import Exchange
-from deepspin.analysis.hamiltonian import Shell, SpinHamiltonian
+from deepspin.analysis.hamiltonian import Exchange, Shell, SpinHamiltonian
 from deepspin.analysis.ordering import Ordering
 
 # shells that are printed if no number is asked for

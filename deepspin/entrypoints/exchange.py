@@ -13,8 +13,8 @@ from deepspin.entrypoints.common import Verbs, add_force, add_reading, add_verb,
 from deepspin.utils.terminal import say
 
 if TYPE_CHECKING:
-    from deepspin.analysis.exchange import Exchange
     from deepspin.analysis.files import Saved
+    from deepspin.analysis.hamiltonian import Exchange
     from deepspin.atoms.structures import Structure
     from deepspin.infer.deep_spin import DeepSpin
 

@@ -124,5 +124,7 @@ def draw_spectrum(
         if np.isfinite(peak):
             axis.plot([1e3 * peak], [number + 0.94], "v", color=style["color"], ms=4)
     axis.set_yticks(np.arange(len(names)), names)
-    axis.set(xlabel="energy (meV)", ylabel="wave vector", xlim=(0, 1e3 * energy[-1]))
+    used = np.flatnonzero((strength > 1e-3 * scale).any(axis=0))
+    top = energy[min(2 * used.max(initial=1), len(energy) - 1)]
+    axis.set(xlabel="energy (meV)", ylabel="wave vector", xlim=(0, 1e3 * top))
     return figure

@@ -207,6 +207,8 @@ def test_options_are_declared_at_once(tmp_path):
         (["train", "typo.json"], 1),
         (["train", "absent.json"], 1),
         (["test", "-s", "absent"], 1),
+        (["magnons", "absent.json"], 1),
+        (["spectrum", "absent.h5"], 1),
         (["convert-from", "a.pb", "-o", "b.pb"], 1),
         (["doc-train-input"], 0),
     ],

@@ -10,7 +10,7 @@ import pytest
 from spin_models import CHAIN, CUBE, lattice
 
 from deepspin.analysis import temperatures
-from deepspin.analysis.exchange import Exchange
+from deepspin.analysis.hamiltonian import Exchange
 from deepspin.analysis.ordering import ordering
 from deepspin.analysis.temperatures import EXPECTED, HIGHEST, LOWEST, MOST, ladder
 from deepspin.utils.refused import InputError
