@@ -24,6 +24,9 @@ AMU = 1.66053906660e-27 * 1e10 / 1.602176634e-19
 PRECESSION = 2.0 / HBAR
 """Angular frequency (1/fs) of a spin in a magnetic force of 1 eV/μ_B (g = 2)."""
 
+GPA = 160.2176634
+"""1 eV/Å³ in GPa."""
+
 # standard atomic weights (IUPAC 2021, abridged), in amu
 _WEIGHTS = """
 H 1.008 He 4.0026 Li 6.94 Be 9.0122 B 10.81 C 12.011 N 14.007 O 15.999 F 18.998

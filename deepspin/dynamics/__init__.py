@@ -7,16 +7,18 @@ The building blocks of programs of your own. Only a model imports TensorFlow.
 """
 
 from deepspin.atoms.structures import Structure, load_structure, save_structure
+from deepspin.dynamics.core.barostat import CellRescaling
 from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Fields, ModelFields, Response, Zeeman
-from deepspin.dynamics.core.integrators import DynamicsError, Integrator
-from deepspin.dynamics.core.state import State, thermal_velocity
+from deepspin.dynamics.core.integrators import Integrator
+from deepspin.dynamics.core.state import DynamicsError, State, thermal_velocity
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
 from deepspin.dynamics.relax.manifold import Freedom
 from deepspin.dynamics.thermo.hybrid import HybridMonteCarlo
 from deepspin.dynamics.thermo.sampling import LangevinSampler
 
 __all__ = [
+    "CellRescaling",
     "DynamicsError",
     "Fields",
     "Freedom",

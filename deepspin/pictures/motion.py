@@ -34,6 +34,8 @@ DYNAMICS = {
     "m": ("magnetisation", r"$\mu_\mathrm{B}$ per spin"),
     "order": ("staggered order", ""),
     "modulus": ("mean |spin|", r"$\mu_\mathrm{B}$"),
+    "volume": ("volume", "Å³"),
+    "pressure": ("pressure", "GPa"),
 }
 # part of the values at either end that need not be in a panel: a spin temperature of
 # one instant may be anything

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import ase.constraints
 import ase.io
 import h5py
 import numpy as np
@@ -22,12 +23,15 @@ from hamiltonians import exchange
 from deepspin.atoms import units
 from deepspin.atoms.structures import save_structure
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.integrators import DynamicsError
+from deepspin.dynamics.core.state import DynamicsError
 from deepspin.dynamics.md.guard import Guard
+from deepspin.dynamics.md.options import normalize_md
+from deepspin.dynamics.md.run import run as run_dynamics
 from deepspin.dynamics.md.simulation import Simulation
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.main import main
 from deepspin.modelfiles.archive import save_model
+from deepspin.utils.refused import InputError
 
 METADATA = {
     "spin_range": {"Ni": [0.9, 1.5]},
@@ -39,6 +43,10 @@ ENSEMBLES = {
     "spin": {"type": "spin"},
     "lattice": {"type": "lattice"},
     "tspin": {"type": "tspin", "spin_mass": {"Ni": 100.0}},
+    "pressure": {
+        **{"type": "langevin", "relaxation_time": 50.0, "damping": 0.2},
+        **{"pressure": [1.0, -2.0], "pressure_coupling": "flexible"},
+    },
 }
 
 
@@ -119,6 +127,26 @@ MISTAKES = {
     "trajectory": ({"output": {"trajectory": "a.pdb"}}, "ends in .extxyz"),
     "restart": ({"output": {"restart": "a"}}, "ends in .npz"),
     "same file": ({"output": {"log": "md.extxyz"}}, "three different files"),
+    "pressure": (
+        {"ensemble": {"type": "langevin", "pressure": "high"}},
+        "`ensemble/pressure` is .*list",
+    ),
+    "pressures": (
+        {"ensemble": {"type": "langevin", "pressure": [1, 2]}, "temperature": [1] * 3},
+        "`ensemble/pressure` is .*each of 3 replicas",
+    ),
+    "pressure without a bath": (
+        {"ensemble": {"type": "lattice", "relaxation_time": None, "pressure": 0}},
+        "`ensemble/relaxation_time` is null; expected a time in fs",
+    ),
+    "pressure on fixed atoms": (
+        {"ensemble": {"type": "langevin", "pressure": 0}, "fixed_atoms": [0]},
+        "`fixed_atoms` is .* all move with the cell",
+    ),
+    "pressure of spins": (
+        {"ensemble": {"type": "spin", "pressure": 0}},
+        "ensemble/pressure",
+    ),
     "masses": ({"masses": {"Ni": "heavy"}}, "finite numbers > 0 by names"),
     "no model": ({"model": "no.keras"}, "there is no file 'no.keras'"),
     "no structure": ({"structure": {"file": "no.xyz"}}, "'no.xyz' does not exist"),
@@ -463,7 +491,7 @@ def test_two_runs_at_once(run, given, capsys):
 # --- Replicas and numbers -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ensemble", ["langevin", "tspin"])
+@pytest.mark.parametrize("ensemble", ["langevin", "tspin", "pressure"])
 def test_replicas_are_single_runs(ensemble, run, given):
     """To the last bit, but for the count of evaluations, which they share."""
     given["ensemble"] = ENSEMBLES[ensemble]
@@ -474,9 +502,12 @@ def test_replicas_are_single_runs(ensemble, run, given):
     table = lines()
     for k in range(2):
         single = given | {"temperature": given["temperature"][k], "seed": 3 + k}
+        if ensemble == "pressure":
+            pressure = ENSEMBLES[ensemble]["pressure"][k]
+            single["ensemble"] = ENSEMBLES[ensemble] | {"pressure": pressure}
         run("md", write(single))
         alone = arrays("md.restart.npz")
-        for name in ("coord", "velocity", "spin", "stream"):
+        for name in ("coord", "velocity", "spin", "box", "stream"):
             name = f"state.{name}"
             np.testing.assert_array_equal(both[name][k], alone[name][0])
         assert Path("md.extxyz").read_bytes() == texts[k]
@@ -662,7 +693,7 @@ def test_traj(expected, run, given):
         )
 
 
-@pytest.mark.parametrize("ensemble", ["langevin", "tspin"])
+@pytest.mark.parametrize("ensemble", ["langevin", "tspin", "pressure"])
 def test_hdf5(ensemble, run, given):
     """The same frames; restarts find, drop and add places."""
     given["ensemble"] = ENSEMBLES[ensemble]
@@ -680,6 +711,8 @@ def test_hdf5(ensemble, run, given):
         assert ("spin_velocity" in file) == (ensemble == "tspin")
         for k in range(2):
             for row, atoms in enumerate(frames[k]):
+                box = file["box"][row, k] if ensemble == "pressure" else file["box"]
+                np.testing.assert_array_equal(box, atoms.cell)
                 for name, theirs in (
                     ("coord", atoms.positions),
                     ("spin", atoms.arrays["initial_magmoms"]),
@@ -691,6 +724,71 @@ def test_hdf5(ensemble, run, given):
     end = arrays("md.restart.npz")
     with h5py.File("md.hdf5") as file:
         np.testing.assert_array_equal(file["velocity"][-1], end["state.velocity"])
+
+
+@pytest.mark.parametrize("coupling", ["isotropic", "flexible"])
+def test_cells_under_pressure(coupling, run, given, files, capsys):
+    """Log and frames tell the same cells; the log's pressure is the model's."""
+    given["ensemble"] = ENSEMBLES["langevin"] | {
+        **{"pressure": 5.0, "pressure_coupling": coupling},
+        **{"pressure_relaxation_time": 200.0, "compressibility": 0.002},
+    }
+    given["output"]["trajectory_freq"] = 1
+    run("md", write(given))
+    frames = ase.io.read("md.extxyz", ":")
+    volumes = [atoms.get_volume() for atoms in frames]
+    np.testing.assert_allclose(column("volume"), volumes, atol=1e-6)
+    assert np.ptp(volumes) > 1e-2
+    change = np.linalg.solve(frames[0].cell.array, frames[-1].cell.array)
+    kinds = {
+        "isotropic": change[0, 0] * np.eye(3),
+        "flexible": np.tril(change),
+    }
+    np.testing.assert_allclose(change, kinds[coupling], atol=1e-12)
+    assert (abs(change - kinds["isotropic"]).max() > 1e-6) == (coupling != "isotropic")
+    potential = DeepSpin(files / "m.keras")
+    for row in (0, -1):
+        atoms = frames[row]
+        types = [potential.type_map.index(name) for name in atoms.symbols]
+        spin = atoms.arrays["initial_magmoms"]
+        found = potential.eval(atoms.positions, atoms.cell.array, types, spin)
+        # 8 atoms with the degrees of freedom of 7: the centre of mass rests
+        kinetic = 8 / 7 * 2 / 3 * atoms.get_kinetic_energy()
+        pressure = (kinetic + np.trace(found["virial"][0]) / 3) / volumes[row]
+        want = units.GPA * pressure
+        assert column("pressure")[row] == pytest.approx(want, rel=1e-5, abs=1e-5)
+
+
+def test_pressure_after_a_fixed_cell(run, given, capsys):
+    """Files of other columns make way, trajectories of text go on."""
+    given["output"]["trajectory"] = "md.h5"
+    run("md", write(given | {"steps": 4}))
+    first = Path("md.log").read_text()
+    given["ensemble"] = ENSEMBLES["langevin"] | {"pressure": 0.0}
+    run("md", write(given), "-r", "md.restart.npz")
+    assert Path("previous-1/md.log").read_text() == first
+    assert lines()[:, 0].tolist() == [5, 6, 7, 8]
+    with h5py.File("md.h5") as file, h5py.File("previous-2/md.h5") as before:
+        assert file["box"].shape == (2, 1, 3, 3)
+        assert before["box"].shape == (3, 3) and before["step"][:].tolist() == [0, 2, 4]
+    assert "lacks the frames of" in said(capsys)
+
+
+def test_pressure_needs_a_crystal(run, given, files, capsys):
+    given["ensemble"] = ENSEMBLES["langevin"] | {"pressure": 0.0}
+    atoms = atoms_of(files)
+    atoms.pbc = [True, True, False]
+    atoms.write("slab.extxyz")
+    given["structure"]["file"] = "slab.extxyz"
+    run("md", write(given), status=1)
+    assert "needs a structure that is periodic in three directions" in said(capsys)
+    atoms.pbc = True
+    atoms.set_constraint(ase.constraints.FixAtoms([2]))
+    atoms.write("slab.extxyz")
+    run("md", write(given), status=1)
+    assert "fixes 1 of them, such as atom 2" in said(capsys)
+    with pytest.raises(InputError, match="Run without --engine lammps"):
+        run_dynamics(normalize_md(given), crew=object())
 
 
 def test_hdf5_of_a_stopped_run(run, given, monkeypatch):

@@ -126,6 +126,25 @@ ROWS = {
         "`field_frequency` needs a `field` that alternates. Give one.",
         {"field_frequency": 1.0},
     ),
+    "pressure without a bath": moved(
+        "Ask for a pressure without a bath of the atoms.",
+        "`ensemble/relaxation_time` is null; expected a time in fs. A `pressure` needs "
+        "atoms in a bath.",
+        {"ensemble": {"type": "langevin", "relaxation_time": None, "pressure": 0}},
+    ),
+    "pressure with fixed atoms": moved(
+        "Fix an atom in a cell that changes.",
+        "`fixed_atoms` is [0]; expected no atoms, for all move with the cell. Give no "
+        "`ensemble/pressure`.",
+        {"ensemble": {"type": "langevin", "pressure": 0}, "fixed_atoms": [0]},
+    ),
+    "pressure on a cluster": moved(
+        "Press on a cluster.",
+        "`ensemble/pressure` needs a structure that is periodic in three directions. "
+        "Received: F F F",
+        {"ensemble": {"type": "langevin", "pressure": 1.0}},
+        pbc="F F F",
+    ),
     "one file for two": moved(
         "Give log and restart file the same name.",
         '`output` is ["a.npz", null, "a.npz"]; expected three different files.',

@@ -13,8 +13,8 @@ import deepspin
 from deepspin.atoms import units
 from deepspin.dynamics.core import observables
 from deepspin.dynamics.core.fields import ModelFields, Zeeman
-from deepspin.dynamics.core.integrators import DynamicsError, Integrator, extrapolate
-from deepspin.dynamics.core.state import State
+from deepspin.dynamics.core.integrators import Integrator, extrapolate
+from deepspin.dynamics.core.state import DynamicsError, State
 
 
 def total_energy(fields, state):

@@ -10,7 +10,7 @@ import deepspin
 from deepspin.atoms import units
 from deepspin.dynamics.core.fields import ModelFields, Response, Zeeman
 from deepspin.dynamics.relax.manifold import Freedom, Point, Space
-from deepspin.dynamics.relax.relaxation import GPA, Limits, along, relax, under
+from deepspin.dynamics.relax.relaxation import Limits, along, relax, under
 
 METHODS = ("lbfgs", "cg")
 SPINS = Freedom(positions=False)
@@ -423,7 +423,7 @@ def test_harmonic_crystal(method):
     place -= place[:, :1]
     np.testing.assert_allclose(place, 3 * [Crystal.sites], atol=1e-9)
     symmetric = (end.virial + end.virial.transpose(0, 2, 1)) / 2
-    stress = np.abs(symmetric).max(axis=(1, 2)) / np.linalg.det(end.box) * GPA
+    stress = np.abs(symmetric).max(axis=(1, 2)) / np.linalg.det(end.box) * units.GPA
     np.testing.assert_allclose(end.smax, stress, rtol=1e-12)
 
 
@@ -476,7 +476,7 @@ def test_crystal_under_pressure(method, pressure):
     assert end.converged.all()
 
     def left(bond):  # 24 bonds in (bond sqrt(2))**3
-        return 24 * 3.0 * (bond - 2.5) + 3 * 2**1.5 * bond**2 * pressure / GPA
+        return 24 * 3.0 * (bond - 2.5) + 3 * 2**1.5 * bond**2 * pressure / units.GPA
 
     bond = scipy.optimize.brentq(left, 2.0, 3.0, xtol=1e-13)
     metric = end.box @ end.box.transpose(0, 2, 1)
@@ -484,9 +484,9 @@ def test_crystal_under_pressure(method, pressure):
     np.testing.assert_allclose(end.energy, 36 * (bond - 2.5) ** 2, rtol=1e-8)
     volume = np.linalg.det(end.box)
     np.testing.assert_allclose(
-        end.enthalpy, end.energy + pressure / GPA * volume, rtol=1e-12
+        end.enthalpy, end.energy + pressure / units.GPA * volume, rtol=1e-12
     )
-    stress = -end.virial / volume[:, None, None] * GPA
+    stress = -end.virial / volume[:, None, None] * units.GPA
     np.testing.assert_allclose(stress, 2 * [-pressure * np.eye(3)], atol=1e-7)
     assert (np.diff(enthalpy, axis=0) < 1e-12).all()
 
@@ -776,7 +776,7 @@ def test_cell_of_model(potential, make_nio):
     assert end.converged.all()
     found = potential.eval(end.coord, end.box, frame.atype, end.spin)
     virial = (found["virial"] + found["virial"].transpose(0, 2, 1)) / 2
-    stress = np.abs(virial).max() / np.linalg.det(end.box[0]) * GPA
+    stress = np.abs(virial).max() / np.linalg.det(end.box[0]) * units.GPA
     assert stress < 0.01
     place = end.coord @ np.linalg.inv(end.box)
     np.testing.assert_allclose(

@@ -13,8 +13,7 @@ from deepspin.atoms import units
 from deepspin.dynamics.core import observables
 from deepspin.dynamics.core.baths import Langevin
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.integrators import DynamicsError
-from deepspin.dynamics.core.state import State
+from deepspin.dynamics.core.state import DynamicsError, State
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
 
 MASS = 80.0  # eV fs²/μ_B²

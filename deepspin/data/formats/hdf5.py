@@ -33,8 +33,8 @@ class Row:
         In fs.
     symbols : np.ndarray of str, shape (nloc,)
         Names of the atoms' types.
-    box : np.ndarray, shape (3, 3), or None
-        Lattice vectors in Å.
+    box : np.ndarray, shape (3, 3) or (replicas, 3, 3), or None
+        Lattice vectors in Å, of each replica if cells change.
     arrays : dict of str to np.ndarray, shape (replicas, ...)
         ``coord``, ``spin``, and those of energy, force and force_mag that there are.
     """
@@ -80,7 +80,8 @@ def rows(path: Path) -> Iterator[Row]:
                 for k in np.flatnonzero(written[first : first + BLOCK]):
                     arrays = {key: values[k] for key, values in block.items()}
                     number = int(first + k)
-                    yield Row(number, float(time[number]), symbols, box, arrays)
+                    cell = _cell(box, 4, number)
+                    yield Row(number, float(time[number]), symbols, cell, arrays)
     except (OSError, KeyError, IndexError) as error:
         raise DataError(
             f"'{path}' is no trajectory of dp-spin md: it must have times, positions "
@@ -100,4 +101,10 @@ def read(path: Path) -> Iterator[Frame | Dropped]:
                 if key != "coord"
             }
             place = f"frame {row.number}{which} of '{path}'"
-            yield Frame(place, symbols, coord, row.box, arrays)
+            cell = _cell(row.box, 3, replica)
+            yield Frame(place, symbols, coord, cell, arrays)
+
+
+def _cell(box: np.ndarray | None, ndim: int, number: int) -> np.ndarray | None:
+    """One of some cells in an array of so many dimensions; else the only one."""
+    return box[number] if box is not None and box.ndim == ndim else box

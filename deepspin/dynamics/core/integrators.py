@@ -15,10 +15,16 @@ from __future__ import annotations
 import numpy as np
 
 from deepspin.atoms import units
+from deepspin.dynamics.core.barostat import (
+    CellRescaling,
+    check_barostat,
+    fields_of,
+    virial_of,
+)
 from deepspin.dynamics.core.baths import Gilbert, Langevin, kick
 from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.sphere import cross, dot, midpoint, modulus_of, rotate_by
-from deepspin.dynamics.core.state import State, thermal_energy
+from deepspin.dynamics.core.state import DynamicsError, State, thermal_energy
 
 # keep the fields of so many steps, to guess those of the next
 KEPT = 8
@@ -42,10 +48,6 @@ FORGET = 1.05
 # rotation of a step by no more radians than this
 STIFF_STEPS = 10
 MAX_STIFF = 0.5
-
-
-class DynamicsError(RuntimeError):
-    """A step that cannot be made. The state stays as it was before."""
 
 
 class Integrator:
@@ -89,6 +91,9 @@ class Integrator:
         Heat bath of the positions.
     spin_bath : Gilbert, optional
         Heat bath of the spins.
+    barostat : CellRescaling, optional
+        Moves the cells, too. The Hamiltonian must tell virials and have ``in_box``, as
+        `ModelFields` does.
     tolerance : float, optional
         Largest error of the spins of a step relative to their moduli, from 1e-15 to
         0.1; by default 1e-8, and 1e-4 in baths. Models of single precision cannot do
@@ -115,9 +120,10 @@ class Integrator:
         spins: bool = True,
         lattice_bath: Langevin | None = None,
         spin_bath: Gilbert | None = None,
+        barostat: CellRescaling | None = None,
         tolerance: float | None = None,
     ):
-        check_timestep(timestep, lattice_bath or spin_bath)
+        check_timestep(timestep, lattice_bath or spin_bath or barostat)
         if (lattice_bath and not lattice) or (spin_bath and not spins):
             raise ValueError(
                 "A bath needs something that moves. Received: "
@@ -136,6 +142,7 @@ class Integrator:
         self.spins = spins
         self.lattice_bath = lattice_bath
         self.spin_bath = spin_bath
+        self.barostat = barostat
         self.tolerance = tolerance
         self.evaluations = 0
 
@@ -148,22 +155,29 @@ class Integrator:
             The spins did not converge or numbers ceased to be finite. The state is as
             it was before.
         """
+        check_barostat(self.barostat, self.lattice, state)
         half = self.timestep / 2
         coord, velocity, spin = state.coord, state.velocity, state.spin
+        box, virial = state.box, None
         if self.lattice:
             coord = coord + half * velocity
         if self.spins:
             spin = self._shake(state, spin, "spin")
-            spin, force, learnt = self._turn(state, coord, spin)
+            spin, force, virial, learnt = self._turn(state, coord, spin)
             spin = self._shake(state, spin, "spin again")
         else:
-            force = self._respond(state, coord, spin)[0]
+            force, _, virial = self._respond(state, coord, spin)
             learnt = {}
         if self.lattice:
             velocity = kick(state, velocity, force, self.timestep, self.lattice_bath)
+            if self.barostat is not None:
+                box, coord, velocity = self.barostat.rescale(
+                    state, coord, velocity, virial, self.timestep
+                )
             coord = coord + half * velocity
         check_finite(state, self.timestep, velocity=velocity, spin=spin, coord=coord)
         state.coord, state.velocity, state.spin = coord, velocity, spin
+        state.box = box
         for name, array in learnt.items():
             setattr(state, name, array)
         state.step += 1
@@ -171,26 +185,27 @@ class Integrator:
 
     def _respond(
         self, state: State, coord: np.ndarray, spin: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Force and magnetic force in the middle of the step."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Force, magnetic force and virial in the middle of the step."""
         self.evaluations += 1
-        found = self.fields(coord, spin, state.time + self.timestep / 2)
-        return found.force, found.force_mag
+        fields = fields_of(self.fields, self.barostat, state)
+        found = fields(coord, spin, state.time + self.timestep / 2)
+        return found.force, found.force_mag, virial_of(found, self.barostat)
 
     def _turn(
         self, state: State, coord: np.ndarray, spin: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Turn spins by the midpoint rule.
 
-        Returns new spins, forces and what was learnt for the next steps. A replica that
-        has converged does not change any more, so that it does not matter which others
-        there are.
+        Returns new spins, forces, virials and what was learnt for the next steps. A
+        replica that has converged does not change any more, so that it does not matter
+        which others there are.
         """
         guess, modulus = self._guess(state, coord, spin), modulus_of(spin)
         turned, middle = midpoint(spin, self._rotation(guess, spin, modulus))
         best: tuple[np.ndarray, ...] = (
             np.zeros_like(spin),
-            *(guess, middle, turned, middle),
+            *(guess, np.zeros((state.nrep, 3, 3)), middle, turned, middle),
         )
         rate = np.minimum(1.0, FORGET * state.rate)
         stiffness = state.stiffness
@@ -198,7 +213,7 @@ class Integrator:
         halfway = change
         active = np.ones(state.nrep, dtype=bool)
         for iteration in range(MAX_ITERATIONS):
-            before, middle = best[2], best[4]
+            before, middle = best[3], best[5]
             found = self._respond(state, coord, middle)
             more = self._stiff(stiffness) * middle
             new = midpoint(spin, self._rotation(found[1] + more, middle, modulus))
@@ -221,7 +236,7 @@ class Integrator:
                 break
         if active.any():
             raise self._diverged(state, active, change, halfway)
-        force, force_mag, middle, turned, _ = best
+        force, force_mag, virial, middle, turned, _ = best
         self._check_turn(state, force_mag)
         learnt = {
             "history": _newest(force_mag, state.history),
@@ -229,7 +244,7 @@ class Integrator:
             "rate": rate,
             "stiffness": stiffness,
         }
-        return turned, force, learnt
+        return turned, force, virial, learnt
 
     def _stiff(self, stiffness: np.ndarray) -> np.ndarray:
         """Stiffness (eV/μ_B²) as far as it may act, shape (nrep, 1, 1)."""

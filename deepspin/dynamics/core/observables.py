@@ -31,6 +31,31 @@ def lattice_temperature(state: State) -> np.ndarray:
     return 2 * kinetic_energy(state) / (units.K_B * max(state.dof, 1))
 
 
+def volume(state: State) -> np.ndarray:
+    """Volume of the cell in Å³, shape (nrep,)."""
+    return np.abs(np.linalg.det(state.box))
+
+
+def pressure(state: State, virial: np.ndarray) -> np.ndarray:
+    r"""Pressure in GPa, shape (nrep,), at this instant and at fixed spins.
+
+    .. math:: p = (N k_B T + \mathrm{tr}\, W/3)/V
+
+    with the temperature T of what may move: a centre of mass at rest counts as if it
+    had its share.
+
+    Parameters
+    ----------
+    state : State
+        Atoms in a cell.
+    virial : np.ndarray, shape (nrep, 3, 3)
+        In eV, as `deepspin.keys.VIRIAL`: the derivative leaves spins as they are.
+    """
+    kinetic = state.nloc * units.K_B * lattice_temperature(state)
+    trace = np.trace(virial, axis1=1, axis2=2)
+    return units.GPA * (kinetic + trace / 3) / volume(state)
+
+
 def spin_kinetic_energy(state: State, spin_mass: np.ndarray) -> np.ndarray:
     """Kinetic energy in eV, shape (nrep,), of spins whose moduli move.
 

@@ -16,8 +16,12 @@ from deepspin.atoms import units
 # purposes of random numbers, each with its own; restarts depend on the order
 PURPOSES = (
     *("velocity", "spin velocity", "lattice", "spin", "spin again"),
-    "spin temperature",
+    *("spin temperature", "cell"),
 )
+
+
+class DynamicsError(RuntimeError):
+    """A step that cannot be made. The state stays as it was before."""
 
 
 @dataclass(kw_only=True)
@@ -198,8 +202,8 @@ class State:
         }
         return cls(**given)
 
-    def normals(self, purpose: str) -> np.ndarray:
-        """Random normal vectors, shape (nrep, nloc, 3), of the present step.
+    def normals(self, purpose: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """Random normal numbers of the present step, shape (nrep, *shape).
 
         They depend on the seed, the replica's stream, the step and the purpose, not
         on what was drawn before, nor on the other replicas.
@@ -208,15 +212,19 @@ class State:
         ----------
         purpose : str
             One of `PURPOSES`: tells apart what is drawn within one step.
+        shape : tuple of int, optional
+            How many for each replica; a vector for each atom, (nloc, 3), if not given.
         """
-        draws = []
+        draws, shape = [], shape or (self.nloc, 3)
         for stream in self.stream:
             key = [self.seed, stream]
             counter = [0, 0, PURPOSES.index(purpose), self.step]
             bits = np.random.Philox(
                 key=np.array(key, np.uint64), counter=np.array(counter, np.uint64)
             )
-            draws.append(np.random.Generator(bits).standard_normal((self.nloc, 3)))
+            draws.append(
+                np.random.Generator(bits).standard_normal(shape or (self.nloc, 3))
+            )
         return np.stack(draws)
 
 

@@ -22,14 +22,16 @@ import logging
 
 import numpy as np
 
+from deepspin.dynamics.core.barostat import (
+    CellRescaling,
+    check_barostat,
+    fields_of,
+    virial_of,
+)
 from deepspin.dynamics.core.baths import Langevin, kick
 from deepspin.dynamics.core.fields import Fields
-from deepspin.dynamics.core.integrators import (
-    DynamicsError,
-    check_finite,
-    check_timestep,
-)
-from deepspin.dynamics.core.state import State, thermal_width
+from deepspin.dynamics.core.integrators import check_finite, check_timestep
+from deepspin.dynamics.core.state import DynamicsError, State, thermal_width
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,8 @@ class InertialIntegrator:
         Whether positions move.
     lattice_bath, spin_bath : Langevin, optional
         Heat baths.
+    barostat : CellRescaling, optional
+        Moves the cells, too; see `Integrator`.
 
     Attributes
     ----------
@@ -78,8 +82,9 @@ class InertialIntegrator:
         lattice: bool = True,
         lattice_bath: Langevin | None = None,
         spin_bath: Langevin | None = None,
+        barostat: CellRescaling | None = None,
     ):
-        check_timestep(timestep, lattice_bath or spin_bath)
+        check_timestep(timestep, lattice_bath or spin_bath or barostat)
         spin_mass = np.asarray(spin_mass, dtype=float)
         if spin_mass.ndim != 1 or not (
             np.isfinite(spin_mass).all() and (spin_mass >= 0).all() and spin_mass.any()
@@ -98,6 +103,7 @@ class InertialIntegrator:
         self.lattice = lattice
         self.lattice_bath = lattice_bath
         self.spin_bath = spin_bath
+        self.barostat = barostat
         self.evaluations = 0
         self._warned = False
 
@@ -110,7 +116,8 @@ class InertialIntegrator:
             Numbers ceased to be finite, or a modulus left `spin_range`. The state is
             as it was before.
         """
-        time, half = self.timestep, self.timestep / 2
+        check_barostat(self.barostat, self.lattice, state)
+        time, half, box = self.timestep, self.timestep / 2, state.box
         coord, velocity, spin = state.coord, state.velocity, state.spin
         spin_velocity = state.spin_velocity
         if spin_velocity is None:
@@ -118,16 +125,22 @@ class InertialIntegrator:
         spin = spin + half * spin_velocity
         if self.lattice:
             coord = coord + half * velocity
-        found = self.fields(coord, spin, state.time + half)
+        fields = fields_of(self.fields, self.barostat, state)
+        found = fields(coord, spin, state.time + half)
         self.evaluations += 1
         spin_velocity = self._kick(state, spin_velocity, found.force_mag)
         spin = spin + half * spin_velocity
         if self.lattice:
             velocity = kick(state, velocity, found.force, time, self.lattice_bath)
+            if self.barostat is not None:
+                virial = virial_of(found, self.barostat)
+                box, coord, velocity = self.barostat.rescale(
+                    state, coord, velocity, virial, time
+                )
             coord = coord + half * velocity
         check_finite(state, time, velocity=velocity, spin=spin, coord=coord)
         self._check_range(state, spin)
-        state.coord, state.velocity = coord, velocity
+        state.coord, state.velocity, state.box = coord, velocity, box
         state.spin, state.spin_velocity = spin, spin_velocity
         state.step += 1
         state.time += time

@@ -12,6 +12,7 @@ import numpy as np
 
 from deepspin.atoms.structures import Structure, load_structure
 from deepspin.atoms.waves import collinear_signs, phases, repeated, sublattices
+from deepspin.dynamics.core.barostat import CellRescaling
 from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
 from deepspin.dynamics.core.integrators import Integrator
@@ -169,7 +170,7 @@ def build_integrator(
 ) -> Integrator | InertialIntegrator:
     """Build the integrator of the ensemble that the input asks for."""
     ensemble = setup.ensemble
-    lattice_bath = _lattice_bath(setup)
+    lattice_bath, barostat = _lattice_bath(setup), _barostat(setup)
     if ensemble.inertial:
         return InertialIntegrator(
             fields,
@@ -179,6 +180,7 @@ def build_integrator(
             refuse=ensemble.beyond_range == "refuse",
             lattice_bath=lattice_bath,
             spin_bath=_inertial_bath(setup),
+            barostat=barostat,
         )
     spin_bath = _damping_bath(setup)
     single = potential.precision == "float32" and not (lattice_bath or spin_bath)
@@ -189,6 +191,7 @@ def build_integrator(
         spins=ensemble.spins,
         lattice_bath=lattice_bath,
         spin_bath=spin_bath,
+        barostat=barostat,
         tolerance=SINGLE_TOLERANCE if single else None,
     )
 
@@ -206,6 +209,42 @@ def _damping_bath(setup: Setup) -> Gilbert | None:
 def _inertial_bath(setup: Setup) -> Langevin | None:
     time = setup.ensemble.spin_relaxation_time
     return Langevin(_kelvin(setup.spin_temperature), 1 / time) if time else None
+
+
+def _barostat(setup: Setup) -> CellRescaling | None:
+    given = setup.ensemble
+    if given.pressure is None:
+        return None
+    return CellRescaling(
+        pressure=np.array(given.pressure, dtype=float),
+        temperature=_kelvin(setup.temperature),
+        relaxation_time=given.pressure_relaxation_time,
+        compressibility=given.compressibility,
+        coupling=given.pressure_coupling,
+    )
+
+
+def check_cell(setup: Setup, state: State, pbc: np.ndarray) -> None:
+    """Refuse atoms whose cell cannot change, if the input asks for a pressure.
+
+    Raises
+    ------
+    InputError
+        There is a direction that is not periodic, or an atom that is fixed.
+    """
+    if setup.ensemble.pressure is None:
+        return
+    if state.box is None or not pbc.all():
+        raise InputError(
+            "`ensemble/pressure` needs a structure that is periodic in three "
+            f"directions. Received: {' '.join('FT'[int(x)] for x in pbc)}"
+        )
+    if state.fixed.any():
+        raise InputError(
+            "With `ensemble/pressure` all atoms move with the cell, but the structure "
+            f"fixes {np.count_nonzero(state.fixed)} of them, such as atom "
+            f"{np.argmax(state.fixed)}. Free them, or give no pressure."
+        )
 
 
 def _kelvin(temperature: float | Sequence[float]) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepspin.dynamics.core import observables
-from deepspin.dynamics.core.integrators import DynamicsError, Integrator
-from deepspin.dynamics.core.state import State
+from deepspin.dynamics.core.integrators import Integrator
+from deepspin.dynamics.core.state import DynamicsError, State
 from deepspin.dynamics.core.tspin import InertialIntegrator
 from deepspin.dynamics.md.output import Frame
 from deepspin.dynamics.md.settings import Setup
@@ -62,7 +62,10 @@ class Guard:
         DynamicsError
             An atom moved too far, or neighbours were dropped where energy is conserved.
         """
-        move = np.linalg.norm(state.coord - before.coord, axis=2)
+        start = before.coord
+        if state.box is not None:  # where the cell has taken it
+            start = start @ np.linalg.solve(before.box, state.box)
+        move = np.linalg.norm(state.coord - start, axis=2)
         replica, atom = np.unravel_index(np.argmax(move), move.shape)
         longest = move[replica, atom]
         if longest > MAX_MOVE:

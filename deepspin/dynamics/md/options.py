@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dargs import Argument
 
+from deepspin.dynamics.core.barostat import COUPLINGS
 from deepspin.dynamics.md.sections import (
     AT_LEAST_ONE,
     ATOMS,
@@ -56,6 +57,11 @@ SPIN_MASS = (
     "a finite number > 0, or such numbers by names of types",
 )
 BEYOND = (lambda x: x in ("refuse", "warn"), '"refuse" or "warn"')
+PRESSURE = (
+    finite_numbers(lambda x: True),
+    "a finite pressure in GPa, a list of them, or null",
+)
+COUPLING = (lambda x: x in COUPLINGS, f"one of {', '.join(COUPLINGS)}")
 TRAJECTORY = (_is_trajectory, f"a file that ends in {', '.join(TRAJECTORIES)}, or null")
 RESTART = (lambda x: FILE[0](x) and x.endswith(".npz"), "a file that ends in .npz")
 
@@ -83,6 +89,30 @@ def _spin_temperature() -> Argument:
     )
 
 
+def _pressure_args() -> list[Argument]:
+    """Make the arguments of the barostat."""
+    return [
+        optional("pressure", [float, list[float], None], None, PRESSURE)(
+            "Pressure in GPa, under which the cell changes by stochastic cell rescaling"
+            " (doi:10.1063/5.0020514), or a list with one for each replica; null for a"
+            " fixed cell. Atoms move with the cell; spins stay as they are."
+        ),
+        optional("pressure_relaxation_time", float, 1000.0, POSITIVE)(
+            "Time in fs in which the volume forgets what it was, if ``compressibility``"
+            " is the system's."
+        ),
+        optional("compressibility", float, 0.005, POSITIVE)(
+            "Isothermal compressibility in 1/GPa, roughly: averages do not depend on"
+            " it. 0.005 suits oxides, 0.5 liquids."
+        ),
+        optional("pressure_coupling", str, "isotropic", COUPLING)(
+            "What of the cell changes: the volume alone (``isotropic``), lengths along"
+            " x, y and z, each on its own (``anisotropic``), or angles, too"
+            " (``flexible``)."
+        ),
+    ]
+
+
 def _tspin_args() -> list[Argument]:
     """Make the arguments of the ensemble `tspin`."""
     return [
@@ -98,13 +128,15 @@ def _tspin_args() -> list[Argument]:
             "What to do when a modulus leaves the range that the model was trained on:"
             " stop (``refuse``) or ``warn``."
         ),
+        *_pressure_args(),
     ]
 
 
 def ensemble_args() -> Argument:
     """Make the section `ensemble`."""
     atoms = _time("relaxation_time", "the atoms")
-    baths = [atoms, _damping("spins without a bath"), _spin_temperature()]
+    pressure = _pressure_args()
+    baths = [atoms, _damping("spins without a bath"), _spin_temperature(), *pressure]
     spins = [_damping("the precession alone")]
     documented = {
         "nve": ([], "Atoms and spins without baths."),
@@ -113,7 +145,7 @@ def ensemble_args() -> Argument:
             "Atoms in Langevin's bath, spins in one with Gilbert's damping.",
         ),
         "spin": (spins, "Spins; the atoms stay where they are."),
-        "lattice": ([atoms], "Atoms; the spins stay as they are."),
+        "lattice": ([atoms, *pressure], "Atoms; the spins stay as they are."),
         "tspin": (
             _tspin_args(),
             "Atoms and spin vectors, moduli included, both with inertia"
@@ -260,6 +292,7 @@ def _check_together(data: dict) -> None:
         ("temperature", data["temperature"]),
         ("initial_temperature", data["initial_temperature"]),
         ("ensemble/spin_temperature", data["ensemble"].get("spin_temperature")),
+        ("ensemble/pressure", data["ensemble"].get("pressure")),
     ):
         if isinstance(values, list) and len(values) not in (1, nrep):
             raise bad(
@@ -270,12 +303,34 @@ def _check_together(data: dict) -> None:
             )
     if data["field_frequency"] and data["field"] is None:
         raise InputError("`field_frequency` needs a `field` that alternates. Give one.")
+    _check_barostat(data)
     names = [data["output"][k] for k in ("log", "trajectory", "restart")]
     if len(set(names)) < len(names):
         raise bad("output", names, "three different files")
     waves = {"order_vector": data["order_vector"]}
     repeat = data["structure"]["repeat"]
     check_waves(waves | waves_of_rules(data), repeat, "structure/repeat")
+
+
+def _check_barostat(data: dict) -> None:
+    """Check what a pressure needs."""
+    ensemble = data["ensemble"]
+    if ensemble.get("pressure") is None:
+        return
+    if ensemble["relaxation_time"] is None:
+        raise bad(
+            "ensemble/relaxation_time",
+            None,
+            "a time in fs",
+            "A `pressure` needs atoms in a bath",
+        )
+    if data["fixed_atoms"]:
+        raise bad(
+            "fixed_atoms",
+            data["fixed_atoms"],
+            "no atoms, for all move with the cell",
+            "Give no `ensemble/pressure`",
+        )
 
 
 def replicas(data: dict) -> int:

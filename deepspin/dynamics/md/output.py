@@ -19,6 +19,7 @@ import numpy as np
 
 from deepspin.atoms.waves import order_parameter
 from deepspin.dynamics.core import observables
+from deepspin.dynamics.core.barostat import CellRescaling, fields_of
 from deepspin.dynamics.core.fields import Fields, Response
 from deepspin.dynamics.core.state import State
 from deepspin.utils.outputs import append, replacing, set_aside
@@ -41,12 +42,16 @@ COLUMNS = {
     "m": ("mu_B", "10.6f"),
     "order": ("", "10.6f"),
     "modulus": ("mu_B", "10.6f"),
+    "volume": ("A^3", "14.6f"),
+    "pressure": ("GPa", "12.6f"),
     "evaluations": ("", "11d"),
 }
 # a line of the log, which begins with the step
 _LINE = re.compile(rb"(?m)^ *(\d+) ")
 # columns for spins whose moduli move
 MODULI = ("e_spin", "modulus")
+# columns for cells that change
+CELL = ("volume", "pressure")
 
 
 # --- What is measured -----------------------------------------------------------------
@@ -83,16 +88,21 @@ class Observer:
         Inertia of spins whose moduli move.
     fields : Fields
         The Hamiltonian, which the temperature of spins of fixed moduli is asked of.
+    barostat : CellRescaling, optional
+        What changes the cell.
     """
 
     signs: np.ndarray | None
     spin_mass: np.ndarray | None
     fields: Fields
+    barostat: CellRescaling | None = None
 
     @property
     def columns(self) -> list[str]:
         """Names of what `measure` gives."""
-        return [n for n in COLUMNS if n not in MODULI or self.spin_mass is not None]
+        left = [*MODULI] if self.spin_mass is None else []
+        left += [] if self.barostat is not None else CELL
+        return [name for name in COLUMNS if name not in left]
 
     def measure(self, frame: Frame) -> dict[str, np.ndarray]:
         """Measure all replicas: numbers of shape (nrep,) by the names of columns."""
@@ -120,6 +130,9 @@ class Observer:
             found["e_spin"] = observables.spin_kinetic_energy(state, mass)
             found["e_total"] = found["e_total"] + found["e_spin"]
             found["modulus"] = np.linalg.norm(state.spin, axis=2).sum(axis=1) / spins
+        if self.barostat is not None:
+            found["volume"] = observables.volume(state)
+            found["pressure"] = observables.pressure(state, response.virial)
         return {name: found[name] for name in self.columns}
 
     def _spin_temperature(self, frame: Frame) -> np.ndarray:
@@ -128,7 +141,8 @@ class Observer:
             return observables.spin_kinetic_temperature(state, self.spin_mass)
         if not state.spin.any():
             return np.full(state.nrep, np.nan)
-        curvature = observables.spin_curvature(self.fields, state, force_mag)
+        fields = fields_of(self.fields, self.barostat, state)
+        curvature = observables.spin_curvature(fields, state, force_mag)
         return observables.spin_temperature(state.spin, force_mag, curvature)
 
 
@@ -174,6 +188,8 @@ class Log:
         text = _head(path, len(header.encode()))
         if kept is not None and text == header:
             return cut(path, self._lines, _LINE, kept)
+        if text:  # other columns
+            set_aside([path])
         with replacing(path) as partial:
             partial.write_text(header, encoding="utf-8")
         return None

@@ -20,6 +20,7 @@ from deepspin.dynamics.md.build import (
     build_fields,
     build_integrator,
     build_state,
+    check_cell,
     order_signs,
 )
 from deepspin.dynamics.md.guard import Guard
@@ -35,6 +36,7 @@ from deepspin.dynamics.md.trajectory import trajectory_of
 from deepspin.infer.deep_spin import DeepSpin
 from deepspin.spins.schemes import demand
 from deepspin.utils.outputs import claim, locked, replacing
+from deepspin.utils.refused import InputError
 from deepspin.utils.stopping import StopOnSignal
 
 if TYPE_CHECKING:
@@ -79,6 +81,11 @@ def run(
     Stopped
         A signal stopped it.
     """
+    if crew is not None and given["ensemble"].get("pressure") is not None:
+        raise InputError(
+            "`ensemble/pressure` needs virials at fixed spins, which LAMMPS does not "
+            "tell. Run without --engine lammps."
+        )
     potential = DeepSpin(given["model"])
     known = None if restart is None else RestartFile.load(restart)
     given = _with_seed(given, known)
@@ -134,6 +141,7 @@ def _simulation(
 ) -> Simulation:
     """Assemble what makes the steps, checks and writes them."""
     setup, state = settings.setup, start.state
+    check_cell(setup, state, start.structure.pbc)
     fields = build_fields(setup, potential, state, start.structure.pbc, crew)
     integrator = build_integrator(setup, fields, state, potential)
     integrator.evaluations = start.evaluations
@@ -150,13 +158,18 @@ def _writers(
     """Log and trajectory, each with the number of steps between two frames."""
     files, steps = settings.output, settings.steps
     spin_mass = getattr(integrator, "spin_mass", None)
-    observer = Observer(start.signs, spin_mass, integrator.fields)
+    barostat = integrator.barostat
+    observer = Observer(start.signs, spin_mass, integrator.fields, barostat)
     writers: list[tuple[int, Writer]] = [(files.log_freq, Log(files.log, observer))]
     if files.trajectory is not None:
         every, first = files.trajectory_freq, start.state.step
         due = range(-(-first // every) * every, steps + 1, every)
         trajectory = trajectory_of(
-            files.trajectory, start.structure, start.state.nrep, due
+            files.trajectory,
+            start.structure,
+            start.state.nrep,
+            due,
+            moving=barostat is not None,
         )
         writers.append((every, trajectory))
     return writers

@@ -49,6 +49,10 @@ class Ensemble:
     spin_mass: float | Mapping[str, float] | None = None
     spin_relaxation_time: float | None = None
     beyond_range: str = "refuse"
+    pressure: float | Sequence[float] | None = None
+    pressure_relaxation_time: float = 1000.0
+    compressibility: float = 0.005
+    pressure_coupling: str = "isotropic"
 
     @property
     def lattice(self) -> bool:

@@ -15,8 +15,9 @@ import numpy as np
 
 from deepspin.atoms.structures import HDF5
 from deepspin.dynamics.core import observables
-from deepspin.dynamics.core.integrators import DynamicsError, Integrator
-from deepspin.dynamics.core.state import State
+from deepspin.dynamics.core.barostat import fields_of
+from deepspin.dynamics.core.integrators import Integrator
+from deepspin.dynamics.core.state import DynamicsError, State
 from deepspin.dynamics.core.tspin import InertialIntegrator
 from deepspin.dynamics.md.guard import Guard
 from deepspin.dynamics.md.output import Frame, Writer
@@ -86,12 +87,12 @@ class Simulation:
 
     def look(self) -> Frame:
         """Evaluate and check the present instant."""
-        found = self.integrator.fields(
-            self.state.coord, self.state.spin, self.state.time
-        )
-        frame = Frame(self.state, found, self.integrator.evaluations)
+        state, integrator = self.state, self.integrator
+        fields = fields_of(integrator.fields, integrator.barostat, state)
+        found = fields(state.coord, state.spin, state.time)
+        frame = Frame(state, found, integrator.evaluations)
         self.guard.look(frame)
-        self._good = copy.copy(self.state)
+        self._good = copy.copy(state)
         return frame
 
     def begin(self, frame: Frame, restart: str | None, output: Path) -> None:

@@ -192,12 +192,21 @@ class HDF5Trajectory:
         What does not change.
     steps : sequence of int
         Steps that shall have a frame.
+    moving : bool
+        Each frame has cells of its own, ``box`` (frames, replicas, 3, 3).
     """
 
-    def __init__(self, path: str, structure: Structure, steps: Sequence[int]):
+    def __init__(
+        self,
+        path: str,
+        structure: Structure,
+        steps: Sequence[int],
+        moving: bool = False,
+    ):
         self.files = [Path(path)]
         self.structure = structure
         self.steps = steps
+        self.moving = moving
         self._done, self._made = 0, False
 
     def begin(self, kept: int | None) -> int | None:
@@ -205,6 +214,9 @@ class HDF5Trajectory:
         path = self.files[0]
         known = kept is not None and path.is_file()
         steps = _steps(path) if known else None
+        if steps is not None and self._moves(path) != self.moving:
+            set_aside([path])
+            steps = None
         self._made, self._done = steps is not None, 0
         if kept is None or steps is None:
             return None  # made with the first frame
@@ -216,6 +228,11 @@ class HDF5Trajectory:
         if size > len(steps):
             self._resize(size)
         return int(steps[good].max()) if good.any() else None
+
+    def _moves(self, path: Path) -> bool:
+        """Whether the frames of a file have cells of their own."""
+        with telling(path), hdf5.reading(path) as file:
+            return "box" in file and file["box"].ndim == 4
 
     def write(self, frame: Frame) -> None:
         """Write a frame to its place."""
@@ -231,6 +248,8 @@ class HDF5Trajectory:
         }
         if state.spin_velocity is not None:
             rows["spin_velocity"] = (state.spin_velocity, "μ_B/fs")
+        if self.moving:
+            rows["box"] = (state.box, "Å")
         rows["step"] = (state.step, "")
         if not self._made:
             self._create(rows)
@@ -247,7 +266,7 @@ class HDF5Trajectory:
             file["type_map"] = [name.encode() for name in structure.names]
             file["atype"], file["mass"] = structure.atype, structure.mass
             file["pbc"] = structure.pbc
-            if structure.box is not None:
+            if structure.box is not None and not self.moving:
                 file["box"] = structure.box
             for name, (values, unit) in rows.items():
                 array = np.asarray(values)
@@ -316,11 +335,15 @@ def _reserve(
 
 
 def trajectory_of(
-    path: str, structure: Structure, nrep: int, steps: Sequence[int]
+    path: str,
+    structure: Structure,
+    nrep: int,
+    steps: Sequence[int],
+    moving: bool = False,
 ) -> TextTrajectory | AseTrajectory | HDF5Trajectory:
     """Make the writer for the format of a file's suffix."""
     suffix = Path(path).suffix
     if suffix in HDF5:
-        return HDF5Trajectory(path, structure, steps)
+        return HDF5Trajectory(path, structure, steps, moving)
     kind = AseTrajectory if suffix == ".traj" else TextTrajectory
     return kind(path, structure, nrep)

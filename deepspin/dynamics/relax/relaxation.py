@@ -14,15 +14,13 @@ from dataclasses import fields as fields_of
 
 import numpy as np
 
+from deepspin.atoms import units
 from deepspin.dynamics.core.fields import Fields, Response
 from deepspin.dynamics.core.sphere import dot, modulus_of
 from deepspin.dynamics.relax.descent import METHODS, LineSearch, inner
 from deepspin.dynamics.relax.manifold import Freedom, Point, Space, join, put, take
 
 log = logging.getLogger(__name__)
-
-GPA = 160.2176634
-"""1 eV/Å³ in GPa."""
 
 # a direction leads down if its slope is more than this times both lengths
 DOWN = 1e-6
@@ -184,7 +182,7 @@ def relax(
         )
     axis = spin / modulus_of(spin)
     point = Point(coord, spin, axis, np.sqrt(dot(spin, spin)), box)
-    space, load = Space(free, spin), pressure / GPA
+    space, load = Space(free, spin), pressure / units.GPA
     descent = _Descent(fields, load, point, space, limits, METHODS[method], noise)
     return descent.run(steps, observe or (lambda now: None))
 
@@ -349,7 +347,7 @@ class _Descent:
         fmax, tmax, smax = self.space.left(point, found)
         # what is not a number is not within limits
         within = (fmax <= limits.force) & (tmax <= limits.force_mag)
-        within &= (smax * GPA <= limits.stress) & np.isfinite(found.energy)
+        within &= (smax * units.GPA <= limits.stress) & np.isfinite(found.energy)
         bare = under(-self.load, found, point.box)
         return Relaxation(
             coord=point.coord,
@@ -362,7 +360,7 @@ class _Descent:
             virial=bare.virial,
             fmax=fmax,
             tmax=tmax,
-            smax=smax * GPA,
+            smax=smax * units.GPA,
             steps=self.steps.copy(),
             converged=within,
             stalled=self.stalled & ~within,

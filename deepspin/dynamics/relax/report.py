@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepspin.atoms import units
 from deepspin.atoms.structures import Structure, save_structure
-from deepspin.dynamics.relax.relaxation import GPA, Relaxation
+from deepspin.dynamics.relax.relaxation import Relaxation
 from deepspin.dynamics.relax.search import Changes
 from deepspin.dynamics.relax.starts import distinct, orders
 from deepspin.utils.outputs import replacing
@@ -187,7 +188,7 @@ def _tell_changes(atoms: Structure, first: Relaxation, end: Relaxation) -> None:
             "cell: volume %+.3f %%, lattice vectors of %s Å, pressure %.4f GPa",
             100 * (volume / before - 1),
             ", ".join(f"{x:.4f}" for x in np.linalg.norm(end.box[k], axis=1)),
-            GPA * np.trace(end.virial[k]) / 3 / volume,
+            units.GPA * np.trace(end.virial[k]) / 3 / volume,
         )
         if abs(volume / before - 1) > LARGE:
             log.warning(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepspin.dynamics.core.fields import Fields
-from deepspin.dynamics.core.integrators import DynamicsError
+from deepspin.dynamics.core.state import DynamicsError
 from deepspin.dynamics.md.build import (
     build_fields,
     build_integrator,

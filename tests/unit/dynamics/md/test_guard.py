@@ -9,8 +9,8 @@ from hamiltonians import free
 
 from deepspin.dynamics.core.baths import Gilbert
 from deepspin.dynamics.core.fields import Response
-from deepspin.dynamics.core.integrators import DynamicsError, Integrator
-from deepspin.dynamics.core.state import State, thermal_velocity
+from deepspin.dynamics.core.integrators import Integrator
+from deepspin.dynamics.core.state import DynamicsError, State, thermal_velocity
 from deepspin.dynamics.md.guard import Guard
 from deepspin.dynamics.md.options import normalize_md
 from deepspin.dynamics.md.output import Frame
