@@ -11,6 +11,7 @@ from deepspin.dynamics.core.barostat import CellRescaling
 from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.fields import Fields, ModelFields, Response, Zeeman
 from deepspin.dynamics.core.integrators import Integrator
+from deepspin.dynamics.core.ramps import Ramp
 from deepspin.dynamics.core.state import DynamicsError, State, thermal_velocity
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
 from deepspin.dynamics.relax.manifold import Freedom
@@ -29,6 +30,7 @@ __all__ = [
     "Langevin",
     "LangevinSampler",
     "ModelFields",
+    "Ramp",
     "Response",
     "State",
     "Structure",

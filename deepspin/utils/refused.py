@@ -385,7 +385,10 @@ def _needed(base: Argument, data: dict, err: ArgumentError, key: str) -> str:
     return f"Add it: {doc.partition('. ')[0].rstrip('.').replace('``', '`')}."
 
 
-_KINDS = {"NoneType": "null", "dict": "object"}
+_KINDS = {
+    **{"NoneType": "null", "dict": "object"},
+    "list[list[float]]": "list of lists of numbers",
+}
 
 
 def _unknown(

@@ -143,6 +143,15 @@ MISTAKES = {
         {"ensemble": {"type": "langevin", "pressure": 0}, "fixed_atoms": [0]},
         "`fixed_atoms` is .* all move with the cell",
     ),
+    "ramp back": ({"temperature": [[0, 1], [0, 2]]}, "the times increasing"),
+    "cold ramp": ({"temperature": [[0, 1], [5, -2]]}, "temperature >= 0 in K"),
+    "ramp of three": ({"temperature": [[0, 1, 2], [5, 1, 2]]}, "rows of a time in fs"),
+    "half a ramp": ({"temperature": [[0, 1], 5]}, "list of lists of numbers"),
+    "ramp of no vector": ({"field": [[0, 0, 1], [5, 0, 1]]}, "`field` is .* 3 numbers"),
+    "ramp that alternates": (
+        {"field": [[0, 0, 0, 1], [5, 0, 0, 2]], "field_frequency": 1.0},
+        "needs a constant `field`",
+    ),
     "pressure of spins": (
         {"ensemble": {"type": "spin", "pressure": 0}},
         "ensemble/pressure",
@@ -757,6 +766,33 @@ def test_cells_under_pressure(coupling, run, given, files, capsys):
         pressure = (kinetic + np.trace(found["virial"][0]) / 3) / volumes[row]
         want = units.GPA * pressure
         assert column("pressure")[row] == pytest.approx(want, rel=1e-5, abs=1e-5)
+
+
+def test_ramps(run, given):
+    """In the log; in two parts as in one; what is on its way depends on the time."""
+    given |= {
+        "temperature": [[0, 300], [1, 300], [2, 100]],
+        "field": [[0.5, 0, 0, 10], [1.5, 0, 20, -10]],
+        "ensemble": ENSEMBLES["langevin"] | {"spin_temperature": [[1, 50], [3, 90]]},
+        "seed": [3, 4],
+    }
+    run("md", write(given))
+    whole, frames = lines(), [ase.io.read(f"md-{k}.extxyz") for k in range(2)]
+    time = 1e3 * column("time")
+    kelvin, spins = column("t_bath"), column("t_spin_bath")
+    np.testing.assert_allclose(kelvin, np.interp(time, [1, 2], [300, 100]))
+    np.testing.assert_allclose(spins, np.interp(time, [1, 3], [50, 90]))
+    for axis, ends in (("x", [0, 0]), ("y", [0, 20]), ("z", [10, -10])):
+        field = np.interp(time, [0.5, 1.5], ends)
+        np.testing.assert_allclose(column(f"b_{axis}"), field, atol=1e-4)
+        means = [column(f"m_{axis}")[-2 + k] for k in range(2)]
+        want = [atoms.arrays["initial_magmoms"][:4].mean(axis=0) for atoms in frames]
+        np.testing.assert_allclose(
+            means, np.array(want)[:, "xyz".index(axis)], atol=1e-6
+        )
+    run("md", write(given | {"steps": 5}))
+    run("md", write(given), "-r", "md.restart.npz")
+    np.testing.assert_array_equal(lines(), whole)
 
 
 def test_pressure_after_a_fixed_cell(run, given, capsys):

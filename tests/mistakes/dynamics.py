@@ -126,6 +126,19 @@ ROWS = {
         "`field_frequency` needs a `field` that alternates. Give one.",
         {"field_frequency": 1.0},
     ),
+    "ramp of times that do not increase": moved(
+        "Give a ramp two temperatures at the same time.",
+        "`temperature` is [[0, 300], [0, 10]]; expected a temperature >= 0 in K, or a "
+        "list of them, or rows of a time in fs and a temperature, the times "
+        "increasing.",
+        {"temperature": [[0, 300], [0, 10]]},
+    ),
+    "ramp of a field that alternates": moved(
+        "Ramp a field that alternates.",
+        "`field_frequency` needs a constant `field`. Received: a ramp. Give one of the "
+        "two.",
+        {"field": [[0, 0, 0, 1], [9, 0, 0, 5]], "field_frequency": 1.0},
+    ),
     "pressure without a bath": moved(
         "Ask for a pressure without a bath of the atoms.",
         "`ensemble/relaxation_time` is null; expected a time in fs. A `pressure` needs "

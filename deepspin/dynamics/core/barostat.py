@@ -37,7 +37,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepspin.atoms import units
+from deepspin.dynamics.core.baths import check_temperature
 from deepspin.dynamics.core.fields import Fields, Response
+from deepspin.dynamics.core.ramps import Ramp, all_of, held
 from deepspin.dynamics.core.state import DynamicsError, State, thermal_energy
 
 # what may change of a cell
@@ -57,9 +59,9 @@ class CellRescaling:
 
     Parameters
     ----------
-    pressure : float or np.ndarray, shape (nrep,)
+    pressure : float, Ramp or np.ndarray, shape (nrep,)
         p in GPa.
-    temperature : float or np.ndarray, shape (nrep,)
+    temperature : float, Ramp or np.ndarray, shape (nrep,)
         T in K, that of the positions' bath; at 0 the cell relaxes without noise.
     relaxation_time : float
         τ in fs: that of the volume, if `compressibility` is the system's.
@@ -76,19 +78,15 @@ class CellRescaling:
         Values of no use.
     """
 
-    pressure: float | np.ndarray
-    temperature: float | np.ndarray
+    pressure: float | np.ndarray | Ramp
+    temperature: float | np.ndarray | Ramp
     relaxation_time: float
     compressibility: float
     coupling: str = "isotropic"
 
     def __post_init__(self) -> None:
-        kelvin = np.asarray(self.temperature, dtype=float)
-        if not (np.isfinite(kelvin).all() and (kelvin >= 0).all()):
-            raise ValueError(
-                f"`temperature` must be at least 0 K. Received: {kelvin.tolist()}"
-            )
-        if not np.isfinite(np.asarray(self.pressure, dtype=float)).all():
+        check_temperature(self.temperature)
+        if not np.isfinite(all_of(self.pressure)).all():
             raise ValueError(
                 f"`pressure` must be finite, in GPa. Received: {self.pressure}"
             )
@@ -120,12 +118,12 @@ class CellRescaling:
         time : float
             In fs.
         """
-        energy = thermal_energy(self.temperature, state.nrep)
+        energy = thermal_energy(held(self.temperature), state.nrep)
         volume = np.abs(np.linalg.det(state.box))[:, None, None]
         flux = momentum_flux(state, velocity) + np.swapaxes(virial, 1, 2)
         if state.still:  # its mean, in the place of the centre of mass at rest
             flux = flux + energy * np.eye(3)
-        load = np.reshape(self.pressure, (-1, 1, 1)) / units.GPA * volume
+        load = np.reshape(held(self.pressure), (-1, 1, 1)) / units.GPA * volume
         rate = self.compressibility * units.GPA / (3 * volume * self.relaxation_time)
         drift = rate * (flux - load * np.eye(3))
         if self.coupling == "flexible":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepspin.atoms import units
+from deepspin.dynamics.core.ramps import Ramp, all_of, held
 from deepspin.dynamics.core.state import State, thermal_width, without_drift
 
 
@@ -17,13 +18,13 @@ class Langevin:
 
     Parameters
     ----------
-    temperature : float or np.ndarray, shape (nrep,)
+    temperature : float, Ramp or np.ndarray, shape (nrep,)
         In K.
     friction : float
         In 1/fs: 1/friction is the time in which velocities are forgotten.
     """
 
-    temperature: float | np.ndarray
+    temperature: float | np.ndarray | Ramp
     friction: float
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class Langevin:
     ) -> np.ndarray:
         """Velocities after `time` (fs) in the bath alone, which is solved exactly."""
         kept = np.exp(-self.friction * time)
-        width = thermal_width(self.temperature, len(velocity), inertia)
+        width = thermal_width(held(self.temperature), len(velocity), inertia)
         return kept * velocity + np.sqrt(1 - kept**2) * width * normals
 
 
@@ -48,13 +49,13 @@ class Gilbert:
 
     Parameters
     ----------
-    temperature : float or np.ndarray, shape (nrep,)
+    temperature : float, Ramp or np.ndarray, shape (nrep,)
         In K; 0 damps only.
     damping : float
         Gilbert's α, without dimension.
     """
 
-    temperature: float | np.ndarray
+    temperature: float | np.ndarray | Ramp
     damping: float
 
     def __post_init__(self) -> None:
@@ -63,15 +64,22 @@ class Gilbert:
     @property
     def noisy(self) -> bool:
         """There are random forces."""
-        return self.damping > 0 and bool(np.any(np.asarray(self.temperature) > 0))
+        return self.damping > 0 and bool(np.any(all_of(self.temperature) > 0))
 
 
-def _check_bath(temperature: float | np.ndarray, name: str, value: float) -> None:
-    kelvin = np.asarray(temperature, dtype=float)
+def check_temperature(temperature: float | np.ndarray | Ramp) -> None:
+    """Refuse temperatures that are negative or not finite."""
+    kelvin = all_of(temperature)
     if not (np.isfinite(kelvin).all() and (kelvin >= 0).all()):
         raise ValueError(
             f"`temperature` must be at least 0 K. Received: {kelvin.tolist()}"
         )
+
+
+def _check_bath(
+    temperature: float | np.ndarray | Ramp, name: str, value: float
+) -> None:
+    check_temperature(temperature)
     if not 0 <= value < np.inf:
         raise ValueError(f"`{name}` must be at least 0. Received: {value}")
 

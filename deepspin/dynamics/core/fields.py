@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from deepspin.atoms import units
+from deepspin.dynamics.core.ramps import Ramp, all_of, at
 
 if TYPE_CHECKING:  # the dynamics of other Hamiltonians need no TensorFlow
     from deepspin.infer.deep_spin import DeepSpin
@@ -121,7 +122,7 @@ class Zeeman:
     ----------
     fields : Fields
         The other Hamiltonian.
-    field : np.ndarray, shape (3,) or (nrep, 3)
+    field : np.ndarray, shape (3,) or (nrep, 3), or Ramp of such
         B in T, of all replicas or of each.
     frequency : float
         f in THz; 0 for a constant field.
@@ -130,19 +131,21 @@ class Zeeman:
     def __init__(
         self,
         fields: Fields,
-        field: Sequence[float] | np.ndarray,
+        field: Sequence[float] | np.ndarray | Ramp,
         frequency: float = 0.0,
     ):
-        field = np.asarray(field, dtype=float)
-        if field.ndim not in (1, 2) or field.shape[-1] != 3:
+        if not isinstance(field, Ramp):
+            field = np.asarray(field, dtype=float)
+        shape = np.shape(at(field, 0.0))
+        if len(shape) not in (1, 2) or shape[-1] != 3:
             raise ValueError(
                 "`field` must be a vector in T, or one for each replica. Received: "
-                f"shape {field.shape}"
+                f"shape {shape}"
             )
-        if not np.isfinite(field).all() or not np.isfinite(frequency):
+        if not np.isfinite(all_of(field)).all() or not np.isfinite(frequency):
             raise ValueError(
                 f"`field` (T) and `frequency` (THz) must be finite. Received: "
-                f"{field.tolist()} and {frequency}"
+                f"{all_of(field).tolist()} and {frequency}"
             )
         self.fields = fields
         self.field = field
@@ -158,7 +161,8 @@ class Zeeman:
     ) -> Response:
         """Add energy and magnetic force of the field; only spins feel it."""
         phase = 2 * np.pi * 1e-3 * self.frequency * time
-        push = units.MU_B * np.cos(phase) * self.field.reshape(-1, 1, 3)
+        field = np.reshape(at(self.field, time), (-1, 1, 3))
+        push = units.MU_B * np.cos(phase) * field
         push = np.where(spin.any(axis=2, keepdims=True), push, 0.0)
         inner = self.fields(coord, spin, time)
         return replace(

@@ -23,6 +23,7 @@ from deepspin.dynamics.core.barostat import (
 )
 from deepspin.dynamics.core.baths import Gilbert, Langevin, kick
 from deepspin.dynamics.core.fields import Fields
+from deepspin.dynamics.core.ramps import held, now
 from deepspin.dynamics.core.sphere import cross, dot, midpoint, modulus_of, rotate_by
 from deepspin.dynamics.core.state import DynamicsError, State, thermal_energy
 
@@ -169,9 +170,11 @@ class Integrator:
             force, _, virial = self._respond(state, coord, spin)
             learnt = {}
         if self.lattice:
-            velocity = kick(state, velocity, force, self.timestep, self.lattice_bath)
+            bath = now(self.lattice_bath, state.time + half)
+            velocity = kick(state, velocity, force, self.timestep, bath)
             if self.barostat is not None:
-                box, coord, velocity = self.barostat.rescale(
+                barostat = now(self.barostat, state.time + half)
+                box, coord, velocity = barostat.rescale(
                     state, coord, velocity, virial, self.timestep
                 )
             coord = coord + half * velocity
@@ -279,10 +282,11 @@ class Integrator:
         sphere to second order: a Gaussian rotation of variance s diffuses like one of
         :math:`s + s^2/12` in time.
         """
-        if self.spin_bath is None or not self.spin_bath.noisy:
+        bath = now(self.spin_bath, state.time + self.timestep / 2)
+        if bath is None or not bath.noisy:
             return spin
-        damping = self.spin_bath.damping
-        energy = thermal_energy(self.spin_bath.temperature, state.nrep)
+        damping = bath.damping
+        energy = thermal_energy(held(bath.temperature), state.nrep)
         strength = damping * units.PRECESSION / (1 + damping**2) * energy
         strength = strength / modulus_of(spin)
         variance = 6 * (np.sqrt(1 + strength * self.timestep / 3) - 1)

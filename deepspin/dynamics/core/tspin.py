@@ -31,6 +31,7 @@ from deepspin.dynamics.core.barostat import (
 from deepspin.dynamics.core.baths import Langevin, kick
 from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.integrators import check_finite, check_timestep
+from deepspin.dynamics.core.ramps import now
 from deepspin.dynamics.core.state import DynamicsError, State, thermal_width
 
 log = logging.getLogger(__name__)
@@ -131,10 +132,11 @@ class InertialIntegrator:
         spin_velocity = self._kick(state, spin_velocity, found.force_mag)
         spin = spin + half * spin_velocity
         if self.lattice:
-            velocity = kick(state, velocity, found.force, time, self.lattice_bath)
+            bath = now(self.lattice_bath, state.time + half)
+            velocity = kick(state, velocity, found.force, time, bath)
             if self.barostat is not None:
                 virial = virial_of(found, self.barostat)
-                box, coord, velocity = self.barostat.rescale(
+                box, coord, velocity = now(self.barostat, state.time + half).rescale(
                     state, coord, velocity, virial, time
                 )
             coord = coord + half * velocity
@@ -151,9 +153,10 @@ class InertialIntegrator:
         inertia = _inertia(self.spin_mass)
         gain = self.timestep / 2 * force / inertia[:, None]
         velocity = velocity + gain
-        if self.spin_bath is not None:
+        bath = now(self.spin_bath, state.time + self.timestep / 2)
+        if bath is not None:
             normals = state.normals("spin")
-            velocity = self.spin_bath.forget(velocity, inertia, normals, self.timestep)
+            velocity = bath.forget(velocity, inertia, normals, self.timestep)
         return velocity + gain
 
     def _check_range(self, state: State, spin: np.ndarray) -> None:

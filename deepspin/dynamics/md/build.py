@@ -76,7 +76,7 @@ def build_state(setup: Setup, potential: DeepSpin) -> tuple[State, Structure]:
         still=moves and structure.nloc > 1 and not structure.fixed.any(),
         stream=setup.seeds,
     )
-    first = np.asarray(setup.first_temperature)
+    first = setup.first_kelvin
     if moves:
         state.velocity = thermal_velocity(state, first)
     if setup.ensemble.inertial:
@@ -160,9 +160,9 @@ def build_fields(
     """Build the Hamiltonian: the model, here or in LAMMPS, and a field if given."""
     model = ModelFields(potential, state.atype, state.box, pbc=pbc, fparam=setup.fparam)
     fields = model if crew is None else LammpsFields(crew, model)
-    if setup.field is None:
+    if setup.tesla is None:
         return fields
-    return Zeeman(fields, setup.field, setup.field_frequency)
+    return Zeeman(fields, setup.tesla, setup.field_frequency)
 
 
 def build_integrator(
@@ -198,17 +198,17 @@ def build_integrator(
 
 def _lattice_bath(setup: Setup) -> Langevin | None:
     time = setup.ensemble.relaxation_time
-    return None if time is None else Langevin(_kelvin(setup.temperature), 1 / time)
+    return None if time is None else Langevin(setup.lattice_kelvin, 1 / time)
 
 
 def _damping_bath(setup: Setup) -> Gilbert | None:
     damping = setup.ensemble.damping
-    return Gilbert(_kelvin(setup.spin_temperature), damping) if damping else None
+    return Gilbert(setup.spin_kelvin, damping) if damping else None
 
 
 def _inertial_bath(setup: Setup) -> Langevin | None:
     time = setup.ensemble.spin_relaxation_time
-    return Langevin(_kelvin(setup.spin_temperature), 1 / time) if time else None
+    return Langevin(setup.spin_kelvin, 1 / time) if time else None
 
 
 def _barostat(setup: Setup) -> CellRescaling | None:
@@ -217,7 +217,7 @@ def _barostat(setup: Setup) -> CellRescaling | None:
         return None
     return CellRescaling(
         pressure=np.array(given.pressure, dtype=float),
-        temperature=_kelvin(setup.temperature),
+        temperature=setup.lattice_kelvin,
         relaxation_time=given.pressure_relaxation_time,
         compressibility=given.compressibility,
         coupling=given.pressure_coupling,
@@ -245,10 +245,6 @@ def check_cell(setup: Setup, state: State, pbc: np.ndarray) -> None:
             f"fixes {np.count_nonzero(state.fixed)} of them, such as atom "
             f"{np.argmax(state.fixed)}. Free them, or give no pressure."
         )
-
-
-def _kelvin(temperature: float | Sequence[float]) -> np.ndarray:
-    return np.array(temperature, dtype=float)
 
 
 def spin_masses(

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepspin.dynamics.core import observables
 from deepspin.dynamics.core.integrators import Integrator
+from deepspin.dynamics.core.ramps import Ramp, all_of
 from deepspin.dynamics.core.state import DynamicsError, State
 from deepspin.dynamics.core.tspin import InertialIntegrator
 from deepspin.dynamics.md.output import Frame
@@ -48,10 +49,11 @@ class Guard:
         self.timestep = setup.timestep
         self.ensemble = setup.ensemble.type
         self.isolated = not (integrator.lattice_bath or integrator.spin_bath)
-        self.conservative = self.isolated and not setup.field_frequency
+        driven = setup.field_frequency or isinstance(setup.tesla, Ramp)
+        self.conservative = self.isolated and not driven
         self.spin_mass = getattr(integrator, "spin_mass", None)
-        asked = (setup.temperature, setup.first_temperature, setup.spin_temperature)
-        self.hot = HOT * max([LEAST, *(float(np.max(kelvin)) for kelvin in asked)])
+        asked = (setup.lattice_kelvin, setup.first_kelvin, setup.spin_kelvin)
+        self.hot = HOT * max([LEAST, *(float(all_of(k).max()) for k in asked)])
         self._energy: np.ndarray | None = None
 
     def follow(self, before: State, state: State) -> None:

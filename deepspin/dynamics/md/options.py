@@ -19,6 +19,8 @@ from deepspin.dynamics.md.sections import (
     VECTOR,
     check_waves,
     finite_numbers,
+    is_ramp,
+    ramp_of,
     spins_args,
     structure_args,
     waves_of_rules,
@@ -43,6 +45,15 @@ KELVIN = (
     finite_numbers(lambda x: x >= 0),
     "a temperature >= 0 in K, or a list of them",
 )
+KELVINS = (
+    lambda x: (ramp_of(lambda k: k >= 0, 1) if is_ramp(x) else KELVIN[0])(x),
+    f"{KELVIN[1]}, or rows of a time in fs and a temperature, the times increasing",
+)
+FIELD = (
+    lambda x: (ramp_of(lambda b: True, 3) if is_ramp(x) else VECTOR[0])(x),
+    "3 finite numbers, or rows of a time in fs and 3 numbers, the times increasing",
+)
+NUMBERS = [float, list[float], list[list[float]]]
 SEED = (
     finite_numbers(lambda x: 0 <= x < 2**32),
     "an integer from 0 to 2**32 - 1, a list of such, or null",
@@ -83,9 +94,9 @@ def _damping(without: str) -> Argument:
 
 
 def _spin_temperature() -> Argument:
-    return optional("spin_temperature", [float, list[float], None], None, KELVIN)(
-        "Temperature of the bath of the spins in K, or a list with one for each"
-        " replica; null for ``temperature``."
+    return optional("spin_temperature", [*NUMBERS, None], None, KELVINS)(
+        "Temperature of the bath of the spins in K, a list with one for each replica,"
+        " or a ramp like ``temperature``; null for that."
     )
 
 
@@ -192,9 +203,11 @@ def output_args() -> Argument:
 def replica_args() -> list[Argument]:
     """Make the arguments that distinguish replicas: temperatures and seeds."""
     return [
-        required("temperature", [float, list[float]], KELVIN)(
+        required("temperature", NUMBERS, KELVINS)(
             "Temperature of the baths and of the first velocities in K. A list makes as"
-            " many replicas, which run at once."
+            " many replicas, which run at once. Rows [time in fs, temperature] make a"
+            " ramp, along straight lines: [[0, 600], [5000, 10]] cools all replicas"
+            " down."
         ),
         optional("initial_temperature", [float, list[float], None], None, KELVIN)(
             "Temperature of the first velocities in K; null for ``temperature``."
@@ -211,8 +224,9 @@ def replica_args() -> list[Argument]:
 def system_args() -> list[Argument]:
     """Make the remaining arguments about the atoms and what acts on them."""
     return [
-        optional("field", [list[float], None], None, VECTOR)(
-            "External magnetic field in T, which acts on the spins."
+        optional("field", [list[float], list[list[float]], None], None, FIELD)(
+            "External magnetic field in T, which acts on the spins; or a ramp, rows"
+            " [time in fs, x, y, z]."
         ),
         optional("field_frequency", float, 0.0, NOT_NEGATIVE)(
             "Frequency f in THz of an alternating field, ``field`` times cos(2πft),"
@@ -294,7 +308,8 @@ def _check_together(data: dict) -> None:
         ("ensemble/spin_temperature", data["ensemble"].get("spin_temperature")),
         ("ensemble/pressure", data["ensemble"].get("pressure")),
     ):
-        if isinstance(values, list) and len(values) not in (1, nrep):
+        listed = isinstance(values, list) and not is_ramp(values)
+        if listed and len(values) not in (1, nrep):
             raise bad(
                 name,
                 values,
@@ -303,6 +318,11 @@ def _check_together(data: dict) -> None:
             )
     if data["field_frequency"] and data["field"] is None:
         raise InputError("`field_frequency` needs a `field` that alternates. Give one.")
+    if data["field_frequency"] and is_ramp(data["field"]):
+        raise InputError(
+            "`field_frequency` needs a constant `field`. Received: a ramp. Give one of "
+            "the two."
+        )
     _check_barostat(data)
     names = [data["output"][k] for k in ("log", "trajectory", "restart")]
     if len(set(names)) < len(names):
@@ -335,7 +355,7 @@ def _check_barostat(data: dict) -> None:
 
 def replicas(data: dict) -> int:
     """Return how many replicas an input has."""
-    given = (data["seed"], data["temperature"])
+    given = [x for x in (data["seed"], data["temperature"]) if not is_ramp(x)]
     return max([len(x) for x in given if isinstance(x, list)], default=1)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -21,6 +21,7 @@ from deepspin.atoms.waves import order_parameter
 from deepspin.dynamics.core import observables
 from deepspin.dynamics.core.barostat import CellRescaling, fields_of
 from deepspin.dynamics.core.fields import Fields, Response
+from deepspin.dynamics.core.ramps import Ramp
 from deepspin.dynamics.core.state import State
 from deepspin.utils.outputs import append, replacing, set_aside
 
@@ -42,6 +43,10 @@ COLUMNS = {
     "m": ("mu_B", "10.6f"),
     "order": ("", "10.6f"),
     "modulus": ("mu_B", "10.6f"),
+    "t_bath": ("K", "11.3f"),
+    "t_spin_bath": ("K", "11.3f"),
+    **{f"b_{axis}": ("T", "12.4f") for axis in "xyz"},
+    **{f"m_{axis}": ("mu_B", "10.6f") for axis in "xyz"},
     "volume": ("A^3", "14.6f"),
     "pressure": ("GPa", "12.6f"),
     "evaluations": ("", "11d"),
@@ -52,6 +57,12 @@ _LINE = re.compile(rb"(?m)^ *(\d+) ")
 MODULI = ("e_spin", "modulus")
 # columns for cells that change
 CELL = ("volume", "pressure")
+# columns for ramps: what is ramped, and what tells it
+RAMPED = {
+    "temperature": ("t_bath",),
+    "spin_temperature": ("t_spin_bath",),
+    "field": ("b_x", "b_y", "b_z", "m_x", "m_y", "m_z"),
+}
 
 
 # --- What is measured -----------------------------------------------------------------
@@ -90,18 +101,23 @@ class Observer:
         The Hamiltonian, which the temperature of spins of fixed moduli is asked of.
     barostat : CellRescaling, optional
         What changes the cell.
+    ramps : dict of str to Ramp, optional
+        What changes with time, by the keys of `RAMPED`.
     """
 
     signs: np.ndarray | None
     spin_mass: np.ndarray | None
     fields: Fields
     barostat: CellRescaling | None = None
+    ramps: Mapping[str, Ramp] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
         """Names of what `measure` gives."""
         left = [*MODULI] if self.spin_mass is None else []
         left += [] if self.barostat is not None else CELL
+        for name, columns in RAMPED.items():
+            left += [] if name in self.ramps else columns
         return [name for name in COLUMNS if name not in left]
 
     def measure(self, frame: Frame) -> dict[str, np.ndarray]:
@@ -133,7 +149,19 @@ class Observer:
         if self.barostat is not None:
             found["volume"] = observables.volume(state)
             found["pressure"] = observables.pressure(state, response.virial)
+        found |= self._ramped(state, spins)
         return {name: found[name] for name in self.columns}
+
+    def _ramped(self, state: State, spins: int) -> dict[str, np.ndarray]:
+        """Measure what changes with time, and the mean spin in a field that does."""
+        found: dict[str, np.ndarray] = {}
+        for name, ramp in self.ramps.items():
+            values = np.moveaxis(np.atleast_1d(ramp.at(state.time)), -1, 0)
+            rows = [np.broadcast_to(value, state.nrep) for value in values]
+            if name == "field":
+                rows += [*(state.spin.sum(axis=1) / spins).T]
+            found |= dict(zip(RAMPED[name], rows, strict=True))
+        return found
 
     def _spin_temperature(self, frame: Frame) -> np.ndarray:
         state, force_mag = frame.state, frame.response.force_mag

@@ -159,7 +159,9 @@ def _writers(
     files, steps = settings.output, settings.steps
     spin_mass = getattr(integrator, "spin_mass", None)
     barostat = integrator.barostat
-    observer = Observer(start.signs, spin_mass, integrator.fields, barostat)
+    observer = Observer(
+        start.signs, spin_mass, integrator.fields, barostat, settings.setup.ramps
+    )
     writers: list[tuple[int, Writer]] = [(files.log_freq, Log(files.log, observer))]
     if files.trajectory is not None:
         every, first = files.trajectory_freq, start.state.step

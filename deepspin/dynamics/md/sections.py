@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 from dargs import Argument
@@ -33,6 +34,25 @@ def finite_numbers(
         return len(values) == (length or len(values)) > 0 and all(
             type(x) in (int, float) and math.isfinite(x) and test(x) for x in values
         )
+
+    return check
+
+
+def is_ramp(value: object) -> bool:
+    """Whether a value of an input is a list of lists: a quantity that changes."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
+
+
+def ramp_of(test: Callable[[float], bool], length: int) -> Callable[[object], bool]:
+    """Check rows of a time and so many numbers each, the times increasing."""
+    row = finite_numbers(lambda x: True, length + 1)
+
+    def check(rows: Any) -> bool:
+        if not is_ramp(rows) or not all(row(each) for each in rows):
+            return False
+        times = [each[0] for each in rows]
+        grows = all(a < b for a, b in pairwise(times))
+        return times[0] >= 0 and grows and all(test(x) for _, *y in rows for x in y)
 
     return check
 

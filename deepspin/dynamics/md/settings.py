@@ -11,7 +11,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from deepspin.dynamics.core.ramps import Ramp, at
 from deepspin.dynamics.md.options import replicas
+from deepspin.dynamics.md.sections import is_ramp
+
+# a number, one for each replica, or rows of a ramp
+Temperature = float | Sequence[float] | Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,7 @@ class Ensemble:
     type: str
     relaxation_time: float | None = None
     damping: float = 0.0
-    spin_temperature: float | Sequence[float] | None = None
+    spin_temperature: Temperature | None = None
     spin_mass: float | Mapping[str, float] | None = None
     spin_relaxation_time: float | None = None
     beyond_range: str = "refuse"
@@ -92,14 +97,14 @@ class Setup:
     structure: StructureSettings
     spins: Sequence[SpinRule]
     ensemble: Ensemble
-    temperature: float | Sequence[float]
+    temperature: Temperature
     timestep: float
     seed: int | Sequence[int]
     nrep: int
     fixed_atoms: Sequence[int]
     masses: Mapping[str, float]
     fparam: Sequence[float] | None
-    field: Sequence[float] | None
+    field: Sequence[float] | Sequence[Sequence[float]] | None
     field_frequency: float = 0.0
     initial_temperature: float | Sequence[float] | None = None
 
@@ -111,16 +116,37 @@ class Setup:
         return np.broadcast_to(self.seed, self.nrep)
 
     @property
-    def spin_temperature(self) -> float | Sequence[float]:
-        """Temperature of the bath of the spins."""
-        own = self.ensemble.spin_temperature
-        return self.temperature if own is None else own
+    def lattice_kelvin(self) -> np.ndarray | Ramp:
+        """Temperature of the bath of the atoms."""
+        return quantity(self.temperature)
 
     @property
-    def first_temperature(self) -> float | Sequence[float]:
+    def spin_kelvin(self) -> np.ndarray | Ramp:
+        """Temperature of the bath of the spins."""
+        own = self.ensemble.spin_temperature
+        return quantity(self.temperature if own is None else own)
+
+    @property
+    def first_kelvin(self) -> np.ndarray:
         """Temperature of the first velocities."""
         own = self.initial_temperature
-        return self.temperature if own is None else own
+        return np.asarray(at(quantity(self.temperature if own is None else own), 0.0))
+
+    @property
+    def ramps(self) -> dict[str, Ramp]:
+        """What changes with time: `temperature`, `spin_temperature`, `field`."""
+        given = {
+            "temperature": self.temperature,
+            "spin_temperature": self.ensemble.spin_temperature,
+            "field": self.field,
+        }
+        found = {name: quantity(value) for name, value in given.items() if value}
+        return {name: q for name, q in found.items() if isinstance(q, Ramp)}
+
+    @property
+    def tesla(self) -> np.ndarray | Ramp | None:
+        """External field."""
+        return None if self.field is None else quantity(self.field)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +175,15 @@ class MdSettings:
             order_vector=given["order_vector"],
             output=OutputSettings(**given["output"]),
         )
+
+
+def quantity(given: object) -> np.ndarray | Ramp:
+    """Take a number, some, or rows of a ramp that an input gives."""
+    if not is_ramp(given):
+        return np.array(given, dtype=float)
+    rows = np.array(given, dtype=float)
+    values = rows[:, 1] if rows.shape[1] == 2 else rows[:, 1:]
+    return Ramp(rows[:, 0], values)
 
 
 def rules_of(given: dict) -> tuple[SpinRule, ...]:

@@ -173,7 +173,9 @@ def thermo_args() -> list[Argument]:
         optional("seed", [int, None], None, SEED)(
             "Seed of all random numbers; null draws one."
         ),
-        shared["field"],
+        optional("field", [list[float], None], None, VECTOR)(
+            "External magnetic field in T, which acts on the spins."
+        ),
         shared["fixed_atoms"],
         shared["masses"],
         shared["fparam"],

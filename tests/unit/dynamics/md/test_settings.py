@@ -56,12 +56,27 @@ def test_seeds():
 def test_temperatures():
     """Those of the first velocities and of spins, if others are given."""
     setup = settings().setup
-    assert setup.first_temperature == [300.0, 200.0]
-    assert setup.spin_temperature == 20.0
+    assert setup.first_kelvin.tolist() == [300.0, 200.0]
+    assert setup.spin_kelvin == 20.0
     changes = {"initial_temperature": 0.0, "ensemble": {"type": "langevin"}}
     setup = settings(**changes).setup
-    assert setup.first_temperature == 0.0
-    assert setup.spin_temperature == [300.0, 200.0]
+    assert setup.first_kelvin == 0.0
+    assert setup.spin_kelvin.tolist() == [300.0, 200.0]
+    assert setup.tesla is None and setup.ramps == {}
+
+
+def test_ramps():
+    """Rows of times and values; spins follow the atoms unless they have their own."""
+    changes = {"temperature": [[0, 600], [100, 0]], "ensemble": {"type": "langevin"}}
+    changes["field"] = [[10, 0, 0, 1], [20, 0, 0, -1]]
+    setup = settings(**changes).setup
+    assert setup.nrep == 1 and set(setup.ramps) == {"temperature", "field"}
+    assert setup.first_kelvin == 600.0
+    assert setup.lattice_kelvin.at(25.0) == setup.spin_kelvin.at(25.0) == 450.0
+    assert setup.tesla.at(15.0).tolist() == [0, 0, 0]
+    changes["ensemble"]["spin_temperature"] = [[0, 1], [2, 3]]
+    setup = settings(**changes).setup
+    assert setup.spin_kelvin.at(1.0) == 2.0 and "spin_temperature" in setup.ramps
 
 
 @pytest.mark.parametrize(
