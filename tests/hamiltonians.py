@@ -96,6 +96,25 @@ class Cluster:
         )
 
 
+class Landau:
+    """A cluster whose moduli have a minimum at 1.3 μ_B: + sum b (S^2 - 1.69)^2."""
+
+    nloc = Cluster.nloc
+
+    def __init__(self, b=0.1):
+        self.cluster = Cluster()
+        self.b = b
+
+    def __call__(self, coord, spin, time=0.0):
+        found = self.cluster(coord, spin)
+        excess = (spin**2).sum(axis=2) - 1.69
+        return Response(
+            found.energy + self.b * (excess**2).sum(axis=1),
+            found.force,
+            found.force_mag - 4 * self.b * excess[..., None] * spin,
+        )
+
+
 def spins(vectors, **options):
     """Atoms at the origin with given spins, (nloc, 3) or (nrep, nloc, 3)."""
     spin = np.array(vectors, dtype=float)

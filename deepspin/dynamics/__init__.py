@@ -9,6 +9,7 @@ The building blocks of programs of your own. Only a model imports TensorFlow.
 from deepspin.atoms.structures import Structure, load_structure, save_structure
 from deepspin.dynamics.core.barostat import CellRescaling
 from deepspin.dynamics.core.baths import Gilbert, Langevin
+from deepspin.dynamics.core.chains import NoseHoover
 from deepspin.dynamics.core.fields import Fields, ModelFields, Response, Zeeman
 from deepspin.dynamics.core.integrators import Integrator
 from deepspin.dynamics.core.ramps import Ramp
@@ -30,6 +31,7 @@ __all__ = [
     "Langevin",
     "LangevinSampler",
     "ModelFields",
+    "NoseHoover",
     "Ramp",
     "Response",
     "State",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DYNAMICS = {
     "e_total": ("change of the total energy", "eV"),
     "e_pot": ("change of the potential energy", "eV"),
+    "e_conserved": ("change of the energy with that of the baths", "eV"),
     "t_lattice": ("temperature of the atoms", "K"),
     "t_spin": ("temperature of the spins", "K"),
     "m": ("magnetisation", r"$\mu_\mathrm{B}$ per spin"),

@@ -43,6 +43,7 @@ ENSEMBLES = {
     "spin": {"type": "spin"},
     "lattice": {"type": "lattice"},
     "tspin": {"type": "tspin", "spin_mass": {"Ni": 100.0}},
+    "chains": {"type": "tspin", "spin_mass": 100.0, "thermostat": "nose-hoover"},
     "pressure": {
         **{"type": "langevin", "relaxation_time": 50.0, "damping": 0.2},
         **{"pressure": [1.0, -2.0], "pressure_coupling": "flexible"},
@@ -142,6 +143,18 @@ MISTAKES = {
     "pressure on fixed atoms": (
         {"ensemble": {"type": "langevin", "pressure": 0}, "fixed_atoms": [0]},
         "`fixed_atoms` is .* all move with the cell",
+    ),
+    "cold chain": (
+        {"ensemble": {"type": "nose-hoover"}, "temperature": [1, 0]},
+        "`temperature` is .* above 0 K in a chain",
+    ),
+    "no links": (
+        {"ensemble": {"type": "nose-hoover", "chain_length": 0}},
+        "`ensemble/chain_length` is 0",
+    ),
+    "other bath": (
+        {"ensemble": {"type": "lattice", "thermostat": "berendsen"}},
+        "one of langevin, nose-hoover",
     ),
     "ramp back": ({"temperature": [[0, 1], [0, 2]]}, "the times increasing"),
     "cold ramp": ({"temperature": [[0, 1], [5, -2]]}, "temperature >= 0 in K"),
@@ -766,6 +779,20 @@ def test_cells_under_pressure(coupling, run, given, files, capsys):
         pressure = (kinetic + np.trace(found["virial"][0]) / 3) / volumes[row]
         want = units.GPA * pressure
         assert column("pressure")[row] == pytest.approx(want, rel=1e-5, abs=1e-5)
+
+
+def test_chains(run, given):
+    """The energy with that of the chains is conserved, and told where it is."""
+    given["ensemble"] = {"type": "nose-hoover", "relaxation_time": 5.0, "damping": 0}
+    given |= {"steps": 40, "timestep": 0.1, "temperature": [300.0, 900.0]}
+    run("md", write(given))
+    change = column("e_conserved") - column("e_total")
+    assert np.ptp(change[::2]) > 1e-2 and np.ptp(change[1::2]) > 1e-2
+    for k in range(2):
+        assert np.ptp(column("e_conserved")[k::2]) < 0.03 * np.ptp(change[k::2])
+    given["ensemble"]["damping"] = 0.1
+    run("md", write(given | {"steps": 1}))
+    assert "e_conserved" not in Path("md.log").read_text()
 
 
 def test_ramps(run, given):

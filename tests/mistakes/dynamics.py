@@ -126,6 +126,11 @@ ROWS = {
         "`field_frequency` needs a `field` that alternates. Give one.",
         {"field_frequency": 1.0},
     ),
+    "chain at 0 K": moved(
+        "Ask for a chain of Nosé and Hoover at 0 K.",
+        "`temperature` is 0; expected above 0 K in a chain of Nosé and Hoover.",
+        {"ensemble": {"type": "nose-hoover"}, "temperature": 0},
+    ),
     "ramp of times that do not increase": moved(
         "Give a ramp two temperatures at the same time.",
         "`temperature` is [[0, 300], [0, 10]]; expected a temperature >= 0 in K, or a "

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 from averages import assert_mean, sample
-from hamiltonians import Cluster, free, spins
+from hamiltonians import Landau, free, spins
 
 from deepspin.atoms import units
 from deepspin.dynamics.core import observables
@@ -17,25 +17,6 @@ from deepspin.dynamics.core.state import DynamicsError, State
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
 
 MASS = 80.0  # eV fs²/μ_B²
-
-
-class Landau:
-    """A cluster whose moduli have a minimum at 1.3 μ_B: + sum b (S^2 - 1.69)^2."""
-
-    nloc = Cluster.nloc
-
-    def __init__(self, b=0.1):
-        self.cluster = Cluster()
-        self.b = b
-
-    def __call__(self, coord, spin, time=0.0):
-        found = self.cluster(coord, spin)
-        excess = (spin**2).sum(axis=2) - 1.69
-        return Response(
-            found.energy + self.b * (excess**2).sum(axis=1),
-            found.force,
-            found.force_mag - 4 * self.b * excess[..., None] * spin,
-        )
 
 
 def total_energy(fields, state):

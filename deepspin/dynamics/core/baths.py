@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepspin.atoms import units
+from deepspin.dynamics.core.chains import NoseHoover
 from deepspin.dynamics.core.ramps import Ramp, all_of, held
 from deepspin.dynamics.core.state import State, thermal_width, without_drift
 
@@ -89,15 +90,21 @@ def kick(
     velocity: np.ndarray,
     force: np.ndarray,
     time: float,
-    bath: Langevin | None,
-) -> np.ndarray:
-    """Velocities after `time` (fs) under these forces, with a bath acting halfway."""
+    bath: Langevin | NoseHoover | None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Velocities after `time` (fs) under these forces, with a bath acting halfway.
+
+    Returns them and the chain of that bath, if it has one.
+    """
     inertia = state.mass * units.AMU
     gain = np.where(state.fixed[:, None], 0.0, time / 2 * force / inertia[:, None])
     velocity = velocity + gain
-    if bath is not None:
+    chain = state.lattice_chain
+    if isinstance(bath, NoseHoover):
+        velocity, chain = bath.drive(velocity, inertia, chain, state.dof, time)
+    elif bath is not None:
         velocity = bath.forget(velocity, inertia, state.normals("lattice"), time)
         velocity = np.where(state.fixed[:, None], 0.0, velocity)
         if state.still:
             velocity = without_drift(velocity, state.mass)
-    return velocity + gain
+    return velocity + gain, chain

@@ -22,6 +22,7 @@ from deepspin.dynamics.core.barostat import (
     virial_of,
 )
 from deepspin.dynamics.core.baths import Gilbert, Langevin, kick
+from deepspin.dynamics.core.chains import NoseHoover
 from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.ramps import held, now
 from deepspin.dynamics.core.sphere import cross, dot, midpoint, modulus_of, rotate_by
@@ -88,7 +89,7 @@ class Integrator:
         In fs; negative runs back in time, without baths.
     lattice, spins : bool
         Whether positions and spins move.
-    lattice_bath : Langevin, optional
+    lattice_bath : Langevin or NoseHoover, optional
         Heat bath of the positions.
     spin_bath : Gilbert, optional
         Heat bath of the spins.
@@ -119,7 +120,7 @@ class Integrator:
         *,
         lattice: bool = True,
         spins: bool = True,
-        lattice_bath: Langevin | None = None,
+        lattice_bath: Langevin | NoseHoover | None = None,
         spin_bath: Gilbert | None = None,
         barostat: CellRescaling | None = None,
         tolerance: float | None = None,
@@ -159,7 +160,7 @@ class Integrator:
         check_barostat(self.barostat, self.lattice, state)
         half = self.timestep / 2
         coord, velocity, spin = state.coord, state.velocity, state.spin
-        box, virial = state.box, None
+        box, virial, chain = state.box, None, state.lattice_chain
         if self.lattice:
             coord = coord + half * velocity
         if self.spins:
@@ -171,7 +172,7 @@ class Integrator:
             learnt = {}
         if self.lattice:
             bath = now(self.lattice_bath, state.time + half)
-            velocity = kick(state, velocity, force, self.timestep, bath)
+            velocity, chain = kick(state, velocity, force, self.timestep, bath)
             if self.barostat is not None:
                 barostat = now(self.barostat, state.time + half)
                 box, coord, velocity = barostat.rescale(
@@ -180,7 +181,7 @@ class Integrator:
             coord = coord + half * velocity
         check_finite(state, self.timestep, velocity=velocity, spin=spin, coord=coord)
         state.coord, state.velocity, state.spin = coord, velocity, spin
-        state.box = box
+        state.box, state.lattice_chain = box, chain
         for name, array in learnt.items():
             setattr(state, name, array)
         state.step += 1

@@ -60,6 +60,8 @@ class State:
         Magnetic forces (eV/μ_B) in the middle of the last k steps, the newest first.
     middles : np.ndarray, shape (k, nrep, nloc, 3), optional
         Spins (μ_B) that these belong to.
+    lattice_chain, spin_chain : np.ndarray, shape (nrep, 2, k), optional
+        Positions and velocities (1/fs) of the links of the baths' chains.
     rate : np.ndarray, shape (nrep,), optional
         How much of the error an iteration for the spins leaves.
     stiffness : np.ndarray, shape (nrep,), optional
@@ -87,6 +89,8 @@ class State:
     time: float = 0.0
     history: np.ndarray | None = field(default=None, repr=False)
     middles: np.ndarray | None = field(default=None, repr=False)
+    lattice_chain: np.ndarray | None = field(default=None, repr=False)
+    spin_chain: np.ndarray | None = field(default=None, repr=False)
     rate: np.ndarray | None = field(default=None, repr=False)
     stiffness: np.ndarray | None = field(default=None, repr=False)
 
@@ -119,6 +123,9 @@ class State:
         self._take("atype", atoms, int)
         self._take("fixed", atoms, bool)
         self._take("stream", (nrep,), int)
+        for name in ("lattice_chain", "spin_chain"):
+            links = np.shape(getattr(self, name))[2:]
+            self._take(name, (nrep, 2, *links), float)
         self._take("rate", (nrep,), float)
         self._take("stiffness", (nrep,), float)
         self._take("history", (len(self.history), *vectors), float)

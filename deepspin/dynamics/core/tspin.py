@@ -29,6 +29,7 @@ from deepspin.dynamics.core.barostat import (
     virial_of,
 )
 from deepspin.dynamics.core.baths import Langevin, kick
+from deepspin.dynamics.core.chains import NoseHoover
 from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.integrators import check_finite, check_timestep
 from deepspin.dynamics.core.ramps import now
@@ -41,9 +42,8 @@ class InertialIntegrator:
     """Moves positions and spin vectors as coordinates with masses.
 
     Verlet's method (half a drift, kick, half a drift) of both: symplectic, reversible,
-    of second order. Baths act in the middle of the kick. There are Langevin's baths
-    here where the reference has chains of Nosé and Hoover; without baths the equations
-    of motion are the same.
+    of second order. Baths act in the middle of the kick: chains of Nosé and Hoover, as
+    in the reference, or Langevin's.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class InertialIntegrator:
         Stop at moduli beyond `spin_range`; else warn, once.
     lattice : bool
         Whether positions move.
-    lattice_bath, spin_bath : Langevin, optional
+    lattice_bath, spin_bath : Langevin or NoseHoover, optional
         Heat baths.
     barostat : CellRescaling, optional
         Moves the cells, too; see `Integrator`.
@@ -81,8 +81,8 @@ class InertialIntegrator:
         spin_range: np.ndarray | None = None,
         refuse: bool = True,
         lattice: bool = True,
-        lattice_bath: Langevin | None = None,
-        spin_bath: Langevin | None = None,
+        lattice_bath: Langevin | NoseHoover | None = None,
+        spin_bath: Langevin | NoseHoover | None = None,
         barostat: CellRescaling | None = None,
     ):
         check_timestep(timestep, lattice_bath or spin_bath or barostat)
@@ -118,7 +118,8 @@ class InertialIntegrator:
             as it was before.
         """
         check_barostat(self.barostat, self.lattice, state)
-        time, half, box = self.timestep, self.timestep / 2, state.box
+        time, half = self.timestep, self.timestep / 2
+        box, chain = state.box, state.lattice_chain
         coord, velocity, spin = state.coord, state.velocity, state.spin
         spin_velocity = state.spin_velocity
         if spin_velocity is None:
@@ -129,11 +130,11 @@ class InertialIntegrator:
         fields = fields_of(self.fields, self.barostat, state)
         found = fields(coord, spin, state.time + half)
         self.evaluations += 1
-        spin_velocity = self._kick(state, spin_velocity, found.force_mag)
+        spin_velocity, spin_chain = self._kick(state, spin_velocity, found.force_mag)
         spin = spin + half * spin_velocity
         if self.lattice:
             bath = now(self.lattice_bath, state.time + half)
-            velocity = kick(state, velocity, found.force, time, bath)
+            velocity, chain = kick(state, velocity, found.force, time, bath)
             if self.barostat is not None:
                 virial = virial_of(found, self.barostat)
                 box, coord, velocity = now(self.barostat, state.time + half).rescale(
@@ -144,20 +145,25 @@ class InertialIntegrator:
         self._check_range(state, spin)
         state.coord, state.velocity, state.box = coord, velocity, box
         state.spin, state.spin_velocity = spin, spin_velocity
+        state.lattice_chain, state.spin_chain = chain, spin_chain
         state.step += 1
         state.time += time
 
     def _kick(
         self, state: State, velocity: np.ndarray, force: np.ndarray
-    ) -> np.ndarray:
-        inertia = _inertia(self.spin_mass)
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Velocities of the spins after a step in these forces, and their chain."""
+        inertia, chain = _inertia(self.spin_mass), state.spin_chain
         gain = self.timestep / 2 * force / inertia[:, None]
         velocity = velocity + gain
         bath = now(self.spin_bath, state.time + self.timestep / 2)
-        if bath is not None:
+        if isinstance(bath, NoseHoover):
+            given = (self.spin_mass, chain, spin_dof(self.spin_mass), self.timestep)
+            velocity, chain = bath.drive(velocity, *given)
+        elif bath is not None:
             normals = state.normals("spin")
             velocity = bath.forget(velocity, inertia, normals, self.timestep)
-        return velocity + gain
+        return velocity + gain, chain
 
     def _check_range(self, state: State, spin: np.ndarray) -> None:
         if self.spin_range is None:
@@ -204,6 +210,11 @@ def thermal_spin_velocity(
     inertia = _inertia(np.asarray(spin_mass, dtype=float))
     width = thermal_width(temperature, state.nrep, inertia)
     return width * state.normals("spin velocity")
+
+
+def spin_dof(spin_mass: np.ndarray) -> int:
+    """Degrees of freedom of the spins that have an inertia, of one replica."""
+    return 3 * int(np.count_nonzero(spin_mass))
 
 
 def _inertia(spin_mass: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,16 @@ from deepspin.atoms.structures import Structure, load_structure
 from deepspin.atoms.waves import collinear_signs, phases, repeated, sublattices
 from deepspin.dynamics.core.barostat import CellRescaling
 from deepspin.dynamics.core.baths import Gilbert, Langevin
+from deepspin.dynamics.core.chains import NoseHoover
 from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
 from deepspin.dynamics.core.integrators import Integrator
+from deepspin.dynamics.core.ramps import Ramp
 from deepspin.dynamics.core.state import State, thermal_velocity
-from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
+from deepspin.dynamics.core.tspin import (
+    InertialIntegrator,
+    spin_dof,
+    thermal_spin_velocity,
+)
 from deepspin.dynamics.md.lammps import LammpsFields
 from deepspin.dynamics.md.rules import Placing, copies_of
 from deepspin.dynamics.md.settings import Ensemble, Setup
@@ -196,9 +202,46 @@ def build_integrator(
     )
 
 
-def _lattice_bath(setup: Setup) -> Langevin | None:
-    time = setup.ensemble.relaxation_time
-    return None if time is None else Langevin(setup.lattice_kelvin, 1 / time)
+def _lattice_bath(setup: Setup) -> Langevin | NoseHoover | None:
+    return _bath(setup, setup.lattice_kelvin, setup.ensemble.relaxation_time)
+
+
+def _bath(
+    setup: Setup, kelvin: np.ndarray | Ramp, time: float | None
+) -> Langevin | NoseHoover | None:
+    """Build the bath of what has inertia, if it has a relaxation time (fs)."""
+    if time is None:
+        return None
+    if setup.ensemble.chained:
+        return NoseHoover(kelvin, time, setup.ensemble.chain_length)
+    return Langevin(kelvin, 1 / time)
+
+
+def build_reservoir(
+    setup: Setup, integrator: Integrator | InertialIntegrator
+) -> Callable[[State], np.ndarray] | None:
+    """Build what tells the energy (eV) in the chains of each replica.
+
+    None unless the energy with that is conserved: there are chains, and nothing else
+    that does work.
+    """
+    lattice, spin = integrator.lattice_bath, integrator.spin_bath
+    baths = [bath for bath in (lattice, spin) if bath is not None]
+    chained = bool(baths) and all(isinstance(bath, NoseHoover) for bath in baths)
+    works = integrator.barostat is not None or setup.ramps or setup.field_frequency
+    if not chained or works:
+        return None
+    spins = spin_dof(getattr(integrator, "spin_mass", np.zeros(0)))
+
+    def energy(state: State) -> np.ndarray:
+        found = np.zeros(state.nrep)
+        if isinstance(lattice, NoseHoover):
+            found += lattice.energy(state.lattice_chain, state.dof, state.nrep)
+        if isinstance(spin, NoseHoover):
+            found += spin.energy(state.spin_chain, spins, state.nrep)
+        return found
+
+    return energy
 
 
 def _damping_bath(setup: Setup) -> Gilbert | None:
@@ -206,9 +249,8 @@ def _damping_bath(setup: Setup) -> Gilbert | None:
     return Gilbert(setup.spin_kelvin, damping) if damping else None
 
 
-def _inertial_bath(setup: Setup) -> Langevin | None:
-    time = setup.ensemble.spin_relaxation_time
-    return Langevin(setup.spin_kelvin, 1 / time) if time else None
+def _inertial_bath(setup: Setup) -> Langevin | NoseHoover | None:
+    return _bath(setup, setup.spin_kelvin, setup.ensemble.spin_relaxation_time)
 
 
 def _barostat(setup: Setup) -> CellRescaling | None:

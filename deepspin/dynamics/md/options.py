@@ -31,6 +31,7 @@ from deepspin.utils.refused import InputError, bad
 
 __all__ = ["gen_doc", "input_args", "md_args", "normalize_md", "replicas"]
 
+THERMOSTATS = ("langevin", "nose-hoover")
 TRAJECTORIES = (".extxyz", ".xyz", ".traj", ".h5", ".hdf5")
 
 
@@ -72,6 +73,7 @@ PRESSURE = (
     finite_numbers(lambda x: True),
     "a finite pressure in GPa, a list of them, or null",
 )
+THERMOSTAT = (lambda x: x in THERMOSTATS, f"one of {', '.join(THERMOSTATS)}")
 COUPLING = (lambda x: x in COUPLINGS, f"one of {', '.join(COUPLINGS)}")
 TRAJECTORY = (_is_trajectory, f"a file that ends in {', '.join(TRAJECTORIES)}, or null")
 RESTART = (lambda x: FILE[0](x) and x.endswith(".npz"), "a file that ends in .npz")
@@ -98,6 +100,20 @@ def _spin_temperature() -> Argument:
         "Temperature of the bath of the spins in K, a list with one for each replica,"
         " or a ramp like ``temperature``; null for that."
     )
+
+
+def _chain_args(choice: bool) -> list[Argument]:
+    """Make the arguments of chains of Nosé and Hoover, with a choice of the bath."""
+    length = optional("chain_length", int, 3, AT_LEAST_ONE)(
+        "Links of a chain of Nosé and Hoover (doi:10.1063/1.463940), which has no"
+        " random forces. Its relaxation time is τ: temperatures swing with periods of"
+        " about 2πτ."
+    )
+    kind = optional("thermostat", str, "langevin", THERMOSTAT)(
+        "Bath of what moves: Langevin's, or a chain of Nosé and Hoover"
+        " (``nose-hoover``)."
+    )
+    return [kind, length] if choice else [length]
 
 
 def _pressure_args() -> list[Argument]:
@@ -139,6 +155,7 @@ def _tspin_args() -> list[Argument]:
             "What to do when a modulus leaves the range that the model was trained on:"
             " stop (``refuse``) or ``warn``."
         ),
+        *_chain_args(choice=True),
         *_pressure_args(),
     ]
 
@@ -148,6 +165,13 @@ def ensemble_args() -> Argument:
     atoms = _time("relaxation_time", "the atoms")
     pressure = _pressure_args()
     baths = [atoms, _damping("spins without a bath"), _spin_temperature(), *pressure]
+    chained = [
+        optional("relaxation_time", float, 100.0, POSITIVE)(
+            "Time τ in fs of the chain, see ``chain_length``."
+        ),
+        *_chain_args(choice=False),
+        *baths[1:],
+    ]
     spins = [_damping("the precession alone")]
     documented = {
         "nve": ([], "Atoms and spins without baths."),
@@ -155,8 +179,16 @@ def ensemble_args() -> Argument:
             baths,
             "Atoms in Langevin's bath, spins in one with Gilbert's damping.",
         ),
+        "nose-hoover": (
+            chained,
+            "Atoms in a chain of Nosé and Hoover, spins in a bath with Gilbert's"
+            " damping.",
+        ),
         "spin": (spins, "Spins; the atoms stay where they are."),
-        "lattice": ([atoms, *pressure], "Atoms; the spins stay as they are."),
+        "lattice": (
+            [atoms, *_chain_args(choice=True), *pressure],
+            "Atoms; the spins stay as they are.",
+        ),
         "tspin": (
             _tspin_args(),
             "Atoms and spin vectors, moduli included, both with inertia"
@@ -323,6 +355,7 @@ def _check_together(data: dict) -> None:
             "`field_frequency` needs a constant `field`. Received: a ramp. Give one of "
             "the two."
         )
+    _check_chain(data)
     _check_barostat(data)
     names = [data["output"][k] for k in ("log", "trajectory", "restart")]
     if len(set(names)) < len(names):
@@ -330,6 +363,23 @@ def _check_together(data: dict) -> None:
     waves = {"order_vector": data["order_vector"]}
     repeat = data["structure"]["repeat"]
     check_waves(waves | waves_of_rules(data), repeat, "structure/repeat")
+
+
+def _check_chain(data: dict) -> None:
+    """Refuse chains at 0 K: they have no mass."""
+    ensemble = data["ensemble"]
+    if "nose-hoover" not in (ensemble["type"], ensemble.get("thermostat")):
+        return
+    for name, value in (
+        ("temperature", data["temperature"]),
+        ("ensemble/spin_temperature", ensemble.get("spin_temperature")),
+    ):
+        kelvin = [row[-1] for row in value] if is_ramp(value) else value
+        cold = not all(kelvin if isinstance(kelvin, list) else [kelvin])
+        # Gilbert's bath of the spins may be cold
+        own = name == "temperature" or ensemble["type"] == "tspin"
+        if own and value is not None and cold:
+            raise bad(name, value, "above 0 K in a chain of Nosé and Hoover")
 
 
 def _check_barostat(data: dict) -> None:

@@ -38,6 +38,7 @@ COLUMNS = {
     "e_pot": ("eV", "18.8f"),
     "e_kin": ("eV", "14.8f"),
     "e_spin": ("eV", "14.8f"),
+    "e_conserved": ("eV", "18.8f"),
     "t_lattice": ("K", "11.3f"),
     "t_spin": ("K", "11.3f"),
     "m": ("mu_B", "10.6f"),
@@ -103,6 +104,8 @@ class Observer:
         What changes the cell.
     ramps : dict of str to Ramp, optional
         What changes with time, by the keys of `RAMPED`.
+    reservoir : function, optional
+        Tells the energy in eV, (nrep,), that a state's chains hold.
     """
 
     signs: np.ndarray | None
@@ -110,12 +113,14 @@ class Observer:
     fields: Fields
     barostat: CellRescaling | None = None
     ramps: Mapping[str, Ramp] = field(default_factory=dict)
+    reservoir: Callable[[State], np.ndarray] | None = None
 
     @property
     def columns(self) -> list[str]:
         """Names of what `measure` gives."""
         left = [*MODULI] if self.spin_mass is None else []
         left += [] if self.barostat is not None else CELL
+        left += [] if self.reservoir is not None else ["e_conserved"]
         for name, columns in RAMPED.items():
             left += [] if name in self.ramps else columns
         return [name for name in COLUMNS if name not in left]
@@ -149,6 +154,8 @@ class Observer:
         if self.barostat is not None:
             found["volume"] = observables.volume(state)
             found["pressure"] = observables.pressure(state, response.virial)
+        if self.reservoir is not None:
+            found["e_conserved"] = found["e_total"] + self.reservoir(state)
         found |= self._ramped(state, spins)
         return {name: found[name] for name in self.columns}
 

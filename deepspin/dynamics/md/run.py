@@ -19,6 +19,7 @@ from deepspin.dynamics.core.tspin import InertialIntegrator
 from deepspin.dynamics.md.build import (
     build_fields,
     build_integrator,
+    build_reservoir,
     build_state,
     check_cell,
     order_signs,
@@ -160,7 +161,12 @@ def _writers(
     spin_mass = getattr(integrator, "spin_mass", None)
     barostat = integrator.barostat
     observer = Observer(
-        start.signs, spin_mass, integrator.fields, barostat, settings.setup.ramps
+        start.signs,
+        spin_mass,
+        integrator.fields,
+        barostat=barostat,
+        ramps=settings.setup.ramps,
+        reservoir=build_reservoir(settings.setup, integrator),
     )
     writers: list[tuple[int, Writer]] = [(files.log_freq, Log(files.log, observer))]
     if files.trajectory is not None:

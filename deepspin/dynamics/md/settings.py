@@ -54,6 +54,8 @@ class Ensemble:
     spin_mass: float | Mapping[str, float] | None = None
     spin_relaxation_time: float | None = None
     beyond_range: str = "refuse"
+    thermostat: str = "langevin"
+    chain_length: int = 3
     pressure: float | Sequence[float] | None = None
     pressure_relaxation_time: float = 1000.0
     compressibility: float = 0.005
@@ -68,6 +70,11 @@ class Ensemble:
     def spins(self) -> bool:
         """Whether spins turn."""
         return self.type != "lattice"
+
+    @property
+    def chained(self) -> bool:
+        """Whether baths of what has inertia are chains of Nosé and Hoover."""
+        return "nose-hoover" in (self.type, self.thermostat)
 
     @property
     def inertial(self) -> bool:

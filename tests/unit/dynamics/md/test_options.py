@@ -16,6 +16,7 @@ from deepspin.utils.refused import InputError
 ENSEMBLES = {
     "nve": {"type": "nve"},
     "langevin": {"type": "langevin", "relaxation_time": 50.0, "damping": 0.2},
+    "nose-hoover": {"type": "nose-hoover"},
     "spin": {"type": "spin"},
     "lattice": {"type": "lattice"},
     "tspin": {"type": "tspin", "spin_mass": {"Ni": 100.0}},
