@@ -32,6 +32,7 @@ from deepspin.utils.refused import InputError
 
 METHODS = {
     "hmc": {"type": "hmc", "leaps": 2},
+    "moduli": {"type": "hmc", "leaps": 2, "moduli": "vector"},
     "spins": {"type": "hmc", "leaps": 2, "lattice": False},
     "langevin": {"type": "langevin", "timestep": 0.2, "steps": 2},
     "spin bath": {"type": "langevin", "timestep": 0.2, "steps": 2, "lattice": False},
@@ -135,6 +136,11 @@ MISTAKES = {
     "zero": ({"temperature": [0, 200]}, "expected temperatures > 0 in K that rise"),
     "method": ({"method": {"type": "mc"}}, '"mc"; expected one of "hmc", "langevin"'),
     "timestep": ({"method": {"type": "langevin"}}, "`method/timestep` is missing"),
+    "moduli": (
+        {"method": {"type": "hmc", "moduli": "free"}},
+        "`method/moduli` is .* one of fixed, vector, linear, scalar",
+    ),
+    "ramp": ({"field": [[0, 0, 0, 1], [1, 0, 0, 2]]}, "`field` is "),
     "other method": ({"method": {"type": "hmc", "damping": 1}}, "method/damping"),
     "acceptance": (
         {"method": {"type": "hmc", "acceptance": 1.0}},
@@ -195,7 +201,9 @@ def test_run(method, run, given):
     assert (small.state.nloc, big.state.nloc) == (8, 16)
     assert samples.dof == (21 if small.lattice else 0)
     modulus = np.linalg.norm(small.state.spin, axis=2)
-    np.testing.assert_allclose(np.ptp(modulus, axis=0), 0, atol=1e-12)
+    moves = np.ptp(modulus, axis=0).max() > 1e-3
+    assert moves == (method == "moduli")
+    np.testing.assert_allclose(columns["modulus (mu_B)"][0], 1.2, atol=0.3)
     if not small.lattice:
         np.testing.assert_array_equal(np.ptp(small.state.coord, axis=0), 0)
     with h5py.File("thermo.h5") as file:

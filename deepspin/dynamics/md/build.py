@@ -182,7 +182,7 @@ def build_integrator(
             fields,
             setup.timestep,
             spin_masses(ensemble, potential.type_map, state, potential),
-            spin_range=_spin_range(state, potential),
+            spin_range=spin_range_of(state, potential),
             refuse=ensemble.beyond_range == "refuse",
             lattice_bath=lattice_bath,
             spin_bath=_inertial_bath(setup),
@@ -309,7 +309,7 @@ def spin_masses(
     return np.where(magnetic, masses[state.atype], 0.0)
 
 
-def _spin_range(state: State, potential: DeepSpin) -> np.ndarray | None:
+def spin_range_of(state: State, potential: DeepSpin) -> np.ndarray | None:
     """Moduli that the model was trained on, (nloc, 2); None if not known."""
     known = potential.metadata.get("spin_range")
     if not known:

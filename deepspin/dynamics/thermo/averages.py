@@ -28,6 +28,7 @@ QUANTITIES = {
     "energy": "eV/atom",
     "heat_capacity": "k_B/atom",
     "magnetisation": "mu_B",
+    "modulus": "mu_B",
     "order": "",
     "susceptibility": "1/eV",
     "binder": "",
@@ -54,6 +55,8 @@ class Samples:
         Mean direction, with the signs of each wave.
     acceptance, exchange : np.ndarray, shape (nsamples, nrep) and (nsamples, nrep - 1)
         See `sampling.Outcome`.
+    modulus : np.ndarray, shape (nsamples, nrep), optional
+        Mean modulus of the atoms with spin, in μ_B.
     """
 
     temperature: np.ndarray
@@ -65,6 +68,7 @@ class Samples:
     order: np.ndarray
     acceptance: np.ndarray
     exchange: np.ndarray
+    modulus: np.ndarray | None = None
 
     @property
     def nsamples(self) -> int:
@@ -85,7 +89,9 @@ class Samples:
         centred = self.energy - self.energy.mean(axis=0)
         modulus = np.linalg.norm(self.magnetisation, axis=2)
         orders = np.sqrt(square), square, square**2
-        moments = np.stack([centred, centred**2, modulus, *orders], axis=-1)
+        length = np.full_like(square, np.nan) if self.modulus is None else self.modulus
+        rows = [centred, centred**2, modulus, *orders, length]
+        moments = np.stack(rows, axis=-1)
         number = min(BLOCKS, self.nsamples)
         size = self.nsamples // number
         moments = moments[self.nsamples - number * size :]
@@ -93,7 +99,8 @@ class Samples:
 
     def quantities(self, moments: np.ndarray) -> dict[str, np.ndarray]:
         """Give each of `QUANTITIES`, (..., nrep), from moments (..., nrep, moments)."""
-        energy, square, moment, order, order2, order4 = np.moveaxis(moments, -1, 0)
+        energy, square, moment, *orders, length = np.moveaxis(moments, -1, 0)
+        order, order2, order4 = orders
         thermal = units.K_B * self.temperature
         kinetic = self.dof / 2 / self.natoms
         known = np.where(order2 > 0, order2, 1.0)
@@ -101,6 +108,7 @@ class Samples:
             "energy": (energy + self.energy.mean(axis=0)) / self.natoms,
             "heat_capacity": (square - energy**2) / thermal**2 / self.natoms + kinetic,
             "magnetisation": moment,
+            "modulus": length,
             "order": order,
             "susceptibility": self.nspins * (order2 - order**2) / thermal,
             "binder": 1 - order4 / (3 * known**2),

@@ -32,6 +32,7 @@ RECORDS = {
     "order": "",
     "acceptance": "",
     "exchange": "",
+    "modulus": "μ_B",
 }
 
 
@@ -75,13 +76,15 @@ class SizeRun:
     def record(self, response: Response, outcome: Outcome) -> None:
         """Keep the present state as a sample."""
         spin = self.state.spin
+        nspins = np.count_nonzero(self.signs[0])
         order = [order_parameter(spin, signs) for signs in self.signs]
         found = {
             "energy": response.energy,
-            "magnetisation": spin.sum(axis=1) / np.count_nonzero(self.signs[0]),
+            "magnetisation": spin.sum(axis=1) / nspins,
             "order": np.stack(order, axis=1),
             "acceptance": outcome.acceptance,
             "exchange": outcome.exchange,
+            "modulus": np.linalg.norm(spin, axis=2).sum(axis=1) / nspins,
         }
         for name, values in found.items():
             self.records[name].append(values)
@@ -157,6 +160,9 @@ def _read(group: h5py.Group) -> SizeRun:
         {name: np.asarray(data[()]) for name, data in group[part].items()}
         for part in ("state", "sampler")
     )
+    records = {n: list(group[n][()]) if n in group else [] for n in RECORDS}
+    if not records["modulus"]:  # files of earlier versions
+        records["modulus"] = [np.full_like(row, np.nan) for row in records["energy"]]
     return SizeRun(
         temperature=group["temperature"][()],
         signs=group["signs"][()],
@@ -164,5 +170,5 @@ def _read(group: h5py.Group) -> SizeRun:
         state=State.from_arrays(state),
         sampler=sampler,
         done=int(group.attrs["done"]),
-        records={n: list(group[n][()]) if n in group else [] for n in RECORDS},
+        records=records,
     )

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hybrid Monte Carlo: trajectories of all atoms and spins, accepted or rejected.
-
-Moduli of spins stay.
-"""
+"""Hybrid Monte Carlo: trajectories of all atoms and spins, accepted or rejected."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ import numpy as np
 
 from deepspin.atoms import units
 from deepspin.dynamics.core.fields import Fields, Response
-from deepspin.dynamics.core.sphere import cross, dot, modulus_of
 from deepspin.dynamics.core.state import (
     State,
     thermal_energy,
@@ -23,6 +19,7 @@ from deepspin.dynamics.core.state import (
     thermal_width,
     without_drift,
 )
+from deepspin.dynamics.thermo.motion import Motion, motion_of
 from deepspin.dynamics.thermo.sampling import Outcome
 
 # if an atom moves further (Å) in a leap, the trajectory is lost
@@ -48,7 +45,7 @@ class Phase:
     velocity : np.ndarray, shape (nrep, nloc, 3)
         Of the atoms, in Å/fs.
     turning : np.ndarray, shape (nrep, nloc, 3)
-        Velocity of the spins' directions, across them, in 1/fs.
+        Velocity of the spins, see `motion.Motion`.
     """
 
     coord: np.ndarray
@@ -56,22 +53,15 @@ class Phase:
     velocity: np.ndarray
     turning: np.ndarray
 
-    def drifted(self, time: np.ndarray) -> Phase:
-        """Move freely for a time (fs), (nrep, 1, 1): spins go along great circles."""
-        speed = np.sqrt(dot(self.turning, self.turning))
-        ahead = self.turning / np.where(speed > 0, speed, 1.0)
-        cosine, sine = np.cos(speed * time), np.sin(speed * time)
-        modulus = modulus_of(self.spin)
-        return Phase(
-            coord=self.coord + time * self.velocity,
-            spin=cosine * self.spin + sine * modulus * ahead,
-            velocity=self.velocity,
-            turning=speed * (cosine * ahead - sine / modulus * self.spin),
-        )
+    def drifted(self, time: np.ndarray, motion: Motion) -> Phase:
+        """Move freely for a time (fs), (nrep, 1, 1)."""
+        spin, turning = motion.drifted(self.spin, self.turning, time)
+        coord = self.coord + time * self.velocity
+        return Phase(coord, spin, self.velocity, turning)
 
 
 class HybridMonteCarlo:
-    r"""Hybrid Monte Carlo of positions and of directions of spins.
+    r"""Hybrid Monte Carlo of positions and of spins.
 
     Each move draws velocities of the atoms and of the directions :math:`e` of the spins
     (across these) from Maxwell's distribution and follows the equations of motion of
@@ -86,6 +76,10 @@ class HybridMonteCarlo:
     distribution exactly, whatever the timestep. A move takes `leaps` evaluations of the
     Hamiltonian for all replicas. Replicas of neighbouring temperatures then try to
     exchange all they are [2]_.
+
+    With `moduli` that move, spins are vectors that go straight on; of the measures
+    see `deepspin.dynamics.thermo.motion`. Trajectories that leave `spin_range` are
+    rejected, so that moduli keep to it.
 
     Timesteps (one for each replica) and the inertia I of the spins are adapted while
     `advance` is told to tune: I such that spins swing as fast as the atoms do, the
@@ -105,6 +99,11 @@ class HybridMonteCarlo:
         Whether replicas of neighbouring temperatures are exchanged.
     acceptance : float
         Part of the trajectories that shall be accepted.
+    moduli : str
+        ``fixed``; or, for moduli that move, the measure: ``vector`` (S² dS dΩ),
+        ``linear`` (S dS dΩ) or ``scalar`` (dS dΩ).
+    spin_range : np.ndarray, shape (nloc, 2), optional
+        Moduli in μ_B, smallest and largest, that the model knows.
 
     Attributes
     ----------
@@ -112,6 +111,8 @@ class HybridMonteCarlo:
         In fs; single trajectories are up to 15 % faster or slower.
     evaluations : int
         Calls of `fields` so far.
+    left : np.ndarray, shape (nrep,)
+        Trajectories that left `spin_range` since timesteps were last adapted.
 
     References
     ----------
@@ -128,6 +129,8 @@ class HybridMonteCarlo:
         leaps: int = 10,
         exchange: bool = True,
         acceptance: float = 0.7,
+        moduli: str = "fixed",
+        spin_range: np.ndarray | None = None,
     ):
         kelvin = np.array(temperature, dtype=float)
         if kelvin.ndim != 1 or not (np.isfinite(kelvin) & (kelvin > 0)).all():
@@ -151,6 +154,8 @@ class HybridMonteCarlo:
         self.leaps = leaps
         self.exchange = exchange
         self.acceptance = acceptance
+        self.motion = motion_of(moduli, spin_range)
+        self.left = np.zeros(len(kelvin), dtype=int)
         self.timestep = np.full(len(kelvin), FIRST_TIMESTEP)
         self.evaluations = 0
         self._tuned = 0
@@ -176,6 +181,8 @@ class HybridMonteCarlo:
         """
         self._check(state)
         before = self.response(state)
+        if tune:
+            self.left = np.zeros_like(self.left)
         if tune or self._inertia is None:
             self._learn_inertia(state, before)
         draws = _uniforms(state, 3)
@@ -202,21 +209,24 @@ class HybridMonteCarlo:
     def start(self, state: State) -> Phase:
         """Draw velocities for the present state."""
         magnetic = state.spin.any(axis=2, keepdims=True)
-        drawn = state.normals("spin velocity")
-        along = state.spin / modulus_of(state.spin)
-        across = drawn - dot(drawn, along) * along
+        drawn = self.motion.start(state.spin, state.normals("spin velocity"))
         width = thermal_width(self.temperature, state.nrep, self._inertia)
         velocity = np.zeros_like(state.coord)
         if self.lattice:
             velocity = thermal_velocity(state, self.temperature)
-        turning = np.where(magnetic, width * across, 0.0)
+        turning = np.where(magnetic, width * drawn, 0.0)
         return Phase(state.coord, state.spin, velocity, turning)
 
     def energy(self, state: State, phase: Phase, response: Response) -> np.ndarray:
-        """Potential and kinetic energy in eV, shape (nrep,)."""
+        """Potential, of the measure, too, and kinetic energy in eV, shape (nrep,)."""
         atoms = units.AMU * state.mass * (phase.velocity**2).sum(axis=2)
         spins = self._inertia * (phase.turning**2).sum(axis=2)
-        return response.energy + (atoms + spins).sum(axis=1) / 2
+        measure = self.motion.potential(phase.spin, self._thermal)
+        return response.energy + measure + (atoms + spins).sum(axis=1) / 2
+
+    @property
+    def _thermal(self) -> np.ndarray:
+        return thermal_energy(self.temperature, len(self.temperature))
 
     def follow(
         self, state: State, start: Phase, response: Response, timestep: np.ndarray
@@ -237,15 +247,18 @@ class HybridMonteCarlo:
         Phase, Response
             Its end.
         np.ndarray of bool, shape (nrep,)
-            Replicas in which an atom went too far in a leap. They are at their start.
+            Replicas in which an atom went too far in a leap, or a modulus beyond its
+            range. They are at their start.
         """
         time = np.reshape(timestep, (-1, 1, 1))
         lost = np.zeros(state.nrep, dtype=bool)
         phase = self._kicked(state, start, response, time / 2)
         for leap in range(self.leaps):
-            moved = phase.drifted(time)
+            moved = phase.drifted(time, self.motion)
             move = np.abs(moved.coord - phase.coord).max(axis=(1, 2))
-            lost |= ~(move < FARTHEST)
+            outside = self.motion.outside(moved.spin)
+            self.left = self.left + (outside & ~lost)
+            lost |= ~(move < FARTHEST) | outside
             phase = _each(partial(_choose, ~lost), moved, start)
             response = self._evaluate(phase.coord, phase.spin)
             last = leap == self.leaps - 1
@@ -256,9 +269,10 @@ class HybridMonteCarlo:
         self, state: State, phase: Phase, response: Response, time: np.ndarray
     ) -> Phase:
         """Change velocities by the forces that act for a time."""
-        torque = cross(cross(phase.spin, response.force_mag), phase.spin)
-        push = torque / (modulus_of(phase.spin) * self._inertia[:, None])
-        phase = replace(phase, turning=phase.turning + time * push)
+        push = self.motion.push(phase.spin, response.force_mag, self._thermal)
+        turning = phase.turning + time * push / self._inertia[:, None]
+        turning = np.where(state.spin.any(axis=2, keepdims=True), turning, 0.0)
+        phase = replace(phase, turning=turning)
         if not self.lattice:
             return phase
         gain = time * response.force / (units.AMU * state.mass[:, None])
@@ -293,12 +307,11 @@ class HybridMonteCarlo:
     def _learn_inertia(self, state: State, response: Response) -> None:
         """Learn how stiff the spins of each type are, and how fast the atoms swing.
 
-        In equilibrium, <|torque|^2> = 2 k_B T x stiffness, and <F^2/m> = k_B T x
-        (frequency)^2 for each degree of freedom. Later moves count more.
+        In equilibrium, <F^2/m> = k_B T x (frequency)^2 for each degree of freedom; the
+        spins' stiffness is that of their motion. Later moves count more.
         """
-        energy = thermal_energy(self.temperature, state.nrep)
-        torque = cross(state.spin, response.force_mag)
-        stiffness = (torque**2).sum(axis=2, keepdims=True) / (2 * energy)
+        energy = self._thermal
+        stiffness = self.motion.stiffness(state.spin, response.force_mag, energy)
         members = np.eye(state.atype.max() + 1)[state.atype]
         members = members * state.spin[0].any(axis=1)[:, None]
         number = np.maximum(members.sum(axis=0), 1.0)
@@ -332,6 +345,7 @@ class HybridMonteCarlo:
             "evaluations": np.array(self.evaluations),
             "tuned": np.array(self._tuned),
             "frequency": np.array(self._frequency),
+            "left": self.left,
         }
         if self._inertia is not None:
             kept["inertia"] = self._inertia
@@ -347,6 +361,7 @@ class HybridMonteCarlo:
         self._tuned = int(arrays["tuned"])
         self._frequency = float(arrays["frequency"])
         self._inertia = arrays.get("inertia")
+        self.left = arrays.get("left", self.left)
         if "energy" in arrays:
             self._response = Response(
                 arrays["energy"], arrays["force"], arrays["force_mag"]

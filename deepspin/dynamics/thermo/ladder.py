@@ -19,6 +19,7 @@ from deepspin.dynamics.md.build import (
     build_integrator,
     build_state,
     order_signs,
+    spin_range_of,
 )
 from deepspin.dynamics.md.settings import Setup
 from deepspin.dynamics.thermo.data import SizeRun, save
@@ -197,6 +198,10 @@ def _sampler(
         leaps=method.leaps,
         exchange=method.exchange,
         acceptance=method.acceptance,
+        moduli=method.moduli,
+        spin_range=None
+        if method.moduli == "fixed"
+        else spin_range_of(size.state, potential),
     )
 
 
@@ -229,4 +234,13 @@ def _report(size: SizeRun, sampler: Sampler) -> None:
                     "of them",
                     samples.natoms,
                 )
+        beyond = sampler.left.max() / max(samples.nsamples, 1)
+        if beyond > 0:
+            log.warning(
+                "%d atoms: up to %.2g of the trajectories left the moduli that the "
+                "model was trained on and were rejected: train on more, or take less "
+                "high temperatures",
+                samples.natoms,
+                beyond,
+            )
     log.info(", ".join(words))

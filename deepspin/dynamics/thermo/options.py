@@ -24,6 +24,7 @@ from deepspin.dynamics.md.sections import (
     waves_of_rules,
     with_rules,
 )
+from deepspin.dynamics.thermo.motion import MODULI
 from deepspin.utils.arguments import FILE, optional, required
 from deepspin.utils.refused import bad
 
@@ -52,6 +53,7 @@ SEED = (
     finite_numbers(lambda x: 0 <= x < 2**31),
     "an integer from 0 to 2**31 - 1, or null",
 )
+MODULI_CHOICE = (lambda x: x in MODULI, f"one of {', '.join(MODULI)}")
 DATA = (
     lambda x: FILE[0](x) and Path(x).suffix in (".h5", ".hdf5"),
     "a file that ends in .h5 or .hdf5",
@@ -79,6 +81,12 @@ def hmc_args() -> list[Argument]:
         optional("acceptance", float, 0.7, SHARE)(
             "Share of the trajectories to accept; the equilibration adapts the"
             " timesteps to it."
+        ),
+        optional("moduli", str, "fixed", MODULI_CHOICE)(
+            "Whether moduli of spins stay (``fixed``) or move, within the range that"
+            " the model was trained on. The word then says with which measure: S² dS of"
+            " all components (``vector``), S dS (``linear``), or dS, the modulus as a"
+            " coordinate of its own (``scalar``)."
         ),
     ]
 

@@ -26,6 +26,7 @@ class HybridSettings:
     leaps: int
     exchange: bool
     acceptance: float
+    moduli: str = "fixed"
 
 
 @dataclass(frozen=True, kw_only=True)
