@@ -12,6 +12,7 @@ from deepspin.dynamics.core.baths import Gilbert, Langevin
 from deepspin.dynamics.core.chains import NoseHoover
 from deepspin.dynamics.core.fields import Fields, ModelFields, Response, Zeeman
 from deepspin.dynamics.core.integrators import Integrator
+from deepspin.dynamics.core.quantum import QuantumBath
 from deepspin.dynamics.core.ramps import Ramp
 from deepspin.dynamics.core.state import DynamicsError, State, thermal_velocity
 from deepspin.dynamics.core.tspin import InertialIntegrator, thermal_spin_velocity
@@ -32,6 +33,7 @@ __all__ = [
     "LangevinSampler",
     "ModelFields",
     "NoseHoover",
+    "QuantumBath",
     "Ramp",
     "Response",
     "State",

@@ -43,6 +43,10 @@ ENSEMBLES = {
     "spin": {"type": "spin"},
     "lattice": {"type": "lattice"},
     "tspin": {"type": "tspin", "spin_mass": {"Ni": 100.0}},
+    "quantum": {
+        **{"type": "langevin", "relaxation_time": 50.0, "damping": 0.2},
+        **{"spectrum": "zero-point", "spectrum_cutoff": 500.0},
+    },
     "chains": {"type": "tspin", "spin_mass": 100.0, "thermostat": "nose-hoover"},
     "pressure": {
         **{"type": "langevin", "relaxation_time": 50.0, "damping": 0.2},
@@ -155,6 +159,28 @@ MISTAKES = {
     "other bath": (
         {"ensemble": {"type": "lattice", "thermostat": "berendsen"}},
         "one of langevin, nose-hoover",
+    ),
+    "spectrum": (
+        {"ensemble": {"type": "lattice", "spectrum": "pink"}},
+        "one of classical, quantum, zero-point",
+    ),
+    "colour under pressure": (
+        {"ensemble": {"type": "langevin", "spectrum": "quantum", "pressure": 0}},
+        "in a fixed cell. Change that, or `ensemble/pressure`",
+    ),
+    "colour on its way": (
+        {
+            "ensemble": {"type": "langevin", "spectrum": "quantum"},
+            "temperature": [[0, 1], [1, 2]],
+        },
+        "at a constant temperature .* or `temperature`",
+    ),
+    "high colour": (
+        {
+            **{"ensemble": {"type": "lattice", "spectrum": "quantum"}},
+            **{"timestep": 20.0},
+        },
+        "`ensemble/spectrum_cutoff` is 50.0; expected at most 25 THz",
     ),
     "ramp back": ({"temperature": [[0, 1], [0, 2]]}, "the times increasing"),
     "cold ramp": ({"temperature": [[0, 1], [5, -2]]}, "temperature >= 0 in K"),

@@ -126,6 +126,26 @@ ROWS = {
         "`field_frequency` needs a `field` that alternates. Give one.",
         {"field_frequency": 1.0},
     ),
+    "coloured noise on its way": moved(
+        "Ramp the temperature of a bath with a quantum spectrum.",
+        '`ensemble/spectrum` is "quantum", which needs Langevin\'s bath at a constant '
+        "temperature in a fixed cell. Change that, or `temperature`.",
+        {
+            "ensemble": {"type": "langevin", "spectrum": "quantum"},
+            "temperature": [[0, 300], [9, 10]],
+        },
+    ),
+    "high colour": moved(
+        "Ask for coloured noise of periods shorter than two timesteps.",
+        "`ensemble/spectrum_cutoff` is 2000; expected at most 1000 THz with this "
+        "timestep.",
+        {
+            "ensemble": {
+                **{"type": "langevin", "spectrum": "quantum"},
+                **{"spectrum_cutoff": 2000},
+            }
+        },
+    ),
     "chain at 0 K": moved(
         "Ask for a chain of Nosé and Hoover at 0 K.",
         "`temperature` is 0; expected above 0 K in a chain of Nosé and Hoover.",

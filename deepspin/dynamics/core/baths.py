@@ -9,6 +9,7 @@ import numpy as np
 
 from deepspin.atoms import units
 from deepspin.dynamics.core.chains import NoseHoover
+from deepspin.dynamics.core.quantum import QuantumBath
 from deepspin.dynamics.core.ramps import Ramp, all_of, held
 from deepspin.dynamics.core.state import State, thermal_width, without_drift
 
@@ -68,6 +69,9 @@ class Gilbert:
         return self.damping > 0 and bool(np.any(all_of(self.temperature) > 0))
 
 
+LatticeBath = Langevin | NoseHoover | QuantumBath
+
+
 def check_temperature(temperature: float | np.ndarray | Ramp) -> None:
     """Refuse temperatures that are negative or not finite."""
     kelvin = all_of(temperature)
@@ -90,7 +94,7 @@ def kick(
     velocity: np.ndarray,
     force: np.ndarray,
     time: float,
-    bath: Langevin | NoseHoover | None,
+    bath: LatticeBath | None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Velocities after `time` (fs) under these forces, with a bath acting halfway.
 
@@ -103,7 +107,10 @@ def kick(
     if isinstance(bath, NoseHoover):
         velocity, chain = bath.drive(velocity, inertia, chain, state.dof, time)
     elif bath is not None:
-        velocity = bath.forget(velocity, inertia, state.normals("lattice"), time)
+        if isinstance(bath, QuantumBath):
+            velocity = bath.push(state, velocity, time)
+        else:
+            velocity = bath.forget(velocity, inertia, state.normals("lattice"), time)
         velocity = np.where(state.fixed[:, None], 0.0, velocity)
         if state.still:
             velocity = without_drift(velocity, state.mass)

@@ -21,8 +21,7 @@ from deepspin.dynamics.core.barostat import (
     fields_of,
     virial_of,
 )
-from deepspin.dynamics.core.baths import Gilbert, Langevin, kick
-from deepspin.dynamics.core.chains import NoseHoover
+from deepspin.dynamics.core.baths import Gilbert, LatticeBath, kick
 from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.ramps import held, now
 from deepspin.dynamics.core.sphere import cross, dot, midpoint, modulus_of, rotate_by
@@ -89,7 +88,7 @@ class Integrator:
         In fs; negative runs back in time, without baths.
     lattice, spins : bool
         Whether positions and spins move.
-    lattice_bath : Langevin or NoseHoover, optional
+    lattice_bath : Langevin, NoseHoover or QuantumBath, optional
         Heat bath of the positions.
     spin_bath : Gilbert, optional
         Heat bath of the spins.
@@ -120,7 +119,7 @@ class Integrator:
         *,
         lattice: bool = True,
         spins: bool = True,
-        lattice_bath: Langevin | NoseHoover | None = None,
+        lattice_bath: LatticeBath | None = None,
         spin_bath: Gilbert | None = None,
         barostat: CellRescaling | None = None,
         tolerance: float | None = None,

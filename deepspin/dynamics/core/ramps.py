@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import fields, is_dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    Driven = TypeVar("Driven", bound=DataclassInstance | None)
+Driven = TypeVar("Driven")
 
 
 class Ramp:
@@ -79,8 +76,11 @@ def all_of(quantity: float | Sequence | np.ndarray | Ramp) -> np.ndarray:
 
 
 def now(driven: Driven, time: float) -> Driven:
-    """Take a bath or barostat, or none, with what its ramps are at a time (fs)."""
-    if driven is None:
+    """Take a bath or barostat, or none, with what its ramps are at a time (fs).
+
+    What is no dataclass has no ramps.
+    """
+    if not is_dataclass(driven) or isinstance(driven, type):
         return driven
     ramps = {f.name: getattr(driven, f.name) for f in fields(driven)}
     changes = {k: v.at(time) for k, v in ramps.items() if isinstance(v, Ramp)}

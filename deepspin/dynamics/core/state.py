@@ -16,7 +16,7 @@ from deepspin.atoms import units
 # purposes of random numbers, each with its own; restarts depend on the order
 PURPOSES = (
     *("velocity", "spin velocity", "lattice", "spin", "spin again"),
-    *("spin temperature", "cell"),
+    *("spin temperature", "cell", "bath"),
 )
 
 
@@ -209,8 +209,13 @@ class State:
         }
         return cls(**given)
 
-    def normals(self, purpose: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """Random normal numbers of the present step, shape (nrep, *shape).
+    def normals(
+        self,
+        purpose: str,
+        shape: tuple[int, ...] | None = None,
+        index: int | None = None,
+    ) -> np.ndarray:
+        """Random normal numbers of the present step, shape (nrep, ...).
 
         They depend on the seed, the replica's stream, the step and the purpose, not
         on what was drawn before, nor on the other replicas.
@@ -221,11 +226,14 @@ class State:
             One of `PURPOSES`: tells apart what is drawn within one step.
         shape : tuple of int, optional
             How many for each replica; a vector for each atom, (nloc, 3), if not given.
+        index : int, optional
+            Which draw, in the place of the step.
         """
         draws, shape = [], shape or (self.nloc, 3)
+        index = self.step if index is None else index
         for stream in self.stream:
             key = [self.seed, stream]
-            counter = [0, 0, PURPOSES.index(purpose), self.step]
+            counter = [0, 0, PURPOSES.index(purpose), index]
             bits = np.random.Philox(
                 key=np.array(key, np.uint64), counter=np.array(counter, np.uint64)
             )

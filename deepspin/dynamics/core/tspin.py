@@ -28,7 +28,7 @@ from deepspin.dynamics.core.barostat import (
     fields_of,
     virial_of,
 )
-from deepspin.dynamics.core.baths import Langevin, kick
+from deepspin.dynamics.core.baths import Langevin, LatticeBath, kick
 from deepspin.dynamics.core.chains import NoseHoover
 from deepspin.dynamics.core.fields import Fields
 from deepspin.dynamics.core.integrators import check_finite, check_timestep
@@ -62,7 +62,7 @@ class InertialIntegrator:
     lattice : bool
         Whether positions move.
     lattice_bath, spin_bath : Langevin or NoseHoover, optional
-        Heat baths.
+        Heat baths; that of the positions may be a QuantumBath, too.
     barostat : CellRescaling, optional
         Moves the cells, too; see `Integrator`.
 
@@ -81,7 +81,7 @@ class InertialIntegrator:
         spin_range: np.ndarray | None = None,
         refuse: bool = True,
         lattice: bool = True,
-        lattice_bath: Langevin | NoseHoover | None = None,
+        lattice_bath: LatticeBath | None = None,
         spin_bath: Langevin | NoseHoover | None = None,
         barostat: CellRescaling | None = None,
     ):

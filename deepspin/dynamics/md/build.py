@@ -13,11 +13,12 @@ import numpy as np
 from deepspin.atoms.structures import Structure, load_structure
 from deepspin.atoms.waves import collinear_signs, phases, repeated, sublattices
 from deepspin.dynamics.core.barostat import CellRescaling
-from deepspin.dynamics.core.baths import Gilbert, Langevin
+from deepspin.dynamics.core.baths import Gilbert, Langevin, LatticeBath
 from deepspin.dynamics.core.chains import NoseHoover
 from deepspin.dynamics.core.fields import Fields, ModelFields, Zeeman
 from deepspin.dynamics.core.integrators import Integrator
-from deepspin.dynamics.core.ramps import Ramp
+from deepspin.dynamics.core.quantum import QuantumBath
+from deepspin.dynamics.core.ramps import Ramp, all_of
 from deepspin.dynamics.core.state import State, thermal_velocity
 from deepspin.dynamics.core.tspin import (
     InertialIntegrator,
@@ -202,8 +203,12 @@ def build_integrator(
     )
 
 
-def _lattice_bath(setup: Setup) -> Langevin | NoseHoover | None:
-    return _bath(setup, setup.lattice_kelvin, setup.ensemble.relaxation_time)
+def _lattice_bath(setup: Setup) -> LatticeBath | None:
+    given, time = setup.ensemble, setup.ensemble.relaxation_time
+    if time is None or given.spectrum == "classical":
+        return _bath(setup, setup.lattice_kelvin, time)
+    cutoff = given.spectrum_cutoff
+    return QuantumBath(all_of(setup.lattice_kelvin), 1 / time, given.spectrum, cutoff)
 
 
 def _bath(

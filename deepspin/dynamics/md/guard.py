@@ -65,7 +65,7 @@ class Guard:
             An atom moved too far, or neighbours were dropped where energy is conserved.
         """
         start = before.coord
-        if state.box is not None:  # where the cell has taken it
+        if state.box is not before.box:  # where the cell has taken it
             start = start @ np.linalg.solve(before.box, state.box)
         move = np.linalg.norm(state.coord - start, axis=2)
         replica, atom = np.unravel_index(np.argmax(move), move.shape)

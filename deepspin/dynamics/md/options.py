@@ -11,6 +11,7 @@ from pathlib import Path
 from dargs import Argument
 
 from deepspin.dynamics.core.barostat import COUPLINGS
+from deepspin.dynamics.core.quantum import SPECTRA
 from deepspin.dynamics.md.sections import (
     AT_LEAST_ONE,
     ATOMS,
@@ -27,7 +28,7 @@ from deepspin.dynamics.md.sections import (
     with_rules,
 )
 from deepspin.utils.arguments import FILE, optional, required, section
-from deepspin.utils.refused import InputError, bad
+from deepspin.utils.refused import InputError, bad, show
 
 __all__ = ["gen_doc", "input_args", "md_args", "normalize_md", "replicas"]
 
@@ -74,6 +75,10 @@ PRESSURE = (
     "a finite pressure in GPa, a list of them, or null",
 )
 THERMOSTAT = (lambda x: x in THERMOSTATS, f"one of {', '.join(THERMOSTATS)}")
+SPECTRUM = (
+    lambda x: x in ("classical", *SPECTRA),
+    f"one of classical, {', '.join(SPECTRA)}",
+)
 COUPLING = (lambda x: x in COUPLINGS, f"one of {', '.join(COUPLINGS)}")
 TRAJECTORY = (_is_trajectory, f"a file that ends in {', '.join(TRAJECTORIES)}, or null")
 RESTART = (lambda x: FILE[0](x) and x.endswith(".npz"), "a file that ends in .npz")
@@ -114,6 +119,21 @@ def _chain_args(choice: bool) -> list[Argument]:
         " (``nose-hoover``)."
     )
     return [kind, length] if choice else [length]
+
+
+def _spectrum_args() -> list[Argument]:
+    """Make the arguments of the noise's colour."""
+    return [
+        optional("spectrum", str, "classical", SPECTRUM)(
+            "Noise of the atoms' bath: white (``classical``), or coloured so that each"
+            " mode has the mean energy of a quantum oscillator"
+            " (doi:10.1103/PhysRevLett.103.190601), without (``quantum``) or with that"
+            " of its zero point (``zero-point``)."
+        ),
+        optional("spectrum_cutoff", float, 50.0, POSITIVE)(
+            "Highest frequency in THz of coloured noise, above all of the atoms."
+        ),
+    ]
 
 
 def _pressure_args() -> list[Argument]:
@@ -164,13 +184,15 @@ def ensemble_args() -> Argument:
     """Make the section `ensemble`."""
     atoms = _time("relaxation_time", "the atoms")
     pressure = _pressure_args()
-    baths = [atoms, _damping("spins without a bath"), _spin_temperature(), *pressure]
+    spin_bath = [_damping("spins without a bath"), _spin_temperature()]
+    baths = [atoms, *_spectrum_args(), *spin_bath, *pressure]
     chained = [
         optional("relaxation_time", float, 100.0, POSITIVE)(
             "Time τ in fs of the chain, see ``chain_length``."
         ),
         *_chain_args(choice=False),
-        *baths[1:],
+        *spin_bath,
+        *pressure,
     ]
     spins = [_damping("the precession alone")]
     documented = {
@@ -186,7 +208,7 @@ def ensemble_args() -> Argument:
         ),
         "spin": (spins, "Spins; the atoms stay where they are."),
         "lattice": (
-            [atoms, *_chain_args(choice=True), *pressure],
+            [atoms, *_spectrum_args(), *_chain_args(choice=True), *pressure],
             "Atoms; the spins stay as they are.",
         ),
         "tspin": (
@@ -356,6 +378,7 @@ def _check_together(data: dict) -> None:
             "the two."
         )
     _check_chain(data)
+    _check_spectrum(data)
     _check_barostat(data)
     names = [data["output"][k] for k in ("log", "trajectory", "restart")]
     if len(set(names)) < len(names):
@@ -380,6 +403,32 @@ def _check_chain(data: dict) -> None:
         own = name == "temperature" or ensemble["type"] == "tspin"
         if own and value is not None and cold:
             raise bad(name, value, "above 0 K in a chain of Nosé and Hoover")
+
+
+def _check_spectrum(data: dict) -> None:
+    """Check what coloured noise needs."""
+    ensemble = data["ensemble"]
+    if ensemble.get("spectrum", "classical") == "classical":
+        return
+    for wrong, name in (
+        (ensemble["relaxation_time"] is None, "ensemble/relaxation_time"),
+        (ensemble.get("thermostat") == "nose-hoover", "ensemble/thermostat"),
+        (ensemble["pressure"] is not None, "ensemble/pressure"),
+        (is_ramp(data["temperature"]), "temperature"),
+    ):
+        if wrong:
+            raise InputError(
+                f"`ensemble/spectrum` is {show(ensemble['spectrum'])}, which needs "
+                "Langevin's bath at a constant temperature in a fixed cell. Change "
+                f"that, or `{name}`."
+            )
+    longest = 1e3 / (2 * ensemble["spectrum_cutoff"])
+    if data["timestep"] > longest:
+        raise bad(
+            "ensemble/spectrum_cutoff",
+            ensemble["spectrum_cutoff"],
+            f"at most {5e2 / data['timestep']:g} THz with this timestep",
+        )
 
 
 def _check_barostat(data: dict) -> None:

@@ -54,6 +54,8 @@ class Ensemble:
     spin_mass: float | Mapping[str, float] | None = None
     spin_relaxation_time: float | None = None
     beyond_range: str = "refuse"
+    spectrum: str = "classical"
+    spectrum_cutoff: float = 50.0
     thermostat: str = "langevin"
     chain_length: int = 3
     pressure: float | Sequence[float] | None = None
