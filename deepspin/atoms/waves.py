@@ -71,7 +71,7 @@ def repeated(cell: Structure, repeat: Sequence[int]) -> tuple[Structure, np.ndar
 
 
 def phases(
-    wave_vector: Sequence[float], coord: np.ndarray, box: np.ndarray | None
+    wave_vector: Sequence[float] | np.ndarray, coord: np.ndarray, box: np.ndarray | None
 ) -> np.ndarray:
     """Phases q·R of atoms, shape (nloc,).
 

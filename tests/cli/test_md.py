@@ -127,6 +127,11 @@ MISTAKES = {
     "no list": ({"spins": {"type": "Ni"}}, "expected a list of objects"),
     "axis": ({"spins": [{"axis": [0, 0, 1]}]}, "rule 0 has an `axis` without"),
     "wave": ({"spins": [{"wave_vector": [0.5, 0, 0]}]}, "fits into 1 x 1 x 1 cells"),
+    "orders": (
+        {"order_vector": [[1, 0, 0], [0, 0.5, 0]]},
+        "`order_vector/1` .* 1 x 1 x 1 cells",
+    ),
+    "orders of two": ({"order_vector": [[1, 0, 0], [0, 1]]}, "or a list of such"),
     "order": ({"order_vector": [0.5, 0, 0]}, "`order_vector` .* 1 x 1 x 1 cells"),
     "replicas": ({"seed": [1, 2], "temperature": [1, 2, 3]}, "each of 3 replicas"),
     "trajectory": ({"output": {"trajectory": "a.pdb"}}, "ends in .extxyz"),
@@ -671,7 +676,7 @@ def test_neel_order(run, given, files, monkeypatch):
         "temperature": [2.0, 2000.0],
         "timestep": 2.0,
         "steps": 400,
-        "order_vector": [0.5, 0, 0],
+        "order_vector": [[0.5, 0, 0], [0, 0, 0]],
     }
     run("md", write(given))
     order = column("order").reshape(-1, 2)

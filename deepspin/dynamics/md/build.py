@@ -118,7 +118,7 @@ def _masses(structure: Structure, given: Mapping[str, float]) -> np.ndarray:
 
 
 def order_signs(
-    vector: Sequence[float] | None,
+    vector: Sequence[float] | np.ndarray | None,
     repeat: Sequence[int],
     structure: Structure,
     magnetic: np.ndarray,
@@ -152,6 +152,18 @@ def order_signs(
     signs = np.zeros(structure.nloc)
     signs[magnetic] = found
     return signs
+
+
+def star_signs(
+    vectors: Sequence[float] | Sequence[Sequence[float]] | None,
+    repeat: Sequence[int],
+    structure: Structure,
+    magnetic: np.ndarray,
+) -> np.ndarray | None:
+    """Signs of one staggered order or of several, (nwaves, nloc), see `order_signs`."""
+    waves = [None] if vectors is None else [*np.atleast_2d(vectors)]
+    signs = [order_signs(wave, repeat, structure, magnetic) for wave in waves]
+    return None if any(s is None for s in signs) else np.stack(signs)
 
 
 # --- Equations of motion --------------------------------------------------------------

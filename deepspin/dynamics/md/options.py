@@ -55,6 +55,10 @@ FIELD = (
     lambda x: (ramp_of(lambda b: True, 3) if is_ramp(x) else VECTOR[0])(x),
     "3 finite numbers, or rows of a time in fs and 3 numbers, the times increasing",
 )
+WAVES = (
+    lambda x: all(map(VECTOR[0], x if is_ramp(x) else [x])),
+    "3 finite numbers, or a list of such",
+)
 NUMBERS = [float, list[float], list[list[float]]]
 SEED = (
     finite_numbers(lambda x: 0 <= x < 2**32),
@@ -318,9 +322,11 @@ def md_args() -> list[Argument]:
         ),
         seed,
         *system_args(),
-        optional("order_vector", [list[float], None], None, VECTOR)(
+        optional("order_vector", [list[float], list[list[float]], None], None, WAVES)(
             "Wave vector of the staggered order in the log, like ``wave_vector`` of"
-            " ``spins``; null for the order of the first spins, if these are collinear."
+            " ``spins``, or a list of all that are equivalent, so that the order stays"
+            " as small cells go from one to the other; null for the order of the first"
+            " spins, if these are collinear."
         ),
         output_args(),
     ]
@@ -383,7 +389,10 @@ def _check_together(data: dict) -> None:
     names = [data["output"][k] for k in ("log", "trajectory", "restart")]
     if len(set(names)) < len(names):
         raise bad("output", names, "three different files")
-    waves = {"order_vector": data["order_vector"]}
+    order = data["order_vector"]
+    waves = {"order_vector": order}
+    if is_ramp(order):
+        waves = {f"order_vector/{k}": vector for k, vector in enumerate(order)}
     repeat = data["structure"]["repeat"]
     check_waves(waves | waves_of_rules(data), repeat, "structure/repeat")
 

@@ -94,8 +94,8 @@ class Observer:
 
     Parameters
     ----------
-    signs : np.ndarray, shape (nloc,); or None
-        Sublattices of the staggered order; None for no such order.
+    signs : np.ndarray, shape (nwaves, nloc); or None
+        Sublattices of the staggered orders of equivalent waves; None for none.
     spin_mass : np.ndarray, shape (nloc,); or None
         Inertia of spins whose moduli move.
     fields : Fields
@@ -144,8 +144,8 @@ class Observer:
             "evaluations": np.full(state.nrep, frame.evaluations),
         }
         if self.signs is not None:
-            order = order_parameter(state.spin, self.signs)
-            found["order"] = np.linalg.norm(order, axis=1)
+            waves = [order_parameter(state.spin, signs) for signs in self.signs]
+            found["order"] = np.sqrt(np.square(waves).sum(axis=(0, 2)))
         if self.spin_mass is not None:
             mass = self.spin_mass
             found["e_spin"] = observables.spin_kinetic_energy(state, mass)

@@ -46,8 +46,8 @@ class RestartFile:
         Atoms and spins.
     structure : Structure
         Names of types and periodic directions.
-    signs : np.ndarray, shape (nloc,); or None
-        Sublattices of the staggered order.
+    signs : np.ndarray, shape (nwaves, nloc); or None
+        Sublattices of the staggered orders.
     evaluations : int
         Evaluations of the model so far.
     made_by : dict
@@ -115,6 +115,8 @@ class RestartFile:
     def _of(cls, about: dict, arrays: dict[str, np.ndarray]) -> RestartFile:
         """Put together what a file holds, which must fit together."""
         signs = arrays.pop("signs", None)
+        if signs is not None:  # earlier versions had one wave
+            signs = np.atleast_2d(signs)
         state = State.from_arrays(
             {name.removeprefix("state."): array for name, array in arrays.items()}
         )
@@ -122,7 +124,8 @@ class RestartFile:
         options = about["made_by"]["options"]
         if not 0 <= state.atype.min() <= state.atype.max() < len(names):
             raise ValueError(f"types beyond the {len(names)} names")
-        if pbc.shape != (3,) or (signs is not None and signs.shape != state.mass.shape):
+        fit = signs is None or signs.shape[1:] == state.mass.shape
+        if pbc.shape != (3,) or not fit:
             raise ValueError("`pbc` or `signs` of another shape")
         if state.step < 0 or about["evaluations"] < 0:
             raise ValueError("a negative number of steps or evaluations")

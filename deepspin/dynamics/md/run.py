@@ -22,7 +22,7 @@ from deepspin.dynamics.md.build import (
     build_reservoir,
     build_state,
     check_cell,
-    order_signs,
+    star_signs,
 )
 from deepspin.dynamics.md.guard import Guard
 from deepspin.dynamics.md.output import Log, Observer, Writer
@@ -131,7 +131,7 @@ def _first(settings: MdSettings, potential: DeepSpin, made_by: dict) -> RestartF
     return RestartFile(
         state=state,
         structure=structure,
-        signs=order_signs(settings.order_vector, repeat, structure, magnetic),
+        signs=star_signs(settings.order_vector, repeat, structure, magnetic),
         evaluations=0,
         made_by=made_by,
     )

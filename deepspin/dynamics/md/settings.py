@@ -165,7 +165,7 @@ class MdSettings:
     model: str
     setup: Setup
     steps: int
-    order_vector: Sequence[float] | None
+    order_vector: Sequence[float] | Sequence[Sequence[float]] | None
     output: OutputSettings
 
     @classmethod

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deepspin.atoms.structures import Structure
-from deepspin.dynamics.md.build import order_signs
+from deepspin.dynamics.md.build import order_signs, star_signs
 
 
 @pytest.fixture
@@ -29,10 +29,16 @@ def test_signs_of_the_order(structure):
     repeat = [2, 1, 1]
     found = order_signs([0.5, 0, 0], repeat, structure, magnetic)
     np.testing.assert_array_equal(found, [1, -1, 0])
+    both = star_signs([[0.5, 0, 0], [1, 0, 0]], repeat, structure, magnetic)
+    np.testing.assert_array_equal(both[0], found)
     found = order_signs([1, 0, 0], repeat, structure, magnetic)
+    np.testing.assert_array_equal(both[1], found)
+    one = star_signs([1, 0, 0], repeat, structure, magnetic)
+    np.testing.assert_array_equal(one, [found])
     np.testing.assert_array_equal(found, [1, 1, 0])
     found = order_signs(None, repeat, structure, magnetic)
     np.testing.assert_array_equal(found, [1, -1, 0])
     structure.spin[1] = [0, 2, 0]
     assert order_signs(None, repeat, structure, magnetic) is None
+    assert star_signs(None, repeat, structure, magnetic) is None
     assert order_signs(None, repeat, structure, magnetic & False) is None

@@ -29,7 +29,7 @@ def frame(step=0):
 
 def test_measured():
     """In the units of the columns; moments and order are those of all spins."""
-    signs = np.array([1.0, -1.0, 0.0])
+    signs = np.array([[1.0, -1.0, 0.0]])
     found = Observer(signs, None, FIELDS).measure(frame(7))
     assert found["step"].tolist() == [7, 7] and found["time"].tolist() == [0.5, 0.5]
     assert found["evaluations"].tolist() == [4, 4]
@@ -40,6 +40,15 @@ def test_measured():
     np.testing.assert_allclose(found["order"], [1, 0], atol=1e-15)
     assert "modulus" not in found
     assert np.isnan(Observer(None, None, FIELDS).measure(frame())["order"]).all()
+
+
+def test_order_of_several_waves():
+    """The root of the sum of squares over all waves of a star."""
+    one, other = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, 0.0]])
+    found = Observer(np.stack([one, other]), None, FIELDS).measure(frame())["order"]
+    np.testing.assert_allclose(found, [1, 1], atol=1e-15)
+    found = Observer(other[None], None, FIELDS).measure(frame())["order"]
+    np.testing.assert_allclose(found, [0, 1], atol=1e-15)
 
 
 def test_measured_with_inertia():

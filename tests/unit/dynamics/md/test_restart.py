@@ -43,7 +43,7 @@ def start():
         mass=state.mass,
         fixed=state.fixed,
     )
-    signs = np.array([1.0, 0, 0])
+    signs = np.array([[1.0, 0, 0], [1.0, 0, 0]])
     return RestartFile(
         state=state,
         structure=structure,
