@@ -94,10 +94,10 @@ class Batching:
         check_batch_size(batch_size)
         spin, scheme = self.begin(frames), self.model.spin.scheme
         natoms = tuple(np.bincount(frames.atype, minlength=scheme.ntypes).tolist())
-        room = MEMORY / _bytes_per_slot(self.model, second=second, plain=plain)
+        room = MEMORY / bytes_per_slot(self.model, second=second, plain=plain)
         for batch in self._grouped(frames, spin, which, natoms, batch_size, room):
             index, neighbors = map(list, zip(*batch, strict=True))
-            shape = Shape(len(batch), natoms, _widths(neighbors))
+            shape = Shape(len(batch), natoms, widths_of(neighbors))
             inputs, slots = collate(
                 frames.coord[index],
                 spin[index],
@@ -133,7 +133,7 @@ class Batching:
         for frame in which:
             if frame != last:
                 neighbors = self.neighbors(frames, spin, frame)
-                last, own = frame, _widths([neighbors])
+                last, own = frame, widths_of([neighbors])
             wider = tuple(map(max, widths, own)) if batch else own
             full = Shape(len(batch) + 1, natoms, wider).cost > room
             if batch and (full or len(batch) == batch_size):
@@ -256,7 +256,7 @@ class Batching:
         return min(known, default=0.0)
 
 
-def _widths(neighbors: Sequence[Neighbors]) -> tuple[int, ...]:
+def widths_of(neighbors: Sequence[Neighbors]) -> tuple[int, ...]:
     """Slots that hold the neighbours of each type, at least one."""
     return tuple(
         max(max(own), 1)
@@ -264,7 +264,7 @@ def _widths(neighbors: Sequence[Neighbors]) -> tuple[int, ...]:
     )
 
 
-def _bytes_per_slot(
+def bytes_per_slot(
     model: SpinEnergyModel, *, second: bool = False, plain: bool = False
 ) -> int:
     """Memory that a neighbour slot takes in an evaluation, roughly."""

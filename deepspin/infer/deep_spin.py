@@ -73,7 +73,7 @@ class DeepSpin:
         self._jit_compile = jit_compile and not model.native
         self._evaluations = 0
         # XLA compiles for each size anew; else one graph serves all
-        sizes = None if self._jit_compile else [_any_size(model)]
+        sizes = None if self._jit_compile else [any_size(model)]
         self._call = self._function(model, sizes)
         self._descriptors = self._function(self._described, sizes)
         pair = [tf.TensorSpec([None, None, 3], tf.float64)] * 2
@@ -434,7 +434,7 @@ def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _any_size(model: SpinEnergyModel) -> dict:
+def any_size(model: SpinEnergyModel) -> dict:
     """Specs of the model's inputs, whatever the numbers of atoms and neighbours."""
 
     def spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import cycle
 from typing import Any, ClassVar
 
 import keras
@@ -26,11 +27,13 @@ from deepspin.model.closed_form import (
 )
 from deepspin.model.pairs import (
     all_slots,
+    counts,
     forces_on_points,
     length,
     lengths,
     separations,
     virials,
+    with_ghosts,
 )
 from deepspin.spins.invariant import Invariant
 from deepspin.spins.types import SMALL_MOMENT, UNKNOWN_SPIN
@@ -118,8 +121,8 @@ class InvariantSpin(keras.layers.Layer):
         ----------
         coord, spin : tf.Tensor, shape (nf, nloc, 3)
             Positions (Å) and spins (μ_B) of atoms sorted by type.
-        natoms : sequence of int, length ntypes
-            Number of atoms of each type.
+        natoms : sequence of int, length ntypes or a multiple of it
+            Number of atoms of each type; the types begin anew where they are through.
 
         Returns
         -------
@@ -128,7 +131,7 @@ class InvariantSpin(keras.layers.Layer):
         """
         flags = [
             tf.fill([n], tf.constant(flag))
-            for n, flag in zip(natoms, self.scheme.types.use_spin, strict=True)
+            for n, flag in zip(natoms, cycle(self.scheme.types.use_spin), strict=False)
         ]
         magnetic = tf.concat(flags, axis=0)[:, None]
         return coord, tf.where(magnetic, spin, tf.zeros_like(spin))
@@ -177,13 +180,13 @@ class InvariantSpin(keras.layers.Layer):
             ``atom_virial``.
         """
         del training
-        natoms, mask = lengths(inputs["mask"]), all_slots(inputs)
-        given = inputs["spin"]
-        diff, filled = separations(inputs["coord"], inputs)
+        mask, points = all_slots(inputs), with_ghosts(inputs, "coord")
+        given = with_ghosts(inputs, "spin")
+        diff, filled = separations(points, inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(diff)
             tape.watch(given)
-            _, spin = self(inputs["coord"], given, natoms=natoms)
+            _, spin = self(points, given, natoms=counts(inputs))
             atom_ener = mask * self._energies(
                 inputs, descriptor, fitting, diff, filled, spin
             )
@@ -191,12 +194,12 @@ class InvariantSpin(keras.layers.Layer):
         pull, on_spin = tape.gradient(
             energy, [diff, given], unconnected_gradients="zero"
         )
-        nloc = length(mask)
-        atom_virial, virial = virials(pull, diff, inputs["nlist"], nloc)
+        nall = length(given)
+        atom_virial, virial = virials(pull, diff, inputs["nlist"], nall)
         return {
             "energy": energy,
             "atom_ener": atom_ener,
-            "force": forces_on_points(pull, inputs["nlist"], nloc),
+            "force": forces_on_points(pull, inputs["nlist"], nall),
             "force_mag": -on_spin,
             "virial": virial,
             "atom_virial": atom_virial,
@@ -213,6 +216,7 @@ class InvariantSpin(keras.layers.Layer):
     ) -> tf.Tensor:
         natoms = lengths(inputs["mask"])
         sums = descriptor.sums(diff, filled, self._spins(spin, inputs), natoms)
+        spin = spin[:, : length(inputs["coord"])]  # of centres
         scalars = descriptor(sums, spin, natoms=natoms)
         total = fitting(scalars, natoms=natoms, fparam=inputs.get("fparam"))
         if self.baseline is not None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What evaluation in plain TensorFlow is made of, whatever the spin scheme.
 
-Points are numbered atoms first, then as many more kinds as a scheme has, `nloc` each.
+Points are numbered atoms first, then as many more kinds as a scheme has, `nall` each:
+atoms whose energies are asked for (centres), then ghosts, atoms that are only seen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ def separations(
     points: tf.Tensor, inputs: dict
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Neighbour minus centre (nf, nloc, width, 3) by type, and which are filled.
+
+    Of a domain, centres are the atoms before its ghosts.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ def forces_on_points(
 
 
 def virials(
-    pull: list, apart: list, nlist: Sequence, nloc: tf.Tensor | int
+    pull: list, apart: list, nlist: Sequence, nall: tf.Tensor | int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Virial of each neighbour's owner, V_ab = -sum g_a r_b in eV, and their sum.
 
@@ -61,17 +64,17 @@ def virials(
         Position of each neighbour's owner relative to the centre, in Å.
     nlist : sequence of tf.Tensor of int32, each of shape (nf, nloc, width)
         Neighbouring points, -1 in empty slots.
-    nloc : int
-        Number of atoms.
+    nall : int
+        Number of atoms, ghosts too.
     """
     g, r = tf.concat(pull, axis=2), tf.concat(apart, axis=2)
     points = tf.concat(list(nlist), axis=2)
     product = g[..., :, None] * r[..., None, :]
     outer = tf.reshape(product, tf.concat([tf.shape(points), [9]], axis=0))
     total = tf.reduce_sum(outer, axis=[1, 2])
-    each = collect([outer], [tf.where(points >= 0, points % nloc, points)], nloc)
+    each = collect([outer], [tf.where(points >= 0, points % nall, points)], nall)
     nf = tf.shape(total)[0]
-    return tf.reshape(-each, [nf, nloc, 3, 3]), tf.reshape(-total, [nf, 3, 3])
+    return tf.reshape(-each, [nf, nall, 3, 3]), tf.reshape(-total, [nf, 3, 3])
 
 
 def length(mask: tf.Tensor) -> tf.Tensor | int:
@@ -89,6 +92,19 @@ def lengths(masks: Sequence[tf.Tensor]) -> list:
 def all_slots(inputs: dict) -> tf.Tensor:
     """1 where there is an atom, whatever its type, (nf, nloc) in float64."""
     return tf.concat([tf.cast(m, tf.float64) for m in inputs["mask"]], axis=1)
+
+
+def with_ghosts(inputs: dict, name: str) -> tf.Tensor:
+    """``coord`` or ``spin`` of centres and ghosts, (nf, nall, 3)."""
+    if "ghosts" not in inputs:
+        return inputs[name]
+    return tf.concat([inputs[name], inputs["ghosts"][name]], axis=1)
+
+
+def counts(inputs: dict) -> list:
+    """Number of centres of each type, and of ghosts of each type if there are any."""
+    ghosts = inputs["ghosts"]["mask"] if "ghosts" in inputs else ()
+    return lengths([*inputs["mask"], *ghosts])
 
 
 def collect(values: list, nlist: Sequence, npoints: tf.Tensor | int) -> tf.Tensor:

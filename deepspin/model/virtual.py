@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -15,11 +16,13 @@ from deepspin.descriptor.se_e2_a import DescrptSeA
 from deepspin.fit.ener import EnerFitting, energy_per_type
 from deepspin.model.pairs import (
     all_slots,
+    counts,
     forces_on_points,
     length,
     lengths,
     separations,
     virials,
+    with_ghosts,
 )
 from deepspin.model.statistics import EachOnce, Statistics
 from deepspin.model.virtual_centres import moments_of_virtual
@@ -128,11 +131,15 @@ class Spin(keras.layers.Layer):
         return tf.concat([points, reversed_[:, length(coord) :]], axis=1)
 
     def scale(self, natoms: Sequence[tf.Tensor | int]) -> tf.Tensor:
-        """``virtual_len / spin_norm`` in Å/μ_B of sorted atoms, 0 without spin."""
+        """``virtual_len / spin_norm`` in Å/μ_B of sorted atoms, 0 without spin.
+
+        Where `natoms` is longer than the types, these begin anew, as for ghosts.
+        """
+        scales = cycle(self.scheme.codec.scale)
         return tf.concat(
             [
                 tf.fill([n], tf.constant(scale, dtype=tf.float64))
-                for n, scale in zip(natoms, self.scheme.codec.scale, strict=True)
+                for n, scale in zip(natoms, scales, strict=False)
             ],
             axis=0,
         )
@@ -273,7 +280,7 @@ class Spin(keras.layers.Layer):
 
     def _with_reversed(self, inputs: dict) -> dict:
         """Inputs of twice as many frames: as they are, then with spins reversed."""
-        scheme, nloc = self.scheme, length(inputs["coord"])
+        scheme, nall = self.scheme, length(with_ghosts(inputs, "coord"))
         own: dict[str, tuple] = {"nlist": (), "shift": ()}
         for name in own:
             for block in range(scheme.nblocks):
@@ -281,14 +288,19 @@ class Spin(keras.layers.Layer):
                 if block >= scheme.ntypes:
                     two = inputs[name][block + len(scheme.owners)]
                     if name == "nlist":
-                        two = tf.where(two < 0, -1, two - nloc)
+                        two = tf.where(two < 0, -1, two - nall)
                 own[name] += (_joined(one, two, fill=-1 if name == "nlist" else 0),)
         twice = tf.nest.map_structure(
             lambda x: tf.concat([x, x], axis=0),
             {k: v for k, v in inputs.items() if k not in ("nlist", "shift", "spin")},
         )
-        spin = tf.concat([inputs["spin"], -inputs["spin"]], axis=0)
-        return {**twice, **own, "spin": spin}
+        both = {**twice, **own}
+        both["spin"] = tf.concat([inputs["spin"], -inputs["spin"]], axis=0)
+        if "ghosts" in inputs:
+            spin = inputs["ghosts"]["spin"]
+            spin = tf.concat([spin, -spin], axis=0)
+            both["ghosts"] = {**twice["ghosts"], "spin": spin}
+        return both
 
     def _native(
         self,
@@ -300,7 +312,9 @@ class Spin(keras.layers.Layer):
     ) -> dict:
         """Energy and its derivatives by compiled operations."""
         natoms, mask = lengths(inputs["mask"]), all_slots(inputs)
-        points, offset = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        coord, number = with_ghosts(inputs, "coord"), counts(inputs)
+        points, offset = self(coord, with_ghosts(inputs, "spin"), natoms=number)
+        rows = _with_rows_of_ghosts(inputs) if "ghosts" in inputs else inputs
         potential = Potential(
             fitting=fitting.neuron,
             fitting_dt=fitting.resnet_dt,
@@ -311,25 +325,24 @@ class Spin(keras.layers.Layer):
             points,
             offset,
             inputs["box"],
-            mask,
-            natoms,
-            inputs["nlist"],
-            inputs["shift"],
+            all_slots(rows),
+            lengths(rows["mask"]),
+            rows["nlist"],
+            rows["shift"],
             (descriptor.davg, descriptor.dstd),
             [*descriptor.native_weights, *layer_weights(fitting.nets)],
             edges=descriptor.native_edges,
             training=training,
         )
-        atom_ener = energy + mask * fitting.constants(natoms)
-        force, force_mag = self.fold(force_points, natoms)
-        shape = tf.shape(mask)
+        atom_ener = energy[:, : length(mask)] + mask * fitting.constants(natoms)
+        force, force_mag = self.fold(force_points, number)
         return {
             "energy": tf.reduce_sum(atom_ener, axis=1),
             "atom_ener": atom_ener,
             "force": force,
             "force_mag": force_mag,
             "virial": tf.reshape(tf.reduce_sum(atom_virial, axis=1), [-1, 3, 3]),
-            "atom_virial": tf.reshape(atom_virial, [shape[0], shape[1], 3, 3]),
+            "atom_virial": tf.reshape(atom_virial, [-1, length(coord), 3, 3]),
             **({"extrapolated": outside} if descriptor.tables else {}),
         }
 
@@ -338,7 +351,8 @@ class Spin(keras.layers.Layer):
     ) -> dict:
         """The same by TensorFlow's operations."""
         natoms, mask = lengths(inputs["mask"]), all_slots(inputs)
-        points, offset = self(inputs["coord"], inputs["spin"], natoms=natoms)
+        coord, number = with_ghosts(inputs, "coord"), counts(inputs)
+        points, offset = self(coord, with_ghosts(inputs, "spin"), natoms=number)
         diff, filled = separations(points, inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(diff)
@@ -348,15 +362,15 @@ class Spin(keras.layers.Layer):
             energy = tf.reduce_sum(atom_ener, axis=1)
         # dE/d(separation), zero where nothing is seen
         pull = tape.gradient(energy, diff, unconnected_gradients="zero")
-        nloc = length(mask)
-        on_points = forces_on_points(pull, inputs["nlist"], 2 * nloc)
-        force, force_mag = self.fold(on_points, natoms)
+        nall = length(coord)
+        on_points = forces_on_points(pull, inputs["nlist"], 2 * nall)
+        force, force_mag = self.fold(on_points, number)
         # spins stay fixed while atoms and cell are strained: from atom to atom
         apart = [
             r - tf.gather(offset, tf.maximum(nlist, 0), batch_dims=1)
             for r, nlist in zip(diff, inputs["nlist"], strict=True)
         ]
-        atom_virial, virial = virials(pull, apart, inputs["nlist"], nloc)
+        atom_virial, virial = virials(pull, apart, inputs["nlist"], nall)
         outputs = {
             "energy": energy,
             "atom_ener": atom_ener,
@@ -514,6 +528,22 @@ def _joined(one: tf.Tensor, two: tf.Tensor, fill: int) -> tf.Tensor:
         return tf.pad(x, more, constant_values=fill)
 
     return tf.concat([widened(x, w) for x, w in zip((one, two), wide, strict=True)], 0)
+
+
+def _with_rows_of_ghosts(inputs: dict) -> dict:
+    """Inputs as compiled operations take ghosts: of the last type, and not there."""
+    more = length(inputs["ghosts"]["coord"])
+
+    def lengthened(x: tf.Tensor, fill: int | bool) -> tf.Tensor:
+        paddings = [[0, 0], [0, more], *([[0, 0]] * (len(x.shape) - 2))]
+        return tf.pad(x, paddings, constant_values=fill)
+
+    *others, last = inputs["mask"]
+    return {
+        "mask": (*others, lengthened(last, fill=False)),
+        "nlist": tuple(lengthened(x, fill=-1) for x in inputs["nlist"]),
+        "shift": tuple(lengthened(x, fill=0) for x in inputs["shift"]),
+    }
 
 
 def _even(outputs: dict) -> dict:

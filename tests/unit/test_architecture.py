@@ -160,6 +160,7 @@ NEEDS_TENSORFLOW = {
     "pipeline",
     "batching",
     "deep_spin",
+    "domain",
     "symmetry",
 }  # of utils, data and infer
 QUICK_MODULES = ["deepspin.keys", "deepspin.env", "deepspin.main"] + [
