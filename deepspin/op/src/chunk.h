@@ -15,6 +15,22 @@ struct Chunk {
   int type, first, n, ld;  // centres first ... first + n - 1 of the type, over all frames
 };
 
+// Frame and number of a centre of a chunk.
+inline void centre(const Problem& p, const Chunk& c, int lane, int& f, int& i) {
+  f = (c.first + lane) / p.natoms[c.type];
+  i = p.begin[c.type] + (c.first + lane) % p.natoms[c.type];
+}
+
+// Whether a chunk has an atom.
+inline bool occupied(const Problem& p, const Chunk& c) {
+  for (int lane = 0; lane < c.n; ++lane) {
+    int f, i;
+    centre(p, c, lane, f, i);
+    if (p.mask[size_t(f) * p.nloc + i] != 0.0) return true;
+  }
+  return false;
+}
+
 // The same for any number of threads, because sums over atoms are sums over chunks.
 template <class T>
 std::vector<Chunk> chunks_of(const Problem& p) {
@@ -27,16 +43,11 @@ std::vector<Chunk> chunks_of(const Problem& p) {
     const int n = p.nf * p.natoms[t];
     for (int first = 0; first < n; first += round_up(size, W)) {
       int here = std::min(round_up(size, W), n - first);
-      chunks.push_back({t, first, here, round_up(here, W)});
+      const Chunk chunk{t, first, here, round_up(here, W)};
+      if (occupied(p, chunk)) chunks.push_back(chunk);
     }
   }
   return chunks;
-}
-
-// Frame and number of a centre of a chunk.
-inline void centre(const Problem& p, const Chunk& c, int lane, int& f, int& i) {
-  f = (c.first + lane) / p.natoms[c.type];
-  i = p.begin[c.type] + (c.first + lane) % p.natoms[c.type];
 }
 
 // What a chunk computes on the way to forces; all that the gradient needs of it.
