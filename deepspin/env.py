@@ -271,8 +271,8 @@ def claim_process() -> None:
 def share_threads(processes: int) -> None:
     """Give each of several processes one thread, or a single one all cores.
 
-    Of LAMMPS and its plugin, and of TensorFlow, before these are loaded; what the user
-    has chosen stays.
+    Of LAMMPS and of TensorFlow, before these are loaded; what the user has chosen
+    stays.
     """
     count = "1" if processes > 1 else str(len(os.sched_getaffinity(0)))
     os.environ.setdefault("OMP_NUM_THREADS", count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Let LAMMPS evaluate models or run dynamics; run by the Python of its environment.
+"""Evaluate models or run dynamics in LAMMPS' parts of a cell, where it is installed.
 
     mpirun -n 2 python lammps_engine.py jobs.json
 
@@ -21,6 +21,8 @@ from deepspin.dynamics.md import crew as module
 from deepspin.dynamics.md.lammps import LammpsFields
 from deepspin.main import main
 
+FIELDS = ("energy", "force", "force_mag", "virial")
+
 
 def evaluate(name, model, given, answer, crew):
     from deepspin.env import start_tensorflow
@@ -37,9 +39,10 @@ def evaluate(name, model, given, answer, crew):
     first = fields(coord, spin)
     fields(coord[::-1] + 0.3, spin)
     again = fields(coord, spin)
-    for key in ("energy", "force", "force_mag"):
-        np.testing.assert_array_equal(getattr(again, key), getattr(first, key))
-    np.savez(answer, energy=first.energy, force=first.force, force_mag=first.force_mag)
+    found = {key: getattr(first, key) for key in FIELDS}
+    for key, value in found.items():
+        np.testing.assert_array_equal(getattr(again, key), value)
+    np.savez(answer, **found)
 
 
 def break_down(crew):
@@ -49,7 +52,7 @@ def break_down(crew):
     def fail(*args):
         raise MemoryError("no memory")
 
-    module._Lammps.respond = fail
+    module.Decomposition.respond = fail
 
 
 def run(job):

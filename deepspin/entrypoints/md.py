@@ -34,8 +34,8 @@ def add_parser(verbs: Verbs, common: ArgumentParser) -> None:
         "--engine",
         choices=("tensorflow", "lammps"),
         default="tensorflow",
-        help="what evaluates the model: this process, or LAMMPS, in as many as mpirun "
-        "starts (default: tensorflow)",
+        help="where the model is evaluated: in this process, or in parts of the cell, "
+        "by LAMMPS, one for each process that mpirun starts (default: tensorflow)",
     )
     add_doc(parser, _doc)
 

@@ -73,8 +73,9 @@ class Invariant:
             "compress": "A model of the scheme `invariant` has nothing to compress: "
             "its radial functions are polynomials, no nets. Use it as it is.",
             "deepmd": "DeePMD-kit has no scheme `invariant`. Freeze the model for "
-            "TensorFlow (`dp-spin freeze -o NAME`), or train with `ener_spin` for "
-            "DeePMD-kit and LAMMPS.",
+            "TensorFlow (`dp-spin freeze -o NAME`), run it on many processes by "
+            "`dp-spin md --engine lammps`, or train with `ener_spin` for DeePMD-kit "
+            "and LAMMPS' `pair_style deepspin`.",
         }
 
     @property

