@@ -24,6 +24,7 @@ from deepspin.modelfiles.archive import save_model
 from deepspin.utils.outputs import OutputError
 from deepspin.utils.refused import InputError
 
+pytestmark = pytest.mark.any_version
 CELL = ROOT / "examples" / "NiO" / "exchange" / "nio.extxyz"
 
 

@@ -95,6 +95,7 @@ def test_couplings_are_slopes_of_fields(potentials, scheme):
     assert rest.max() < 2e-6 * scale
 
 
+@pytest.mark.any_version
 @pytest.mark.parametrize("scheme", ["ener_spin", "invariant"])
 def test_rotations_of_the_whole_cell_cost_what_the_energy_says(potentials, scheme):
     """K at q = 0 against differences of the energy of the periodic cell."""
@@ -125,6 +126,7 @@ def test_rotations_of_the_whole_cell_cost_what_the_energy_says(potentials, schem
     np.testing.assert_allclose(found, slope, atol=2e-4 * np.abs(found).max())
 
 
+@pytest.mark.any_version
 def test_a_model_that_turns_freely_has_goldstone_modes(potentials):
     found = exchange(potentials["invariant"], nickel_oxide())
     assert found.largest_torque < 1e-12
@@ -139,6 +141,7 @@ def test_a_model_that_turns_freely_has_goldstone_modes(potentials):
     np.testing.assert_allclose(one.energy, two.energy, rtol=1e-6)
 
 
+@pytest.mark.any_version
 def test_cells_do_not_matter(potentials):
     cell = nickel_oxide()
     large = repeated(cell, (2, 1, 1))[0]
@@ -155,6 +158,7 @@ def test_cells_do_not_matter(potentials):
     assert primitive(shifted).nloc == 8
 
 
+@pytest.mark.any_version
 def test_three_orientations_tell_all_components(potentials):
     """The tensor's parts that one state sees are those of the other states' fit."""
     potential, cell = potentials["ener_spin"], nickel_oxide()
@@ -171,6 +175,7 @@ def test_three_orientations_tell_all_components(potentials):
     np.testing.assert_array_equal(one.curvature.block, three.curvature.block)
 
 
+@pytest.mark.any_version
 def test_moduli_follow(potentials):
     """In a canted state, against the energy with moduli at their minimum."""
     cell = nickel_oxide(disorder=0.03)
@@ -188,6 +193,7 @@ def test_moduli_follow(potentials):
     assert np.abs(stiff - soft).max() > 1e-9
 
 
+@pytest.mark.any_version
 def test_means_and_files(potentials, tmp_path):
     cells = [nickel_oxide(seed, 0.01) for seed in (0, 1)]
     samples = [exchange(potentials["invariant"], cell) for cell in cells]
@@ -218,6 +224,7 @@ def test_means_and_files(potentials, tmp_path):
         load_exchange(tmp_path / "none.json")
 
 
+@pytest.mark.any_version
 def test_what_is_beyond_is_fitted(potentials):
     potential, cell = potentials["invariant"], nickel_oxide()
     found = exchange(potential, cell)
@@ -227,6 +234,7 @@ def test_what_is_beyond_is_fitted(potentials):
         assert which["three-site"] < which["derivatives"]
 
 
+@pytest.mark.any_version
 def test_terms_beyond_are_found_where_they_are(potentials):
     """A Hamiltonian of the terms themselves, in place of a model."""
     potential, cell = potentials["invariant"], nickel_oxide()
@@ -274,6 +282,7 @@ def test_terms_beyond_are_found_where_they_are(potentials):
     assert left.field["three-site"] < 1e-8 < left.field["biquadratic"]
 
 
+@pytest.mark.any_version
 def test_structures_of_no_use(potentials):
     cell = nickel_oxide()
     oxygen = replace(
