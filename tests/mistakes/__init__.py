@@ -15,6 +15,7 @@ from . import (
     dynamics,
     formats,
     input_file,
+    magnetism,
     model_files,
     python,
     temperature_curves,
@@ -28,6 +29,7 @@ IN_ORDER = (
     dft,
     dynamics,
     temperature_curves,
+    magnetism,
     model_files,
     python,
 )
