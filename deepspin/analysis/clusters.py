@@ -105,10 +105,11 @@ class Derivatives:
         second : np.ndarray, shape (nnear, 3, 3)
             ∂²E/(∂S_atom ∂S_near) in eV/μ_B², rows for the components of the first.
         """
-        around = cluster(self._structure, atom, self._radius(spin))
+        radius = reach_of(self._potential, self._structure, spin)
+        around = cluster(self._structure, atom, radius)
         direction = np.zeros((3, len(around.atom), 3))
         direction[:, 0] = np.eye(3)
-        with _silent(self._potential):
+        with silent(self._potential):
             _, second = self._potential.hvp(
                 around.coord - around.coord[0],
                 None,
@@ -124,20 +125,21 @@ class Derivatives:
         )
         return near, second[:, here].transpose(1, 0, 2)
 
-    def _radius(self, spin: np.ndarray) -> float:
-        """Where in Å the last atoms are that a derivative may reach.
 
-        What stands for a spin may lie beside its atom, which is then seen from further
-        away than the cutoff.
-        """
-        modulus = np.linalg.norm(spin, axis=1)
-        scheme = self._potential.model.spin.scheme
-        beside = scheme.reach(self._structure.atype, modulus).max(initial=0.0)
-        return 2 * (self._potential.rcut + float(beside)) + MARGIN
+def reach_of(potential: DeepSpin, structure: Structure, spin: np.ndarray) -> float:
+    """Where in Å the last atoms are that a second derivative about one may reach.
+
+    What stands for a spin may lie beside its atom, which is then seen from further away
+    than the cutoff.
+    """
+    modulus = np.linalg.norm(spin, axis=1)
+    scheme = potential.model.spin.scheme
+    beside = scheme.reach(structure.atype, modulus).max(initial=0.0)
+    return 2 * (potential.rcut + float(beside)) + MARGIN
 
 
 @contextmanager
-def _silent(potential: DeepSpin) -> Iterator[None]:
+def silent(potential: DeepSpin) -> Iterator[None]:
     """Say nothing of the edge of a cluster: it is no crystal, and plays no part."""
     metadata = potential.metadata
     potential.metadata = {}

@@ -105,15 +105,12 @@ def exchange(
             f"has spins on {', '.join(_magnetic_names(potential))}."
         )
     isotropic = turns_freely(potential)
-    number = (1 if isotropic else 3) if orientations is None else orientations
-    if number not in (1, 3):
-        raise InputError(f"`orientations` must be 1 or 3. Received: {number}")
     states = []
-    for turn in _turns(spin[magnetic])[:number]:
+    for turn in turns_of(potential, spin[magnetic], orientations):
         state = potential, structure, spin @ turn.T, magnetic
         states.append(_state(*state, fparam, relax_moduli))
     pairs = states[0].curvature.pairs
-    tensor = _tensors(states, isotropic)
+    tensor = tensors([state.curvature for state in states], isotropic)
     anisotropy = (
         np.zeros((len(magnetic), 3, 3)) if isotropic else _anisotropy(states, tensor)
     )
@@ -138,6 +135,32 @@ def _magnetic_names(potential: DeepSpin) -> list[str]:
     types = np.arange(len(potential.type_map))
     which = potential.is_magnetic(types)
     return [potential.type_map[t] for t in types[which]]
+
+
+def turns_of(
+    potential: DeepSpin, spin: np.ndarray, orientations: int | None
+) -> list[np.ndarray]:
+    """Rotations of all spins in which a model is asked, the first none.
+
+    Parameters
+    ----------
+    potential : DeepSpin
+        The model.
+    spin : np.ndarray, shape (n, 3)
+        Spins other than 0.
+    orientations : int, optional
+        See `exchange`.
+
+    Raises
+    ------
+    InputError
+        `orientations` is neither 1 nor 3.
+    """
+    default = 1 if turns_freely(potential) else 3
+    number = default if orientations is None else orientations
+    if number not in (1, 3):
+        raise InputError(f"`orientations` must be 1 or 3. Received: {number}")
+    return _turns(spin)[:number]
 
 
 def _turns(spin: np.ndarray) -> list[np.ndarray]:
@@ -322,18 +345,26 @@ def _back(
 # --- Tensors of several states --------------------------------------------------------
 
 
-def _tensors(states: Sequence[Exchange], isotropic: bool) -> np.ndarray:
-    """J_ij (npairs, 3, 3): the least that agrees with all states."""
-    pairs = states[0].curvature.pairs
+def tensors(states: Sequence[Curvature], isotropic: bool) -> np.ndarray:
+    """J_ij (npairs, 3, 3) of the first state's pairs: the least that agrees with all.
+
+    Parameters
+    ----------
+    states : sequence of Curvature
+        Second derivatives, spins turned as by `turns_of`.
+    isotropic : bool
+        Whether J is all there is.
+    """
+    pairs = states[0].pairs
     keys = [tuple(key) for key in _keys(pairs).tolist()]
     rows, values = [], []
     for state in states:
-        here = _keys(state.curvature.pairs).tolist()
+        here = _keys(state.pairs).tolist()
         place = {tuple(key): n for n, key in enumerate(here)}
-        missing = len(state.curvature.block)
+        missing = len(state.block)
         order = [place.get(key, missing) for key in keys]
-        block = np.concatenate([state.curvature.block, np.zeros((1, 3, 3))])[order]
-        frame = across(state.curvature.sites.direction)
+        block = np.concatenate([state.block, np.zeros((1, 3, 3))])[order]
+        frame = across(state.sites.direction)
         one, two = frame[pairs.first], frame[pairs.second]
         rows.append(np.einsum("pxa,pyb->pxyab", one, two).reshape(-1, 4, 9))
         values.append(-np.einsum("pxa,pab,pyb->pxy", one, block, two).reshape(-1, 4))

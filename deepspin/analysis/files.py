@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepspin.analysis.derivatives import ExchangeDerivatives
 from deepspin.analysis.hamiltonian import (
     Curvature,
     Exchange,
@@ -26,7 +27,8 @@ CONVENTION = (
     "E = -1/2 sum_(i != j) e_i.J_ij.e_j + sum_i e_i.A_i.e_i in eV, e unit vectors: "
     "each pair of atoms counts once, J > 0 is ferromagnetic; pairs are listed both "
     "ways; "
-    "`block` and `onsite` are d2E/de_i de_j across the spins"
+    "`block` and `onsite` are d2E/de_i de_j across the spins; `derivatives` are "
+    "dJ_ij/du in eV/Angstrom of one atom that moves, each pair once, u first"
 )
 
 
@@ -43,11 +45,14 @@ class Saved:
         considered; None for a molecule.
     models : tuple of str
         Of which models it is the mean.
+    derivatives : tuple of ExchangeDerivatives
+        With the positions of the atoms that were asked for.
     """
 
     exchange: Exchange
     cell: np.ndarray | None
     models: tuple[str, ...]
+    derivatives: tuple[ExchangeDerivatives, ...] = ()
 
 
 def save_exchange(path: str | Path, saved: Saved) -> None:
@@ -79,6 +84,7 @@ def save_exchange(path: str | Path, saved: Saved) -> None:
             "onsite": _list(curvature.onsite),
             "torque": _list(curvature.torque),
         },
+        "derivatives": [_of_derivatives(found) for found in saved.derivatives],
     }
     with replacing(path) as partial:
         partial.write_text(json.dumps(data) + "\n", encoding="utf-8")
@@ -91,6 +97,14 @@ def _list(values: np.ndarray | None) -> list | None:
 def _of_pairs(pairs: Pairs) -> dict[str, list]:
     return {
         name: getattr(pairs, name).tolist() for name in ("first", "second", "shift")
+    }
+
+
+def _of_derivatives(found: ExchangeDerivatives) -> dict[str, Any]:
+    values = {field.name: getattr(found, field.name) for field in fields(found)}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in values.items()
     }
 
 
@@ -154,6 +168,28 @@ def _parsed(data: dict[str, Any]) -> Saved:
         ),
         cell=None if data["cell"] is None else _array(data["cell"], 3, 3),
         models=tuple(map(str, data["models"])),
+        derivatives=tuple(_derivatives(d, n) for d in data.get("derivatives", ())),
+    )
+
+
+def _derivatives(rows: dict[str, Any], n: int) -> ExchangeDerivatives:
+    count = len(rows["first"])
+    sites = {
+        k: np.array(rows[k], dtype=int).reshape(count) for k in ("first", "second")
+    }
+    if any(((site < 0) | (site >= n)).any() for site in sites.values()):
+        raise ValueError(f"sites of derivatives must be from 0 to {n - 1}")
+    return ExchangeDerivatives(
+        atom=int(rows["atom"]),
+        name=str(rows["name"]),
+        within=float(rows["within"]),
+        step=float(rows["step"]),
+        **sites,
+        first_shift=np.array(rows["first_shift"], dtype=int).reshape(count, 3),
+        second_shift=np.array(rows["second_shift"], dtype=int).reshape(count, 3),
+        vector=_array(rows["vector"], count, 3),
+        tensor=_array(rows["tensor"], count, 3, 3, 3),
+        error=_array(rows["error"], count, 3),
     )
 
 

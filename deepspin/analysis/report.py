@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepspin.analysis.beyond import TERMS, Beyond
+from deepspin.analysis.derivatives import ExchangeDerivatives
 from deepspin.analysis.hamiltonian import Exchange, Shell, SpinHamiltonian
 from deepspin.analysis.ordering import Ordering
 
-# shells that are printed if no number is asked for
-SHELLS = 8
+# shells that are printed if no number is asked for, and pairs of derivatives
+SHELLS, STRONGEST = 8, 12
 
 
 def couplings(
@@ -163,6 +164,41 @@ def order(found: Ordering) -> str:
     return "".join(lines)
 
 
+def derivatives(found: ExchangeDerivatives, hamiltonian: SpinHamiltonian) -> str:
+    """How the strongest couplings change as an atom moves."""
+    pairs, names = hamiltonian.pairs, hamiltonian.sites.names
+    keys = np.column_stack([pairs.first, pairs.second, pairs.shift]).tolist()
+    known = dict(zip(map(tuple, keys), hamiltonian.exchange.tolist(), strict=True))
+    lines = [
+        f"dJ/du in meV/Å as atom {found.atom} ({found.name}) moves alone, at fixed "
+        "spins: J of above, pairs once, site and cell of each\n",
+        f"  {'pair':<10}{'first':>14}{'second':>16}{'r (Å)':>8}{'J (meV)':>11}"
+        f"{'dJ/dx':>11}{'dJ/dy':>11}{'dJ/dz':>11}\n",
+    ]
+    slopes, lengths = 1e3 * found.exchange, np.linalg.norm(found.vector, axis=1)
+    for k in range(min(len(found), STRONGEST)):
+        i, j = int(found.first[k]), int(found.second[k])
+        one, two = found.first_shift[k], found.second_shift[k]
+        value = known.get((i, j, *(two - one).tolist()), 0.0)
+        row = "".join(f"{x + 0.0:11.4f}" for x in slopes[k])
+        lines.append(
+            f"  {names[i] + '-' + names[j]:<10}{_place(i, one):>14}{_place(j, two):>16}"
+            f"{lengths[k]:8.3f}{1e3 * value:11.4f}{row}\n"
+        )
+    lines.append(
+        f"  {len(found)} pairs with a site within {found.within:g} Å of it change, the "
+        f"strongest of {np.linalg.norm(slopes, axis=1).max(initial=0.0):.4g} meV/Å; "
+        f"differences of {found.step:g} Å, wrong by "
+        f"{1e3 * found.error.max(initial=0.0):.1e} meV/Å or less\n"
+    )
+    return "".join(lines)
+
+
+def _place(site: int, cell: np.ndarray) -> str:
+    """A site with its cell, unless it is in the first."""
+    return f"{site} {_vector(cell, 'd').replace(' ', '')}" if cell.any() else f"{site}"
+
+
 def _rpa(value: float) -> str:
     if np.isnan(value):
         return "not converged"
@@ -170,7 +206,7 @@ def _rpa(value: float) -> str:
 
 
 def _vector(values: np.ndarray, form: str) -> str:
-    return "(" + ", ".join(format(x + 0.0, form) for x in values) + ")"
+    return "(" + ", ".join(format(x + 0, form) for x in values) + ")"
 
 
 def residuals(found: Beyond) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from deepspin.entrypoints.common import Verbs, add_force, add_reading, add_verb,
 from deepspin.utils.terminal import say
 
 if TYPE_CHECKING:
+    from deepspin.analysis.derivatives import ExchangeDerivatives
     from deepspin.analysis.files import Saved
     from deepspin.analysis.hamiltonian import Exchange
     from deepspin.atoms.structures import Structure
@@ -104,6 +105,22 @@ def _add_ways(parser: ArgumentParser) -> None:
         "couplings hold, with biquadratic and three-site terms beyond them",
     )
     parser.add_argument(
+        "--derivatives",
+        nargs="+",
+        type=int,
+        default=(),
+        metavar="ATOM",
+        help="also tell how J changes as an atom moves (dJ/du, spin-phonon coupling): "
+        "numbers of atoms of STRUCTURE from 0, with or without spins; its cell is kept",
+    )
+    parser.add_argument(
+        "--derivatives-within",
+        type=float,
+        metavar="DISTANCE",
+        help="distance in Å from such an atom, within which one site of a pair has to "
+        "be (default: the model's cutoff)",
+    )
+    parser.add_argument(
         "--export",
         nargs="+",
         default=(),
@@ -130,6 +147,8 @@ def exchange(
     shells: int = 8,
     tolerance: float | None = None,
     beyond: int | None = None,
+    derivatives: Sequence[int] = (),
+    derivatives_within: float | None = None,
     export: Sequence[str] = (),
     force: bool = False,
     **options: Any,
@@ -152,6 +171,9 @@ def exchange(
         See `deepspin.analysis.hamiltonian.SpinHamiltonian.shells`.
     beyond : int, optional
         Number of states, see `deepspin.analysis.beyond.beyond`.
+    derivatives, derivatives_within
+        Atoms that move, and a distance in Å, see
+        `deepspin.analysis.derivatives.exchange_derivatives`.
     export : sequence of str
         Programs to write files for, see `deepspin.analysis.exports.programs`.
     force : bool
@@ -187,6 +209,13 @@ def exchange(
         raise InputError(
             f"--tolerance must be a distance above 0 in Å. Received: {tolerance:g}"
         )
+    if derivatives_within is not None and not 0 < derivatives_within < 1000:
+        raise InputError(
+            "--derivatives-within must be a distance above 0 in Å. Received: "
+            f"{derivatives_within:g}"
+        )
+    if derivatives:
+        _only_one(model, frames, options.get("relax_moduli", False))
     reading = take(Reading, options)
     files = [resolve_checkpoint(name) for name in model]
     picture = Path(output).with_suffix(".png")
@@ -200,7 +229,9 @@ def exchange(
     from deepspin.infer.deep_spin import DeepSpin
 
     potentials = [DeepSpin(file) for file in files]
-    cells = _cells(structure, potentials[0], frames, reading, keep_cell)
+    kept = keep_cell or bool(derivatives)
+    cells = _cells(structure, potentials[0], frames, reading, kept)
+    _check_atoms(derivatives, cells[0].nloc)
     samples = []
     for potential in potentials:
         for cell in cells:
@@ -209,9 +240,15 @@ def exchange(
                 log.info("%d of %d", len(samples), len(cells) * len(potentials))
     found = mean(samples)
     saved = Saved(
-        exchange=found, cell=_crystal(cells[0]), models=tuple(map(str, files))
+        exchange=found,
+        cell=_crystal(cells[0]),
+        models=tuple(map(str, files)),
+        derivatives=_derivatives(
+            potentials[0], cells[0], derivatives, derivatives_within, options
+        ),
     )
     _tell(found, samples, shells, tolerance or (TOLERANCE, DISPLACED)[len(cells) > 1])
+    _tell_derivatives(saved)
     if beyond is not None:
         _tell_beyond(potentials[0], cells[-1], found, beyond, options.get("fparam"))
     save_exchange(output, saved)
@@ -276,6 +313,59 @@ def _tell(
 
     say(report.couplings(found, samples, number=shells, tolerance=tolerance))
     say(report.order(ordering(found.hamiltonian)))
+
+
+def _only_one(
+    model: Sequence[str], frames: Sequence[int] | None, relax_moduli: bool
+) -> None:
+    """Refuse what derivatives cannot be taken of."""
+    from deepspin.utils.refused import InputError
+
+    if len(model) > 1 or len(frames or (-1,)) > 1:
+        raise InputError(
+            "--derivatives takes one model and one frame. Received: "
+            f"{len(model)} models, {len(frames or (-1,))} frames. Call it for each."
+        )
+    if relax_moduli:
+        raise InputError(
+            "--derivatives are at fixed spins, and --relax-moduli lets moduli follow. "
+            "Leave out one of them."
+        )
+
+
+def _check_atoms(atoms: Sequence[int], nloc: int) -> None:
+    from deepspin.utils.refused import InputError
+
+    wrong = [atom for atom in atoms if not 0 <= atom < nloc]
+    if wrong:
+        raise InputError(
+            f"--derivatives needs numbers of atoms from 0 to {nloc - 1}. Received: "
+            f"{' '.join(map(str, wrong))}"
+        )
+
+
+def _derivatives(
+    potential: DeepSpin,
+    cell: Structure,
+    atoms: Sequence[int],
+    within: float | None,
+    options: Mapping[str, Any],
+) -> tuple[ExchangeDerivatives, ...]:
+    from deepspin.analysis.derivatives import exchange_derivatives
+
+    same = {k: options[k] for k in ("orientations", "fparam") if k in options}
+    found = []
+    for atom in atoms:
+        log.info("derivatives with the position of atom %d", atom)
+        found.append(exchange_derivatives(potential, cell, atom, within=within, **same))
+    return tuple(found)
+
+
+def _tell_derivatives(saved: Saved) -> None:
+    from deepspin.analysis import report
+
+    for found in saved.derivatives:
+        say(report.derivatives(found, saved.exchange.hamiltonian))
 
 
 def _tell_beyond(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,26 @@ def test_from_a_structure_to_magnons(here, capsys):
     assert Path("magnons.png").stat().st_size > 1000
 
 
+def test_derivatives(here, capsys):
+    """Of an oxygen atom of the cell: printed, written, read again."""
+    command = ["exchange", str(CELL), "-m", "m1.keras", "-o", "d.json"]
+    more = ["--derivatives", "2", "--derivatives-within", "2.5"]
+    assert main([*command, *more]) == 0
+    out = capsys.readouterr().out
+    rows = out[out.index("as atom 2 (O) moves") :].splitlines()[2:]
+    (found,) = load_exchange("d.json").derivatives
+    assert (found.atom, found.name, found.within) == (2, "O", 2.5)
+    assert found.error.max() < 1e-6 < np.abs(found.exchange).max()
+    first = [float(x) for x in rows[0].split()[-3:]]
+    np.testing.assert_allclose(first, 1e3 * found.exchange[0], atol=6e-5)
+    assert f"{len(found)} pairs with a site within 2.5 Å" in rows[-1]
+    again = json.loads(Path("d.json").read_text(encoding="utf-8"))
+    again["derivatives"][0]["first"][0] = 7
+    Path("e.json").write_text(json.dumps(again), encoding="utf-8")
+    with pytest.raises(DataError, match="sites of derivatives"):
+        load_exchange("e.json")
+
+
 def test_outputs_are_not_replaced(here):
     for call in (
         lambda: exchange(structure=str(CELL), model=["m1.keras"]),
@@ -127,6 +148,10 @@ def test_outputs_are_not_replaced(here):
         ({"shells": 0}, "--shells must be at least 1"),
         ({"beyond": 3}, "8 states or more"),
         ({"tolerance": -1.0}, "--tolerance must be a distance"),
+        ({"derivatives": [4]}, "atoms from 0 to 3. Received: 4"),
+        ({"derivatives": [0], "derivatives_within": -1.0}, "--derivatives-within must"),
+        ({"derivatives": [0], "frames": [0, 0]}, "one model and one frame"),
+        ({"derivatives": [0], "relax_moduli": True}, "are at fixed spins"),
     ],
 )
 def test_options_of_no_use(here, options, message):
