@@ -20,13 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepspin.analysis.hamiltonian import Shell, SpinHamiltonian
 from deepspin.atoms.structures import Structure
 from deepspin.atoms.waves import repeated
-from deepspin.infer.deep_spin import DeepSpin
+
+if TYPE_CHECKING:
+    from deepspin.infer.deep_spin import DeepSpin
 
 # terms of the fits, each with those before it
 TERMS = ("bilinear", "biquadratic", "three-site")

@@ -13,11 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepspin.atoms.structures import Structure
-from deepspin.infer.deep_spin import DeepSpin
+
+if TYPE_CHECKING:
+    from deepspin.infer.deep_spin import DeepSpin
 
 # Å, beyond twice the cutoff, so that rounding leaves out nothing
 MARGIN = 1e-3

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,8 +37,10 @@ from deepspin.analysis.clusters import MARGIN, cluster, reach_of, silent
 from deepspin.analysis.exchange import tensors, turns_freely, turns_of
 from deepspin.analysis.hamiltonian import Curvature, Pairs, Sites, across
 from deepspin.atoms.structures import Structure
-from deepspin.infer.deep_spin import DeepSpin
 from deepspin.utils.refused import InputError
+
+if TYPE_CHECKING:
+    from deepspin.infer.deep_spin import DeepSpin
 
 # Å; second derivatives are exact, so that rounding is no matter
 STEP = 0.002

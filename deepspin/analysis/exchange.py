@@ -33,6 +33,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,8 +48,10 @@ from deepspin.analysis.hamiltonian import (
     fourier_of,
 )
 from deepspin.atoms.structures import Structure
-from deepspin.infer.deep_spin import DeepSpin
 from deepspin.utils.refused import InputError
+
+if TYPE_CHECKING:
+    from deepspin.infer.deep_spin import DeepSpin
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ about every other time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from deepspin.analysis.cells import primitive
 from deepspin.analysis.exchange import exchange
 from deepspin.analysis.ordering import ordering
 from deepspin.atoms.structures import Structure
-from deepspin.infer.deep_spin import DeepSpin
 from deepspin.utils.refused import InputError
+
+if TYPE_CHECKING:
+    from deepspin.infer.deep_spin import DeepSpin
 
 # of the temperature of the random-phase approximation: lowest, highest, and where order
 # is expected to end
