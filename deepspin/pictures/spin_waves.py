@@ -52,7 +52,8 @@ def draw_couplings(
             capsize=2,
             label=name,
         )
-    axis.legend(fontsize=8)
+    if names:
+        axis.legend(fontsize=8)
     axis.axhline(0, color=GREY, linewidth=0.6, zorder=1)
     axis.set(xlabel="distance (Å)", ylabel="J (meV), each pair once, unit vectors")
     return figure
