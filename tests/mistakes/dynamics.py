@@ -151,13 +151,6 @@ ROWS = {
         "`temperature` is 0; expected above 0 K in a chain of Nosé and Hoover.",
         {"ensemble": {"type": "nose-hoover"}, "temperature": 0},
     ),
-    "ramp of times that do not increase": moved(
-        "Give a ramp two temperatures at the same time.",
-        "`temperature` is [[0, 300], [0, 10]]; expected a temperature >= 0 in K, or a "
-        "list of them, or rows of a time in fs and a temperature, the times "
-        "increasing.",
-        {"temperature": [[0, 300], [0, 10]]},
-    ),
     "ramp of a field that alternates": moved(
         "Ramp a field that alternates.",
         "`field_frequency` needs a constant `field`. Received: a ramp. Give one of the "
