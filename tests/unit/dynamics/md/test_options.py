@@ -87,3 +87,18 @@ def test_replicas(given):
 def test_frequency_needs_a_field(given):
     with pytest.raises(InputError, match="`field_frequency` needs a `field`"):
         normalize_md(given | {"field_frequency": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("key", "ramp"),
+    [
+        ("temperature", [[0, 300], [0, 10]]),
+        ("temperature", [[0, 300], [9, -1]]),
+        ("temperature", [[0, 300], [9]]),
+        ("field", [[0, 0, 0, 1], [-9, 0, 0, 5]]),
+        ("field", [[0, 0, 0, 1], [9, 0, 0]]),
+    ],
+)
+def test_ramps_that_are_none(given, key, ramp):
+    with pytest.raises(InputError, match=f"`{key}` is .* the times increasing"):
+        normalize_md(given | {key: ramp})
