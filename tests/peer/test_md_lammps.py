@@ -281,7 +281,8 @@ def test_mistakes_end_all_processes(run, given, make_model):
     said = dynamics(2, write(given | {"timestep": -1}, "typo.json"), 1)
     assert said.count("dp-spin: error") == said.count("`timestep` is -1") == 1
     save_model(make_model("NiO", sel=[4, 4]), Path("few.keras"))
-    said = dynamics(2, write(given | {"model": "few.keras"}, "few.json"), 1)
+    alone = given | {"model": "few.keras", "ensemble": {"type": "nve"}}
+    said = dynamics(2, write(alone, "few.json"), 1)
     assert said.count("dp-spin: error") == 1
     assert re.search("The model's `sel` leaves [0-9]+ neighbours out", said)
     assert not Path("md.log").exists()
