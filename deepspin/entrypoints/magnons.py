@@ -125,7 +125,7 @@ def magnons(
     from deepspin.analysis.paths import path_of
     from deepspin.pictures.plots import save
     from deepspin.pictures.spin_waves import draw_magnons
-    from deepspin.utils.outputs import claim
+    from deepspin.utils.outputs import claim, locked
     from deepspin.utils.refused import InputError
 
     for name, value, least in (("--points", points, 2), ("--mesh", mesh, 1)):
@@ -137,15 +137,14 @@ def magnons(
     own = _moments(moment, sites.names, sites.moment)
     check_stationary(sites, curvature.torque, tmax)
     picture = Path(output).with_suffix(".png")
-    for file in (output, picture):
-        claim(file, force=force)
-    way = path_of(saved.cell, path, points)
-    found = magnons_of(curvature, way.within(sites.box), own)
-    everywhere = magnons_of(curvature, mesh_of([mesh] * 3, sites.pbc), own)
-    _tell(found, everywhere, own)
-    _write(output, way.q, way.place, found)
-    states = density(everywhere.energy)
-    save(draw_magnons(way.place, found.energy, way.ticks, states), picture)
+    with locked(*[claim(file, force=force) for file in (output, picture)]):
+        way = path_of(saved.cell, path, points)
+        found = magnons_of(curvature, way.within(sites.box), own)
+        everywhere = magnons_of(curvature, mesh_of([mesh] * 3, sites.pbc), own)
+        _tell(found, everywhere, own)
+        _write(output, way.q, way.place, found)
+        states = density(everywhere.energy)
+        save(draw_magnons(way.place, found.energy, way.ticks, states), picture)
     log.info("wrote '%s' and '%s'", output, picture)
     return found
 
