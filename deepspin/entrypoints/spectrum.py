@@ -123,7 +123,7 @@ def spectrum(
     from deepspin.analysis.spectrum import spectrum as spectrum_of
     from deepspin.pictures.plots import save
     from deepspin.pictures.spin_waves import draw_spectrum
-    from deepspin.utils.outputs import claim
+    from deepspin.utils.outputs import claim, locked
     from deepspin.utils.refused import InputError
 
     for name, value in (("--segments", segments), ("--repeat", min(repeat))):
@@ -136,24 +136,25 @@ def spectrum(
     )
     known = None if compare is None else load_exchange(compare)
     picture = Path(output).with_suffix(".png")
-    for file in (output, picture):
-        claim(file, force=force)
-    motion = read_spins(trajectory, skip)
-    unit = motion.box / np.array(repeat)[:, None]
-    found = spectrum_of(motion, waves @ np.linalg.inv(unit).T * 2 * np.pi, segments)
-    linear = None
-    if known is not None:
-        from deepspin.analysis.magnons import magnons
+    with locked(*[claim(file, force=force) for file in (output, picture)]):
+        motion = read_spins(trajectory, skip)
+        unit = motion.box / np.array(repeat)[:, None]
+        found = spectrum_of(motion, waves @ np.linalg.inv(unit).T * 2 * np.pi, segments)
+        linear = None
+        if known is not None:
+            from deepspin.analysis.magnons import magnons
 
-        box = known.exchange.curvature.sites.box
-        if box is None:
-            raise InputError(f"'{compare}' is of a molecule, which has no spin waves.")
-        inside = found.q @ box.T / (2 * np.pi)
-        linear = magnons(known.exchange.curvature, inside).energy
-    names = [" ".join(f"{x:g}" for x in wave) for wave in waves]
-    _tell(found, names, linear)
-    _write(output, found, names)
-    save(draw_spectrum(names, found.energy, found.strength, found.peak), picture)
+            box = known.exchange.curvature.sites.box
+            if box is None:
+                raise InputError(
+                    f"'{compare}' is of a molecule, which has no spin waves."
+                )
+            inside = found.q @ box.T / (2 * np.pi)
+            linear = magnons(known.exchange.curvature, inside).energy
+        names = [" ".join(f"{x:g}" for x in wave) for wave in waves]
+        _tell(found, names, linear)
+        _write(output, found, names)
+        save(draw_spectrum(names, found.energy, found.strength, found.peak), picture)
     log.info("wrote '%s' and '%s'", output, picture)
     return found
 
