@@ -49,10 +49,13 @@ POOL = ("pool.cc", "pool", [*FLAGS, f'-DDEEPSPIN_SOURCES="{FINGERPRINT}"'])
 def kernel_jobs() -> list[Job]:
     """What to compile for the operations."""
     define = ["-DDEEPSPIN_X86"] if "v3" in INSTRUCTION_SETS else []
-    jobs = [("ops.cc", "ops", [*FLAGS, *define]), POOL]
+    jobs = [POOL]
+    for source in ("ops", "invariant_ops"):
+        jobs.append((f"{source}.cc", source, [*FLAGS, *define]))
     for name, flags in INSTRUCTION_SETS.items():
         own = [*FLAGS, *flags, f"-DDEEPSPIN_ISA={name}"]
-        jobs.append(("kernel.cc", f"kernel_{name}", own))
+        for source in ("kernel", "invariant"):
+            jobs.append((f"{source}.cc", f"{source}_{name}", own))
     return jobs
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin.descriptor.env_mat import check_sizes, divided, smooth_weight
+from deepspin.op.invariant import MOST_RADIAL
 
 # below the nearest distance of the data, radial functions come to rest within (Å)
 REST = 0.2
@@ -360,7 +361,23 @@ class SpinChannels(keras.layers.Layer):
     check_frequency = -1
     env_protection = 0.0
     table_bytes = 0
-    native = False
+
+    @property
+    def native(self) -> bool:
+        """Whether the compiled kernels know such sums."""
+        return self.nradial <= MOST_RADIAL and any(self.use_spin)
+
+    @property
+    def native_options(self) -> dict:
+        """Fields of `deepspin.op.invariant.InvariantPotential`."""
+        return {
+            "use_spin": self.use_spin,
+            "soc": self.soc,
+            "cutoff": (self.rcut, self.rcut_smth),
+            "nradial": self.nradial,
+            "channels": self.neuron[-1],
+            "axis_neuron": self.axis_neuron,
+        }
 
     @property
     def hidden(self) -> Mapping[str, Any]:

@@ -234,7 +234,7 @@ class EnerFitting(keras.layers.Layer):
     @property
     def native(self) -> bool:
         """Whether the compiled kernels know such a net."""
-        known = self.activation_function.lower() == "tanh" and not self.standardize
+        known = self.activation_function.lower() == "tanh"
         return known and self.numb_fparam == 0
 
     def get_config(self) -> dict:

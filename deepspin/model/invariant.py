@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle
+from types import ModuleType
 from typing import Any, ClassVar
 
 import keras
@@ -35,8 +36,11 @@ from deepspin.model.pairs import (
     virials,
     with_ghosts,
 )
+from deepspin.op import library
+from deepspin.op.invariant import Constants, Frames, InvariantPotential
 from deepspin.spins.invariant import Invariant
 from deepspin.spins.types import SMALL_MOMENT, UNKNOWN_SPIN
+from deepspin.utils.network import layer_weights
 
 
 @keras.saving.register_keras_serializable(package="deepspin")
@@ -108,9 +112,12 @@ class InvariantSpin(keras.layers.Layer):
 
     # -- evaluation --------------------------------------------------------------------
 
-    def operations(self, descriptor: SpinChannels, fitting: EnerFitting) -> None:
-        """Compiled operations: there are none yet."""
-        del descriptor, fitting
+    def operations(
+        self, descriptor: SpinChannels, fitting: EnerFitting
+    ) -> ModuleType | None:
+        """Compiled operations, where they can do what these layers ask for, or None."""
+        able = descriptor.native and fitting.native and fitting.standardize
+        return library.operations() if able else None
 
     def call(
         self, coord: tf.Tensor, spin: tf.Tensor, natoms: Sequence[tf.Tensor | int]
@@ -180,6 +187,67 @@ class InvariantSpin(keras.layers.Layer):
             ``atom_virial``.
         """
         del training
+        operations = self.operations(descriptor, fitting)
+        if operations is None:
+            return self._plain(inputs, descriptor, fitting)
+        return self._native(operations, inputs, descriptor, fitting)
+
+    def _native(
+        self,
+        operations: ModuleType,
+        inputs: dict,
+        descriptor: SpinChannels,
+        fitting: EnerFitting,
+    ) -> dict:
+        """Energies and their derivatives by compiled operations."""
+        natoms, mask = lengths(inputs["mask"]), all_slots(inputs)
+        coord, baseline = with_ghosts(inputs, "coord"), self.baseline
+        given = with_ghosts(inputs, "spin")
+        _, spin = self(coord, given, natoms=counts(inputs))
+        none = tf.zeros([self.scheme.ntypes], tf.float64)
+        potential = InvariantPotential(
+            baseline=baseline is not None,
+            ncross=0 if baseline is None else baseline.ncross,
+            fitting=fitting.neuron,
+            fitting_dt=fitting.resnet_dt,
+            **descriptor.native_options,
+        )
+        lists = inputs["nlist"], inputs["shift"]
+        energy, force, on_spin, atom_virial = potential(
+            operations,
+            Frames(coord, spin, inputs["box"], mask, natoms, *lists),
+            Constants(
+                *map(tf.convert_to_tensor, (descriptor.mixing, descriptor.nearest)),
+                longest=none if baseline is None else baseline.longest,
+                stiffness=none if baseline is None else baseline.stiffness,
+                average=tf.convert_to_tensor(fitting.descrpt_avg),
+                inverse=tf.convert_to_tensor(fitting.descrpt_inv_std),
+                scale=tf.convert_to_tensor(fitting.energy_scale),
+            ),
+            self._theta(),
+            layer_weights(fitting.nets),
+        )
+        atom_ener = energy + mask * fitting.constants(natoms)
+        return {
+            "energy": tf.reduce_sum(atom_ener, axis=1),
+            "atom_ener": atom_ener,
+            "force": force,
+            "force_mag": -on_spin,
+            "virial": tf.reshape(tf.reduce_sum(atom_virial, axis=1), [-1, 3, 3]),
+            "atom_virial": tf.reshape(atom_virial, [-1, length(coord), 3, 3]),
+        }
+
+    def _theta(self) -> list[tf.Tensor]:
+        """Numbers of the baseline for each type of centre; empty without one."""
+        if self.baseline is None:
+            return [tf.zeros([0], tf.float64)] * self.scheme.ntypes
+        theta = tf.convert_to_tensor(self.baseline.theta)
+        return [tf.gather(theta, own) for own in self.baseline.numbers]
+
+    def _plain(
+        self, inputs: dict, descriptor: SpinChannels, fitting: EnerFitting
+    ) -> dict:
+        """The same by TensorFlow's operations."""
         mask, points = all_slots(inputs), with_ghosts(inputs, "coord")
         given = with_ghosts(inputs, "spin")
         diff, filled = separations(points, inputs)

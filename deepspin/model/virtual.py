@@ -234,7 +234,7 @@ class Spin(keras.layers.Layer):
         self, descriptor: DescrptSeA, fitting: EnerFitting
     ) -> ModuleType | None:
         """Compiled operations, where they can do what these layers ask for, or None."""
-        able = descriptor.native and fitting.native
+        able = descriptor.native and fitting.native and not fitting.standardize
         same = descriptor.compute_dtype == fitting.compute_dtype
         return library.operations() if able and same else None
 

@@ -272,7 +272,7 @@ void embedding_gradients(const Problem& p, const Series<T>& s, const Embedding& 
     for (int l = int(net.size()); l-- > 0;) {
       const Weights<double> w(net[l]);
       std::vector<double> a(size_t(w.n_out) * n), a_rows(a.size()), pull_x(size_t(w.n_in) * n);
-      layer_backward(w, n, nodes.t[l + 1].data(), pull.data(), a.data(), pull_x.data());
+      layer_backward<Vec<double>>(w, n, nodes.t[l + 1].data(), pull.data(), a.data(), pull_x.data());
       transpose(w.n_out, n, a.data(), a_rows.data());
       task.matrix[l].resize(size_t(w.n_in) * w.n_out);
       gemm<double>(w.n_in, w.n_out, n, nodes.y[l].data(), n, 1, a_rows.data(), w.n_out,
@@ -306,18 +306,7 @@ void embedding_gradients(const Problem& p, const Series<T>& s, const Embedding& 
 
 // --- Positions ---
 
-struct Dual {  // a number and its derivative along v
-  double x, d;
-};
-inline Dual operator+(Dual a, Dual b) { return {a.x + b.x, a.d + b.d}; }
-inline Dual operator-(Dual a, Dual b) { return {a.x - b.x, a.d - b.d}; }
-inline Dual operator*(Dual a, Dual b) { return {a.x * b.x, a.x * b.d + a.d * b.x}; }
-inline Dual operator*(double a, Dual b) { return {a * b.x, a * b.d}; }
-inline Dual inverse(Dual a) { return {1.0 / a.x, -a.d / (a.x * a.x)}; }
-inline Dual root(Dual a) {
-  double r = std::sqrt(a.x);
-  return {r, 0.5 * a.d / r};
-}
+using Tangent = Dual<double>;  // along v
 
 // d/d(eps) of dE/dx at x + eps v for given dE/dP: what `pull_of_pair` computes, in duals.
 template <class T>
@@ -325,30 +314,30 @@ void pull_tangent(const Problem& p, int t, const Pairs& a, int k, int n, size_t 
                   const T* pull_p, const double* v, double* g) {
   const double* dstd = p.dstd + 4 * t;
   const T* at = pull_p + a.leaf[k] * n;
-  const Dual x[3] = {{a.x[k], v[0]}, {a.y[k], v[1]}, {a.z[k], v[2]}};
-  const Dual r = root(x[0] * x[0] + x[1] * x[1] + x[2] * x[2]), inv = inverse(r);
-  Dual w = {1.0, 0.0}, dw = {0.0, 0.0};
+  const Tangent x[3] = {{a.x[k], v[0]}, {a.y[k], v[1]}, {a.z[k], v[2]}};
+  const Tangent r = root(x[0] * x[0] + x[1] * x[1] + x[2] * x[2]), inv = inverse(r);
+  Tangent w = {1.0, 0.0}, dw = {0.0, 0.0};
   if (r.x >= p.rcut) w.x = 0.0;
   if (r.x >= p.rcut_smth && r.x < p.rcut) {
-    const Dual one = {1.0, 0.0}, h = (1.0 / p.length) * (r - Dual{p.rcut_smth, 0.0});
-    w = h * h * h * (h * (Dual{15.0, 0.0} - 6.0 * h) - Dual{10.0, 0.0}) + one;
+    const Tangent one = {1.0, 0.0}, h = (1.0 / p.length) * (r - Tangent{p.rcut_smth, 0.0});
+    w = h * h * h * (h * (Tangent{15.0, 0.0} - 6.0 * h) - Tangent{10.0, 0.0}) + one;
     dw = (-30.0 / p.length) * (h * h * (h - one) * (h - one));
   }
-  const Dual s = w * inv, ds = (dw - s) * inv, q = s * inv, dq = (ds - q) * inv;
-  const Dual u = (1.0 / dstd[0]) * (s - Dual{p.davg[4 * t], 0.0});
-  const Dual tau = {a.tau[k], a.scale[k] * u.d};
-  Dual row[4] = {u};
+  const Tangent s = w * inv, ds = (dw - s) * inv, q = s * inv, dq = (ds - q) * inv;
+  const Tangent u = (1.0 / dstd[0]) * (s - Tangent{p.davg[4 * t], 0.0});
+  const Tangent tau = {a.tau[k], a.scale[k] * u.d};
+  Tangent row[4] = {u};
   for (int c = 0; c < 3; ++c) row[c + 1] = (1.0 / dstd[c + 1]) * (q * x[c]);
-  Dual y[4] = {}, bend = {};
-  Dual term[2] = {{1.0, 0.0}, tau}, slope[2] = {{0.0, 0.0}, {1.0, 0.0}};
+  Tangent y[4] = {}, bend = {};
+  Tangent term[2] = {{1.0, 0.0}, tau}, slope[2] = {{0.0, 0.0}, {1.0, 0.0}};
   const bool inside = a.over[k] == 0.0;
   for (int m = 0; m < n; ++m) {
-    Dual tm = m < 2 ? term[m] : 2.0 * (tau * term[1]) - term[0];
-    Dual sm = m < 2 ? slope[m] : 2.0 * (term[1] + tau * slope[1]) - slope[0];
+    Tangent tm = m < 2 ? term[m] : 2.0 * (tau * term[1]) - term[0];
+    Tangent sm = m < 2 ? slope[m] : 2.0 * (term[1] + tau * slope[1]) - slope[0];
     if (m >= 2) term[0] = term[1], term[1] = tm, slope[0] = slope[1], slope[1] = sm;
     if (!inside)  // a straight line
       tm = {a.terms[k * n + m], a.slopes[k * n + m] * tau.d}, sm = {a.slopes[k * n + m], 0.0};
-    Dual all = {};
+    Tangent all = {};
     for (int d = 0; d < 4; ++d) {
       const double pull = at[d * columns + m];
       y[d] = y[d] + pull * tm;
@@ -356,7 +345,7 @@ void pull_tangent(const Problem& p, int t, const Pairs& a, int k, int n, size_t 
     }
     bend = bend + all * sm;
   }
-  Dual radial = (1.0 / dstd[0]) * ((y[0] + a.scale[k] * bend) * ds), direct[3];
+  Tangent radial = (1.0 / dstd[0]) * ((y[0] + a.scale[k] * bend) * ds), direct[3];
   for (int c = 0; c < 3; ++c) {
     direct[c] = (1.0 / dstd[c + 1]) * y[c + 1];
     radial = radial + dq * direct[c] * x[c];
@@ -452,7 +441,7 @@ const char* backward(const Problem& p, Backward& in) {
     head += 2 * count;
   }
   s.count(p);
-  const std::vector<Chunk> chunks = chunks_of<T>(p);
+  const std::vector<Chunk> chunks = chunks_of(p, Simd<T>::W, 2);
   std::vector<Values<T>> values;
   auto lay_out = [&](Arena arena) {
     arena.get<double>(header);

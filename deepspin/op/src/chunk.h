@@ -2,53 +2,12 @@
 // Chunks of centres: from pairs to moments, descriptor, energies and pulls.
 #pragma once
 
+#include "centres.h"
 #include "series.h"
 
 namespace deepspin {
 namespace DEEPSPIN_ISA {
 namespace {
-
-constexpr int CHUNK_VECTORS = 4;   // most vectors of atoms in a chunk
-constexpr int FEW_CHUNKS = 4;      // with fewer than these, chunks are smaller
-
-struct Chunk {
-  int type, first, n, ld;  // centres first ... first + n - 1 of the type, over all frames
-};
-
-// Frame and number of a centre of a chunk.
-inline void centre(const Problem& p, const Chunk& c, int lane, int& f, int& i) {
-  f = (c.first + lane) / p.natoms[c.type];
-  i = p.begin[c.type] + (c.first + lane) % p.natoms[c.type];
-}
-
-// Whether a chunk has an atom.
-inline bool occupied(const Problem& p, const Chunk& c) {
-  for (int lane = 0; lane < c.n; ++lane) {
-    int f, i;
-    centre(p, c, lane, f, i);
-    if (p.mask[size_t(f) * p.nloc + i] != 0.0) return true;
-  }
-  return false;
-}
-
-// The same for any number of threads, because sums over atoms are sums over chunks.
-template <class T>
-std::vector<Chunk> chunks_of(const Problem& p) {
-  constexpr int W = Simd<T>::W;
-  const int64_t total = int64_t(p.nf) * p.nloc;
-  const int64_t share = (total + FEW_CHUNKS - 1) / FEW_CHUNKS;
-  const int size = int(std::min<int64_t>(CHUNK_VECTORS * W, std::max<int64_t>(2 * W, share)));
-  std::vector<Chunk> chunks;
-  for (int t = 0; t < p.ntypes; ++t) {
-    const int n = p.nf * p.natoms[t];
-    for (int first = 0; first < n; first += round_up(size, W)) {
-      int here = std::min(round_up(size, W), n - first);
-      const Chunk chunk{t, first, here, round_up(here, W)};
-      if (occupied(p, chunk)) chunks.push_back(chunk);
-    }
-  }
-  return chunks;
-}
 
 // What a chunk computes on the way to forces; all that the gradient needs of it.
 template <class T>
@@ -293,7 +252,7 @@ int64_t forward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, Valu
   descriptor(p, c.ld, v.m, static_cast<T*>(nullptr), w.d);
   const T* x = w.d;
   for (int l = 0; l < hidden; ++l) {
-    layer_forward(Weights<T>(net[l]), c.ld, x, v.t[l], v.y[l]);
+    layer_forward<Vec<T>>(Weights<T>(net[l]), c.ld, x, v.t[l], v.y[l]);
     x = v.y[l];
   }
   const Weights<T> last(net[hidden]);
@@ -315,8 +274,8 @@ int64_t forward_chunk(const Problem& p, const Series<T>& s, const Chunk& c, Valu
     for (int k = 0; k < c.ld; k += W)
       store(pull_y + size_t(o) * c.ld + k, last.matrix[o] * load(v.last_mask + k));
   for (int l = hidden; l-- > 0;)
-    layer_backward(Weights<T>(net[l]), c.ld, v.t[l], v.pull_y[l], v.a[l],
-                   l ? v.pull_y[l - 1] : v.pull_d);
+    layer_backward<Vec<T>>(Weights<T>(net[l]), c.ld, v.t[l], v.pull_y[l], v.a[l],
+                           l ? v.pull_y[l - 1] : v.pull_d);
   T* pull_m = w.d;  // room enough: 4 x channels of channels x axis, or its own
   Buffer own(nullptr, &std::free);
   if (p.axis < 4) {

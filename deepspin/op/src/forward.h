@@ -165,7 +165,7 @@ const char* forward(const Problem& p, Forward& out) {
     choose_leaves(p, s, source);
   }
   s.count(p);
-  const std::vector<Chunk> chunks = chunks_of<T>(p);
+  const std::vector<Chunk> chunks = chunks_of(p, Simd<T>::W, 2);
   std::vector<Values<T>> values;
   Buffer own(nullptr, &std::free);
   if (out.keep) {

@@ -13,45 +13,21 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "call.h"
+#include "inputs.h"
 #include "potential.h"
 
 namespace deepspin {
 
-#define DEEPSPIN_DECLARE(isa)   \
-  namespace isa {               \
-  extern const Kernels kernels; \
-  }
-DEEPSPIN_DECLARE(base)
-#if defined(DEEPSPIN_X86)
-DEEPSPIN_DECLARE(v3)
-DEEPSPIN_DECLARE(v4)
-#endif
+DEEPSPIN_KERNELS(Kernels, kernels)
 
 namespace {
 
-const Kernels& kernels_for(int64_t isa) {
-#if defined(DEEPSPIN_X86)
-  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                  __builtin_cpu_supports("avx512vl");
-  if (v4 && (isa == 0 || isa >= 4)) return v4::kernels;
-  if (v3 && (isa == 0 || isa >= 3)) return v3::kernels;
-#else
-  (void)isa;
-#endif
-  return base::kernels;
-}
-
 struct Model {
   Problem problem;
-  std::vector<std::vector<int64_t>> weight_shapes;
+  Shapes weight_shapes;
   int isa = 0;
   bool tabulated = false;
 };
-
-constexpr int MANY = 1 << 20;
 
 // What `options` tells of the nets.
 struct Widths {
@@ -103,43 +79,7 @@ void read_frames(Call& call, Problem& p) {
   p.offset = call.finite("offset", {p.nf, p.npoints(), 3});
   p.box = call.finite("box", {p.nf, 3, 3});
   p.mask = call.finite("mask", {p.nf, p.nloc});
-  const int32_t* natoms = call.input<int32_t>("natoms", TF_INT32, {p.ntypes});
-  int64_t total = 0;
-  for (int t = 0; t < p.ntypes; ++t) {
-    if (natoms[t] < 0) refuse("`natoms` must not be negative. Received: %d", natoms[t]);
-    p.begin.push_back(int(total));
-    p.natoms.push_back(natoms[t]);
-    total += natoms[t];
-    if (total > p.nloc) break;
-  }
-  if (total != p.nloc)
-    refuse("`natoms` must sum up to %d atoms. Received: %lld", p.nloc, (long long)total);
-}
-
-void read_lists(Call& call, Problem& p) {
-  for (int e = 0; e < p.nblocks; ++e) {
-    Call::Array list = call.input("nlist", TF_INT32, 3);
-    if (list.shape[0] != p.nf || list.shape[1] != p.nloc || list.shape[2] > MANY)
-      refuse("`nlist` must have the shape (frames, atoms, neighbours)");
-    p.width.push_back(int(list.shape[2]));
-    p.nlist.push_back(static_cast<const int32_t*>(list.data));
-    const int64_t size = list.size();
-    int32_t low = 0, high = -1;
-    for (int64_t k = 0; k < size; ++k) {
-      low = std::min(low, p.nlist[e][k]);
-      high = std::max(high, p.nlist[e][k]);
-    }
-    if (low < -1 || high >= p.npoints())
-      refuse("`nlist` names point %d of %d", low < -1 ? low : high, p.npoints());
-  }
-  for (int e = 0; e < p.nblocks; ++e)
-    p.shift.push_back(call.input<int32_t>("shift", TF_INT32, {p.nf, p.nloc, int64_t(p.width[e]), 3}));
-}
-
-template <class T>
-const void* read_weight(Call& call, Model& m, const std::vector<int64_t>& shape) {
-  m.weight_shapes.push_back(shape);
-  return call.input<T>("weights", sizeof(T) == 4 ? TF_FLOAT : TF_DOUBLE, shape);
+  read_natoms(call, p);
 }
 
 template <class T>
@@ -156,7 +96,8 @@ void read_tables(Call& call, Model& m, const std::vector<int>& leaves) {
     for (int l = 0; l < n; ++l)
       if (!(at[2 * l + 1] > 0.0) || (l && !(at[2 * l] > at[2 * l - 2])))
         refuse("`edges` must ascend, with widths above 0");
-    p.tables.push_back({n, at, read_weight<T>(call, m, {n, order_of(sizeof(T) == 4), p.channels})});
+    p.tables.push_back(
+        {n, at, read_weight<T>(call, m.weight_shapes, {n, order_of(sizeof(T) == 4), p.channels})});
     at += 2 * n;
   }
 }
@@ -164,23 +105,10 @@ void read_tables(Call& call, Model& m, const std::vector<int>& leaves) {
 template <class T>
 void read_nets(Call& call, Model& m, const Widths& w, bool fitting) {
   Problem& p = m.problem;
-  const std::vector<int>& hidden = w.layers[fitting];
-  for (int k = 0; k < (fitting ? p.ntypes : p.nnets()); ++k) {
-    Net net;
-    int from = fitting ? p.channels * p.axis : 1;
-    for (size_t l = 0; l < hidden.size() + (fitting ? 1 : 0); ++l) {
-      const bool last = l == hidden.size();
-      const int to = last ? 1 : hidden[l];
-      const bool residual = fitting ? (!last && l > 0 && to == from) : (to == from || to == 2 * from);
-      Layer layer{nullptr, nullptr, nullptr, from, to, residual};
-      layer.matrix = read_weight<T>(call, m, {from, to});
-      layer.bias = read_weight<T>(call, m, {to});
-      if (residual && w.dt[fitting]) layer.idt = read_weight<T>(call, m, {to});
-      net.push_back(layer);
-      from = to;
-    }
-    (fitting ? p.fitting : p.embedding).push_back(net);
-  }
+  for (int k = 0; k < (fitting ? p.ntypes : p.nnets()); ++k)
+    (fitting ? p.fitting : p.embedding)
+        .push_back(read_net<T>(call, m.weight_shapes, fitting ? p.channels * p.axis : 1,
+                               w.layers[fitting], fitting, w.dt[fitting]));
 }
 
 template <class T>
@@ -189,7 +117,7 @@ Model read_model(Call& call) {
   Problem& p = m.problem;
   const Widths w = read_options(call, m);
   read_frames(call, p);
-  read_lists(call, p);
+  read_lists(call, p, p.nblocks, p.npoints(), p.width, p.nlist, p.shift);
   p.davg = call.finite("davg", {p.ntypes, 4});
   p.dstd = call.finite("dstd", {p.ntypes, 4});
   read_tables<T>(call, m, w.leaves);

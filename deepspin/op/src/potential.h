@@ -6,21 +6,9 @@
 // else. Pointers are to row-major arrays, in the shapes of `SpinEnergyModel`.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <functional>
-#include <vector>
+#include "frames.h"
 
 namespace deepspin {
-
-// y = [idt *] tanh(x W + b) [+ x or (x, x)]; W is (n_in, n_out).
-struct Layer {
-  const void *matrix, *bias, *idt;  // idt may be null
-  int n_in, n_out;
-  bool residual;
-};
-
-using Net = std::vector<Layer>;
 
 // An embedding net in pieces: Chebyshev series in [edge, edge + width), ascending.
 struct Table {
@@ -33,19 +21,16 @@ struct Table {
 // numbered by kind, then by atom.
 constexpr int KINDS = 2;
 
-struct Problem {
-  int nf, nloc, ntypes, nblocks;
+struct Problem : Frames {
+  int nblocks;
   int nnei;            // sum of `sel`
   int axis, channels;  // of the descriptor: channels x axis components
-  int threads;
   bool one_side;  // one embedding net for a type of neighbour, whatever the centre
   double rcut, rcut_smth, length;
-  std::vector<int> natoms, begin;  // centres of each type, their first
   std::vector<int> sel, width;     // of each block: slots in the model, in the arrays
   std::vector<char> excluded;      // (ntypes, nblocks)
   const double *points, *offset;   // (nf, npoints, 3)
   const double* box;               // (nf, 3, 3)
-  const double* mask;              // (nf, nloc)
   const double *davg, *dstd;       // (ntypes, 4)
   std::vector<const int32_t*> nlist, shift;
   std::vector<Net> embedding, fitting;  // the last layer of a fitting net is linear
@@ -81,9 +66,5 @@ struct Kernels {
 };
 
 constexpr int order_of(bool single) { return single ? 16 : 24; }  // terms of a series
-
-// Runs work(0) ... work(count - 1) on at most `threads` threads, the caller's included.
-// What work throws comes out here.
-void parallel(int threads, int count, const std::function<void(int)>& work);
 
 }  // namespace deepspin

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "gemm.h"
+#include "net.h"
 #include "pairs.h"
 
 namespace deepspin {
@@ -22,69 +22,6 @@ constexpr double UNRESOLVED_DOUBLE = 1e-14, UNRESOLVED_FLOAT = 1e-8;
 template <class T>
 constexpr int order() {
   return order_of(sizeof(T) == 4);
-}
-
-template <class T>
-void transpose(int rows, int columns, const T* from, T* to) {  // to: (columns, rows)
-  constexpr int B = 8;
-  for (int r0 = 0; r0 < rows; r0 += B)
-    for (int c0 = 0; c0 < columns; c0 += B)
-      for (int r = r0; r < std::min(r0 + B, rows); ++r)
-        for (int c = c0; c < std::min(c0 + B, columns); ++c)
-          to[int64_t(c) * rows + r] = from[int64_t(r) * columns + c];
-}
-
-template <class T>
-struct Weights {  // of a layer
-  const T *matrix, *bias, *idt;
-  int n_in, n_out;
-  bool residual;
-  explicit Weights(const Layer& l)
-      : matrix(static_cast<const T*>(l.matrix)),
-        bias(static_cast<const T*>(l.bias)),
-        idt(static_cast<const T*>(l.idt)),
-        n_in(l.n_in),
-        n_out(l.n_out),
-        residual(l.residual) {}
-};
-
-// t = tanh(W^T x + b), y = idt t + residual, of (features, ld).
-template <class T>
-void layer_forward(const Weights<T>& w, int ld, const T* x, T* t, T* y) {
-  constexpr int W = Simd<T>::W;
-  gemm<T>(w.n_out, ld, w.n_in, w.matrix, 1, w.n_out, x, ld, t, ld);
-  for (int o = 0; o < w.n_out; ++o) {
-    const Vec<T> bias = broadcast(w.bias[o]), idt = broadcast(w.idt ? w.idt[o] : T(1));
-    const T* same = w.residual ? x + int64_t(o % w.n_in) * ld : nullptr;
-    for (int i = int64_t(o) * ld, k = 0; k < ld; i += W, k += W) {
-      Vec<T> value = tanh(load(t + i) + bias);
-      store(t + i, value);
-      value *= idt;
-      if (same) value += load(same + k);
-      store(y + i, value);
-    }
-  }
-}
-
-// From dE/dy to a = dE/d(W^T x + b) and, unless null, dE/dx.
-template <class T>
-void layer_backward(const Weights<T>& w, int ld, const T* t, const T* pull, T* a, T* pull_x) {
-  constexpr int W = Simd<T>::W;
-  for (int o = 0; o < w.n_out; ++o) {
-    const Vec<T> idt = broadcast(w.idt ? w.idt[o] : T(1));
-    for (int64_t i = int64_t(o) * ld; i < int64_t(o + 1) * ld; i += W) {
-      Vec<T> value = load(t + i);
-      store(a + i, idt * (T(1) - value * value) * load(pull + i));
-    }
-  }
-  if (!pull_x) return;
-  gemm<T>(w.n_in, ld, w.n_out, w.matrix, w.n_out, 1, a, ld, pull_x, ld);
-  if (w.residual)
-    for (int o = 0; o < w.n_out; ++o) {
-      T* to = pull_x + int64_t(o % w.n_in) * ld;
-      const T* from = pull + int64_t(o) * ld;
-      for (int k = 0; k < ld; k += W) store(to + k, load(to + k) + load(from + k));
-    }
 }
 
 // Embedding nets in double precision, whatever the model's.
@@ -128,7 +65,8 @@ struct NodeValues {
       size_t size = size_t(net[l].n_out) * order;
       t[l + 1].resize(size);
       y[l + 1].resize(size);
-      layer_forward(Weights<double>(net[l]), order, y[l].data(), t[l + 1].data(), y[l + 1].data());
+      layer_forward<Vec<double>>(Weights<double>(net[l]), order, y[l].data(), t[l + 1].data(),
+                                 y[l + 1].data());
     }
   }
 };
