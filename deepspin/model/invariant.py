@@ -205,14 +205,8 @@ class InvariantSpin(keras.layers.Layer):
         given = with_ghosts(inputs, "spin")
         _, spin = self(coord, given, natoms=counts(inputs))
         none = tf.zeros([self.scheme.ntypes], tf.float64)
-        potential = InvariantPotential(
-            baseline=baseline is not None,
-            ncross=0 if baseline is None else baseline.ncross,
-            fitting=fitting.neuron,
-            fitting_dt=fitting.resnet_dt,
-            **descriptor.native_options,
-        )
         lists = inputs["nlist"], inputs["shift"]
+        potential = self._potential(descriptor, fitting.neuron, fitting.resnet_dt)
         energy, force, on_spin, atom_virial = potential(
             operations,
             Frames(coord, spin, inputs["box"], mask, natoms, *lists),
@@ -236,6 +230,18 @@ class InvariantSpin(keras.layers.Layer):
             "virial": tf.reshape(tf.reduce_sum(atom_virial, axis=1), [-1, 3, 3]),
             "atom_virial": tf.reshape(atom_virial, [-1, length(coord), 3, 3]),
         }
+
+    def _potential(
+        self, descriptor: SpinChannels, neuron: Sequence[int] = (), dt: bool = False
+    ) -> InvariantPotential:
+        """The operations' view of the model, with fitting nets of these widths."""
+        return InvariantPotential(
+            baseline=self.baseline is not None,
+            ncross=0 if self.baseline is None else self.baseline.ncross,
+            fitting=neuron,
+            fitting_dt=dt,
+            **descriptor.native_options,
+        )
 
     def _theta(self) -> list[tf.Tensor]:
         """Numbers of the baseline for each type of centre; empty without one."""
@@ -380,12 +386,12 @@ class InvariantSpin(keras.layers.Layer):
         ntypes = self.scheme.ntypes
         penalty = np.zeros(0) if self.baseline is None else self.baseline.penalty
         sample = Sample(ntypes, penalty, descriptor.dim_out)
-        measure = tf.function(
-            lambda inputs: self._measured(inputs, descriptor), autograph=False
-        )
+        operations = library.operations() if descriptor.native else None
+        measure = self._measured if operations else tf.function(self._measured, autograph=False)
         for inputs, labels in frame_by_frame(batches):
             needed = ("coord", "box", "spin", "mask", "nlist", "shift")
-            seen, rows = measure({key: inputs[key] for key in needed})
+            chosen = {key: inputs[key] for key in needed}
+            seen, rows = measure(chosen, descriptor)
             counts = [np.count_nonzero(mask, axis=1) for mask in inputs["mask"]]
             sample.see(lengths(inputs["mask"]), all_slots(inputs).numpy() > 0, **seen)
             sample.add(np.stack(counts, axis=1), rows, labels)
@@ -396,13 +402,24 @@ class InvariantSpin(keras.layers.Layer):
     ) -> tuple[dict[str, Any], dict[str, tf.Tensor]]:
         """What `Sample.see` takes of a batch, and the rows of the baseline."""
         natoms = [int(n) for n in lengths(inputs["mask"])]
-        _, spin = self(inputs["coord"], inputs["spin"], natoms=natoms)
-        diff, filled = separations(inputs["coord"], inputs)
+        coord, lists, mask = inputs["coord"], inputs["nlist"], all_slots(inputs)
+        _, spin = self(coord, inputs["spin"], natoms=natoms)
+        diff, filled = separations(coord, inputs)
+        seen = {"spin": spin, "diff": diff, "filled": filled}
+        operations = library.operations() if descriptor.native else None
+        if operations is not None:
+            columns = self.baseline.numbers if self.baseline else [[]]
+            shift = inputs["shift"]
+            frames = Frames(coord, spin, inputs["box"], mask, natoms, lists, shift)
+            constants = map(tf.convert_to_tensor, (descriptor.mixing, descriptor.nearest))
+            rows = self._potential(descriptor).rows(
+                operations, frames, *constants, columns
+            )
+            return {**seen, "scalars": rows.pop("scalars")}, rows
         scalars = descriptor(*self.seen(inputs, descriptor), natoms=natoms)
-        seen = {"spin": spin, "scalars": scalars, "diff": diff, "filled": filled}
+        seen["scalars"] = scalars
         if self.baseline is None:
             return seen, {}
-        lists, mask = inputs["nlist"], all_slots(inputs)
         rows = self.baseline.rows(descriptor, diff, filled, lists, spin, mask, natoms)
         return seen, rows
 

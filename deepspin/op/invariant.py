@@ -129,6 +129,17 @@ class InvariantPotential:
             dtype=tf.int64,
         )
 
+    def _fixed(self, frames: Frames) -> dict:
+        """Inputs of all operations that have no gradient."""
+        return {
+            "options": self._options(),
+            "numbers": tf.constant(self.cutoff, dtype=tf.float64),
+            "mask": frames.mask,
+            "natoms": tf.stack([tf.cast(n, tf.int32) for n in frames.natoms]),
+            "nlist": list(frames.nlist),
+            "shift": list(frames.shift),
+        }
+
     def __call__(
         self,
         operations: ModuleType,
@@ -169,15 +180,7 @@ class InvariantPotential:
             Shapes that do not fit, neighbours that do not exist, positions or spins
             that are not finite.
         """
-        fixed = {
-            "options": self._options(),
-            "numbers": tf.constant(self.cutoff, dtype=tf.float64),
-            "mask": frames.mask,
-            "natoms": tf.stack([tf.cast(n, tf.int32) for n in frames.natoms]),
-            "nlist": list(frames.nlist),
-            "shift": list(frames.shift),
-            **constants._asdict(),
-        }
+        fixed = {**self._fixed(frames), **constants._asdict()}
         evaluate = self._differentiable(operations, fixed, len(theta))
         moving = (frames.coord, frames.spin, frames.box)
         atom_ener, force, spin_pull, atom_virial = evaluate(*moving, *theta, *weights)
@@ -187,6 +190,46 @@ class InvariantPotential:
             tf.ensure_shape(spin_pull, frames.coord.shape),
             tf.ensure_shape(atom_virial, [*frames.coord.shape[:2], 9]),
         )
+
+    def rows(
+        self,
+        operations: ModuleType,
+        frames: Frames,
+        mixing: tf.Tensor,
+        nearest: tf.Tensor,
+        columns: Sequence[Sequence[int]],
+    ) -> dict[str, tf.Tensor]:
+        """What one unit of each number of the baseline gives to each label.
+
+        Parameters
+        ----------
+        operations : module
+            Answer of `library.operations`.
+        frames : Frames
+            Atoms and their neighbours, without ghosts.
+        mixing, nearest : tf.Tensor
+            See `Constants`.
+        columns : sequence of sequences of int
+            `Baseline.numbers`; empty sequences without a baseline.
+
+        Returns
+        -------
+        dict
+            ``energy`` (nf, n), ``force`` and ``force_mag`` (nf, nloc, 3, n),
+            ``virial`` (nf, 9, n), see `deepspin.Baseline.rows`, and ``scalars`` (nf,
+            nloc, components), the descriptor.
+        """
+        numbers = [n for own in columns for n in own]
+        found = operations.deepspin_invariant_rows(
+            coord=frames.coord,
+            spin=frames.spin,
+            box=frames.box,
+            mixing=mixing,
+            nearest=nearest,
+            columns=tf.constant(numbers, tf.int32),
+            **self._fixed(frames),
+        )
+        return found._asdict()
 
     @staticmethod
     def _differentiable(operations: ModuleType, fixed: dict, ntypes: int) -> Callable:

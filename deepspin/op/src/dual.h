@@ -78,6 +78,16 @@ inline V value(Dual<V> a) {
   return a.x;
 }
 
+// derivatives alone; 0 of what has none
+template <class V>
+inline V derivative(V) {
+  return V{};
+}
+template <class V>
+inline V derivative(Dual<V> a) {
+  return a.d;
+}
+
 // a < b in each element
 template <class V>
 inline auto below(V a, Element<V> b) {

@@ -14,7 +14,7 @@
 //
 // Centres of one type are worked on in chunks, an atom a lane. Chunks, and so the order of all
 // sums, do not depend on the number of threads: results are the same to the bit.
-#include "invariant_chunk.h"
+#include "invariant_rows.h"
 
 namespace deepspin {
 namespace DEEPSPIN_ISA {
@@ -49,11 +49,6 @@ struct PairPulls {
     }
   }
 };
-
-template <class T>
-std::vector<Chunk> chunks_for(const Invariant& p) {
-  return chunks_of(p, std::max(8, Simd<T>::W), 1);
-}
 
 // Runs work(frame, first atom, last atom) over all frames in parts for all threads.
 template <class Work>
@@ -279,8 +274,8 @@ int components(const Invariant& p) { return Shape(p).dim; }
 }  // namespace
 
 extern const InvariantKernels invariant_kernels;
-const InvariantKernels invariant_kernels = {forward<double>, forward<float>, backward<double>,
-                                            backward<float>, components,     numbers_of};
+const InvariantKernels invariant_kernels = {
+    forward<double>, forward<float>, backward<double>, backward<float>, rows, components, numbers_of};
 
 }  // namespace DEEPSPIN_ISA
 }  // namespace deepspin

@@ -40,6 +40,14 @@ struct InvariantBackward {
   double *coord, *spin, *box;   // out: dL/d(input); or null
 };
 
+// What one unit of each number of the baseline gives to each label, and the descriptor.
+struct InvariantRows {
+  int numbers;                                     // of the model
+  std::vector<const int32_t*> place;               // of each type's columns among them
+  double *energy, *force, *force_mag, *virial;     // (nf, n), (nf, nloc, 3, n) twice, (nf, 9, n)
+  double* scalars;                                 // (nf, nloc, components)
+};
+
 constexpr int MOST_RADIAL = 64;  // radial functions that kernels know
 
 struct InvariantKernels {
@@ -47,6 +55,7 @@ struct InvariantKernels {
   void (*forward_float)(const Invariant&, InvariantForward&);
   void (*backward_double)(const Invariant&, InvariantBackward&);
   void (*backward_float)(const Invariant&, InvariantBackward&);
+  void (*rows)(const Invariant&, InvariantRows&);
   int (*components)(const Invariant&);         // of the descriptor
   int (*numbers)(const Invariant&, int type);  // of the baseline of a type
 };

@@ -292,32 +292,45 @@ void add_rows_back(const Invariant& p, const Shape& s, const Chunk& c, Arrays<N,
       }
 }
 
+// Lanes k, k + 1, ... of an array of numbers, and three of them.
+template <class N>
+Lane<N> lanes_of(double* at, int k, int ld) {
+  return {at + k, ld};
+}
+template <class N>
+void vector_of(const double* at, int k, int ld, N* to) {
+  for (int x = 0; x < 3; ++x) to[x] = get<N>(at + size_t(x) * PLANES<N> * ld + k, ld);
+}
+
+// Mixtures and descriptor of a chunk from its sums.
+template <class N, class T>
+void describe(const Invariant& p, const Shape& s, const Chunk& c, Arrays<N, T>& w) {
+  mix(p, s, c, w);
+  for (int k = 0; k < c.ld; k += LANES) {
+    N own[3];
+    vector_of(w.spin, k, c.ld, own);
+    const Lane<N> m = lanes_of<N>(w.m, k, c.ld);
+    for (int g = 0; g < p.channels; ++g) derive(s.row, own, m.from(int64_t(g) * s.row.width));
+    descriptor(s.row, s.kinds, p.channels, p.axis, own, m, lanes_of<N>(w.d, k, c.ld));
+  }
+}
+
 // Energies (ld) of a chunk from its sums, and the pulls on these and on the spins.
 template <class N, class M, class T>
 void energies(const Invariant& p, const Shape& s, const Chunk& c, Arrays<N, T>& w, double* energy,
               const Sums<T>* sums) {
   const int planes = PLANES<N>, lane = planes * c.ld;
   std::copy(w.wall, w.wall + c.ld, energy);
-  mix(p, s, c, w);
+  describe<N, T>(p, s, c, w);
   std::fill(w.on_m, w.on_m + int64_t(p.channels) * s.row.width * lane, 0.0);
-  auto spin_of = [&](const double* at, int k, N* to) {
-    for (int x = 0; x < 3; ++x) to[x] = get<N>(at + size_t(x) * lane + k, c.ld);
-  };
-  auto lanes_of = [&](double* at, int k) { return Lane<N>{at + k, c.ld}; };
-  for (int k = 0; k < c.ld; k += LANES) {
-    N own[3];
-    spin_of(w.spin, k, own);
-    const Lane<N> m = lanes_of(w.m, k);
-    for (int g = 0; g < p.channels; ++g) derive(s.row, own, m.from(int64_t(g) * s.row.width));
-    descriptor(s.row, s.kinds, p.channels, p.axis, own, m, lanes_of(w.d, k));
-  }
   net_chunk<N, M, T>(p, s, c, w, energy, sums);
   for (int k = 0; k < c.ld; k += LANES) {
     N own[3], on_own[3];
-    spin_of(w.spin, k, own);
+    vector_of(w.spin, k, c.ld, own);
     std::fill(on_own, on_own + 3, Constant<N>::of(0.0));
-    const Lane<N> m = lanes_of(w.m, k), on_m = lanes_of(w.on_m, k);
-    descriptor_back(s.row, s.kinds, p.channels, p.axis, own, m, lanes_of(w.d, k), on_m, on_own);
+    const Lane<N> m = lanes_of<N>(w.m, k, c.ld), on_m = lanes_of<N>(w.on_m, k, c.ld);
+    descriptor_back(s.row, s.kinds, p.channels, p.axis, own, m, lanes_of<N>(w.d, k, c.ld), on_m,
+                    on_own);
     for (int g = 0; g < p.channels; ++g) {
       const int64_t row = int64_t(g) * s.row.width;
       derive_back(s.row, own, m.from(row), on_m.from(row), on_own);
@@ -329,14 +342,16 @@ void energies(const Invariant& p, const Shape& s, const Chunk& c, Arrays<N, T>& 
   copy_rows(p, s, c, w);
   for (int k = 0; k < c.ld; k += LANES) {
     N own[3], on_own[3];
-    spin_of(w.spin, k, own);
-    spin_of(w.on_spin, k, on_own);
-    Linear<N> linear{
-        p, s.row, c.type, get<N>(w.seed + k, c.ld), own, on_own, sums ? sums->theta : nullptr};
-    for (int e = 0; e < p.ntypes; ++e) linear.first(e, lanes_of(w.p[e], k), lanes_of(w.on_p[e], k));
+    vector_of(w.spin, k, c.ld, own);
+    vector_of(w.on_spin, k, c.ld, on_own);
+    const N seed = get<N>(w.seed + k, c.ld);
+    double* gradient = sums ? sums->theta : nullptr;
+    Linear<N, Energies<N>> linear{p, s.row, c.type, own, on_own, {p.theta[c.type], seed, gradient}};
+    for (int e = 0; e < p.ntypes; ++e)
+      linear.first(e, lanes_of<N>(w.p[e], k, c.ld), lanes_of<N>(w.on_p[e], k, c.ld));
     linear.site();
     if (p.ncross) {
-      const Lane<N> rows = lanes_of(w.rows, k), on = lanes_of(w.on_rows, k);
+      const Lane<N> rows = lanes_of<N>(w.rows, k, c.ld), on = lanes_of<N>(w.on_rows, k, c.ld);
       for (int n = 0; n < p.ntypes * p.ncross; ++n)
         derive(s.row, own, rows.from(int64_t(n) * s.row.width));
       linear.second(rows, on);
@@ -345,11 +360,11 @@ void energies(const Invariant& p, const Shape& s, const Chunk& c, Arrays<N, T>& 
         derive_back(s.row, own, rows.from(row), on.from(row), on_own);
       }
     }
-    linear.wall();
+    wall(p, c.type, own, seed, linear.take.energy, linear.on_square);
     linear.finish();
     for (int x = 0; x < 3; ++x) put(w.on_spin + size_t(x) * lane + k, c.ld, on_own[x]);
     double values[LANES];
-    std::memcpy(values, &part(linear.energy, 0), sizeof values);
+    std::memcpy(values, &part(linear.take.energy, 0), sizeof values);
     for (int i = 0; i < LANES; ++i) energy[k + i] += values[i];
   }
   add_rows_back(p, s, c, w);
@@ -399,6 +414,11 @@ void pull_chunk(const Invariant& p, const Shape& s, const Chunk& c, const Along&
       });
     }
   }
+}
+
+template <class T>
+std::vector<Chunk> chunks_for(const Invariant& p) {
+  return chunks_of(p, std::max(8, Simd<T>::W), 1);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 // DeepspinInvariant           energies of atoms, forces, pulls on spins, virials
 // DeepspinInvariantWeights    gradient of these with respect to baseline and nets
 // DeepspinInvariantPositions  gradient with respect to positions, spins and box
+// DeepspinInvariantRows       rows of the least-squares fit of the baseline
 //
 // `options`, integers: ntypes, nradial, number of mixtures, axis_neuron, ncross, soc, baseline,
 // threads, instruction set (0 for the best), resnet_dt, number and widths of the hidden layers,
@@ -68,18 +69,25 @@ void read_atoms(Call& call, Invariant& p) {
   p.mask = static_cast<const double*>(mask.data);
 }
 
-template <class T>
-InvariantModel read_model(Call& call) {
+// What all operations take.
+InvariantModel read_sums(Call& call) {
   InvariantModel m;
   Invariant& p = m.problem;
   read_options(call, m);
   read_atoms(call, p);
   read_natoms(call, p);
   read_lists(call, p, p.ntypes, p.nall, p.width, p.nlist, p.shift);
-  const InvariantKernels& k = invariant_kernels_for(m.isa);
-  const int dim = k.components(p);
   p.mixing = call.finite("mixing", {p.ntypes, p.ntypes * p.nradial, p.channels});
   p.nearest = call.finite("nearest", {p.ntypes, p.ntypes});
+  return m;
+}
+
+template <class T>
+InvariantModel read_model(Call& call) {
+  InvariantModel m = read_sums(call);
+  Invariant& p = m.problem;
+  const InvariantKernels& k = invariant_kernels_for(m.isa);
+  const int dim = k.components(p);
   p.longest = call.finite("longest", {p.ntypes});
   p.stiffness = call.finite("stiffness", {p.ntypes});
   p.average = call.finite("average", {p.ntypes, dim});
@@ -130,6 +138,37 @@ void compute_gradient(Call& call, bool positions) {
   (sizeof(T) == 4 ? k.backward_float : k.backward_double)(p, in);
 }
 
+void compute_rows(Call& call) {
+  InvariantModel m = read_sums(call);
+  m.problem.fitting.resize(m.problem.ntypes);  // nets of no layers
+  const Invariant& p = m.problem;
+  if (p.nloc != p.nall) refuse("rows are of frames without ghosts");
+  const InvariantKernels& k = invariant_kernels_for(m.isa);
+  InvariantRows out{};
+  Call::Array numbers = call.input("columns", TF_INT32, 1);
+  const int32_t* place = static_cast<const int32_t*>(numbers.data);
+  int64_t total = 0;
+  for (int t = 0; t < p.ntypes; ++t) {
+    out.place.push_back(place + total);
+    total += k.numbers(p, t);
+  }
+  if (total != numbers.size())
+    refuse("`columns` must have %lld elements. Received: %lld", (long long)total,
+           (long long)numbers.size());
+  for (int64_t n = 0; n < total; ++n) {
+    if (place[n] < 0 || place[n] >= MANY) refuse("`columns` names number %d", place[n]);
+    out.numbers = std::max(out.numbers, place[n] + 1);
+  }
+  call.end();
+  const int64_t n = out.numbers;
+  out.energy = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, n}));
+  out.force = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.nloc, 3, n}));
+  out.force_mag = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.nloc, 3, n}));
+  out.virial = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, 9, n}));
+  out.scalars = static_cast<double*>(call.output(TF_DOUBLE, {p.nf, p.nloc, k.components(p)}));
+  k.rows(p, out);
+}
+
 template <class T>
 void run_invariant(void*, TF_OpKernelContext* context) {
   guarded(context, [&](Call& call) { compute_invariant<T>(call); });
@@ -140,15 +179,26 @@ void run_gradient(void*, TF_OpKernelContext* context) {
   guarded(context, [&](Call& call) { compute_gradient<T>(call, POSITIONS); });
 }
 
-TF_OpDefinitionBuilder* new_operation(const char* name, bool gradient) {
+void run_rows(void*, TF_OpKernelContext* context) {
+  guarded(context, [](Call& call) { compute_rows(call); });
+}
+
+TF_OpDefinitionBuilder* new_sums(const char* name) {
   TF_OpDefinitionBuilder* op = TF_NewOpDefinitionBuilder(name);
-  for (const char* attr : {"T: {float, double}", "B: int >= 1", "N: int >= 1"})
+  TF_OpDefinitionBuilderAddAttr(op, "B: int >= 1");
+  for (const char* input : {"options: int64", "numbers: double", "coord: double", "spin: double",
+                            "box: double", "mask: double", "natoms: int32", "nlist: B * int32",
+                            "shift: B * int32", "mixing: double", "nearest: double"})
+    TF_OpDefinitionBuilderAddInput(op, input);
+  return op;
+}
+
+TF_OpDefinitionBuilder* new_operation(const char* name, bool gradient) {
+  TF_OpDefinitionBuilder* op = new_sums(name);
+  for (const char* attr : {"T: {float, double}", "N: int >= 1"})
     TF_OpDefinitionBuilderAddAttr(op, attr);
-  for (const char* input :
-       {"options: int64", "numbers: double", "coord: double", "spin: double", "box: double",
-        "mask: double", "natoms: int32", "nlist: B * int32", "shift: B * int32", "mixing: double",
-        "nearest: double", "longest: double", "stiffness: double", "average: double", "inverse: double",
-        "scale: double", "theta: B * double", "weights: N * T"})
+  for (const char* input : {"longest: double", "stiffness: double", "average: double",
+                            "inverse: double", "scale: double", "theta: B * double", "weights: N * T"})
     TF_OpDefinitionBuilderAddInput(op, input);
   for (const char* input : {"atom_ener_grad: double", "force_grad: double", "spin_pull_grad: double",
                             "atom_virial_grad: double"})
@@ -159,7 +209,7 @@ TF_OpDefinitionBuilder* new_operation(const char* name, bool gradient) {
 void register_all() {
   TF_Status* status = TF_NewStatus();
   const char *forward = "DeepspinInvariant", *weights = "DeepspinInvariantWeights",
-             *positions = "DeepspinInvariantPositions";
+             *positions = "DeepspinInvariantPositions", *rows = "DeepspinInvariantRows";
   TF_OpDefinitionBuilder* op = new_operation(forward, false);
   for (const char* output :
        {"atom_ener: double", "force: double", "spin_pull: double", "atom_virial: double"})
@@ -173,6 +223,13 @@ void register_all() {
   for (const char* output : {"coord_grad: double", "spin_grad: double", "box_grad: double"})
     TF_OpDefinitionBuilderAddOutput(op, output);
   define(op, status);
+  op = new_sums(rows);
+  TF_OpDefinitionBuilderAddInput(op, "columns: int32");
+  for (const char* output :
+       {"energy: double", "force: double", "force_mag: double", "virial: double", "scalars: double"})
+    TF_OpDefinitionBuilderAddOutput(op, output);
+  define(op, status);
+  TF_RegisterKernelBuilder(rows, TF_NewKernelBuilder(rows, "CPU", nullptr, run_rows, nullptr), status);
   add_kernel(forward, TF_DOUBLE, nullptr, run_invariant<double>, nullptr, status);
   add_kernel(forward, TF_FLOAT, nullptr, run_invariant<float>, nullptr, status);
   add_kernel(weights, TF_DOUBLE, nullptr, run_gradient<double, false>, nullptr, status);

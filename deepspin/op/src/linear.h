@@ -57,36 +57,21 @@ int numbers_of(const Invariant& p, int type) {
   return total;
 }
 
-// One vector of lanes of a chunk: what the linear part takes and gives.
-template <class N>
+// Columns of one vector of lanes, in the order of the numbers: take(column) is told each and
+// gives the pull on it, which goes to `on_s`, the pull on the spins s, and to what is called `on`.
+template <class N, class Take>
 struct Linear {
   const Invariant& p;
   const Row& r;
   int type;
-  N seed;           // of the pulls
-  const N* s;       // spin of the centres
-  N* on_s;          // pull on it
-  double* gradient; // where dL/d(numbers) is added, or null
-  N energy = Constant<N>::of(0.0);
+  const N* s;
+  N* on_s;
+  Take take;
   N on_square = Constant<N>::of(0.0);  // pull on s.s
-  int next = 0;
-
-  double number() const { return p.theta[type][next]; }
-
-  // Takes a column of the next number; returns the pull on it.
-  N take(N column) {
-    const double theta = number();
-    energy += theta * column;
-    if (gradient) gradient[next] += sum_of(seed * column);
-    ++next;
-    return theta * seed;
-  }
-
-  // sum of the derivatives, of duals, over the lanes
-  static double sum_of(N a) { return sum<double>(part(a, 1)); }
 
   // Terms of one type of neighbours, of sums P (nradial, width).
-  void first(int b, const Lane<N>& sums, const Lane<N>& on) {
+  template <class On>
+  void first(int b, const Lane<N>& sums, const On& on) {
     const Components c(p.magnetic[b], p.soc);
     const bool magnetic = p.magnetic[type];
     const N square = s[0] * s[0] + s[1] * s[1] + s[2] * s[2];
@@ -99,7 +84,7 @@ struct Linear {
       }
     };
     auto with_spin = [&](int from, bool squared) {
-      of_each([&](Lane<N> row, Lane<N> pull) {
+      of_each([&](Lane<N> row, On pull) {
         const N along = dot(s, row.from(from), 3);
         N y = take(squared ? square * along : along);
         if (squared) on_square += y * along, y = y * square;
@@ -110,15 +95,15 @@ struct Linear {
       });
     };
     auto with_square = [&](int from) {
-      of_each([&](Lane<N> row, Lane<N> pull) {
+      of_each([&](Lane<N> row, On pull) {
         const N y = take(dot(q, row.from(from), 6));
         for (int k = 0; k < 6; ++k) pull.add(from + k, y * q[k]);
         square_back(s, y, row.from(from), on_s);
       });
     };
-    of_each([&](Lane<N> row, Lane<N> pull) { pull.add(c.one, take(row[c.one])); });
+    of_each([&](Lane<N> row, On pull) { pull.add(c.one, take(row[c.one])); });
     if (!magnetic) return;
-    of_each([&](Lane<N> row, Lane<N> pull) {
+    of_each([&](Lane<N> row, On pull) {
       const N one = row[c.one], y = take(square * one);
       pull.add(c.one, y * square);
       on_square += y * one;
@@ -131,7 +116,7 @@ struct Linear {
     if (p.soc) with_spin(c.uus, false);
   }
 
-  // Powers of the modulus, and the wall of spins that are too long.
+  // Powers of the modulus.
   void site() {
     if (!p.magnetic[type]) return;
     const N square = s[0] * s[0] + s[1] * s[1] + s[2] * s[2], fourth = square * square;
@@ -140,19 +125,9 @@ struct Linear {
     on_square += 3.0 * (take(fourth * square) * fourth);
   }
 
-  void wall() {
-    const double longest = p.longest[type];
-    if (!(longest > 0.0)) return;
-    const double unit = 1.0 / (longest * longest);
-    const N square = s[0] * s[0] + s[1] * s[1] + s[2] * s[2];
-    const N ratio = unit * square + -1.0, none = Constant<N>::of(0.0);
-    const N excess = pick(below(value(ratio), 0.0), none, ratio);
-    energy += p.stiffness[type] * (excess * excess * excess);
-    on_square += (3.0 * p.stiffness[type] * unit) * (seed * excess * excess);
-  }
-
   // Products of rows (types x ncross, Row::width).
-  void second(const Lane<N>& rows, const Lane<N>& on) {
+  template <class On>
+  void second(const Lane<N>& rows, const On& on) {
     for (const Group& g : groups_of(p, r, type)) {
       const std::vector<int> left = rows_of_types(p, g.of_all[0]),
                              right = rows_of_types(p, g.of_all[1]);
@@ -170,6 +145,35 @@ struct Linear {
     for (int x = 0; x < 3; ++x) on_s[x] += 2.0 * (on_square * s[x]);
   }
 };
+
+// Columns times numbers: energies, their pulls from a seed, and dL/d(numbers) if asked for.
+template <class N>
+struct Energies {
+  const double* theta;
+  N seed;
+  double* gradient;  // where it is added, or null
+  N energy = Constant<N>::of(0.0);
+
+  N operator()(N column) {
+    const double number = *theta++;
+    energy += number * column;
+    if (gradient) *gradient++ += sum<double>(derivative(seed * column));
+    return number * seed;
+  }
+};
+
+// Wall of spins that are too long; adds to the energy and to the pull on s.s.
+template <class N>
+void wall(const Invariant& p, int type, const N* s, N seed, N& energy, N& on_square) {
+  const double longest = p.longest[type];
+  if (!(longest > 0.0)) return;
+  const double unit = 1.0 / (longest * longest);
+  const N square = s[0] * s[0] + s[1] * s[1] + s[2] * s[2];
+  const N ratio = unit * square + -1.0, none = Constant<N>::of(0.0);
+  const N excess = pick(below(value(ratio), 0.0), none, ratio);
+  energy += p.stiffness[type] * (excess * excess * excess);
+  on_square += (3.0 * p.stiffness[type] * unit) * (seed * excess * excess);
+}
 
 }  // namespace
 }  // namespace DEEPSPIN_ISA

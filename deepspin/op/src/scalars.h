@@ -113,9 +113,9 @@ inline N multiply(const Kind& k, const Lane<N>& a, const Lane<N>& b) {
   return total;
 }
 
-template <class N>
-inline void multiply_back(const Kind& k, N pull, const Lane<N>& a, const Lane<N>& b,
-                          const Lane<N>& on_a, const Lane<N>& on_b) {
+template <class N, class On>
+inline void multiply_back(const Kind& k, N pull, const Lane<N>& a, const Lane<N>& b, const On& on_a,
+                          const On& on_b) {
   for (int w = 0; w < k.width; ++w) {
     const N left = a[k.x + w], right = b[k.y + w];
     on_a.add(k.x + w, pull * right);
