@@ -7,7 +7,7 @@ becomes of them is in `deepspin.model.closed_form`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle
 from types import ModuleType
@@ -211,7 +211,8 @@ class InvariantSpin(keras.layers.Layer):
             operations,
             Frames(coord, spin, inputs["box"], mask, natoms, *lists),
             Constants(
-                *map(tf.convert_to_tensor, (descriptor.mixing, descriptor.nearest)),
+                mixing=tf.convert_to_tensor(descriptor.mixing),
+                nearest=tf.convert_to_tensor(descriptor.nearest),
                 longest=none if baseline is None else baseline.longest,
                 stiffness=none if baseline is None else baseline.stiffness,
                 average=tf.convert_to_tensor(fitting.descrpt_avg),
@@ -386,8 +387,9 @@ class InvariantSpin(keras.layers.Layer):
         ntypes = self.scheme.ntypes
         penalty = np.zeros(0) if self.baseline is None else self.baseline.penalty
         sample = Sample(ntypes, penalty, descriptor.dim_out)
-        operations = library.operations() if descriptor.native else None
-        measure = self._measured if operations else tf.function(self._measured, autograph=False)
+        measure: Callable = self._measured
+        if not descriptor.native or library.operations() is None:
+            measure = tf.function(measure, autograph=False)
         for inputs, labels in frame_by_frame(batches):
             needed = ("coord", "box", "spin", "mask", "nlist", "shift")
             chosen = {key: inputs[key] for key in needed}
@@ -411,9 +413,12 @@ class InvariantSpin(keras.layers.Layer):
             columns = self.baseline.numbers if self.baseline else [[]]
             shift = inputs["shift"]
             frames = Frames(coord, spin, inputs["box"], mask, natoms, lists, shift)
-            constants = map(tf.convert_to_tensor, (descriptor.mixing, descriptor.nearest))
             rows = self._potential(descriptor).rows(
-                operations, frames, *constants, columns
+                operations,
+                frames,
+                tf.convert_to_tensor(descriptor.mixing),
+                tf.convert_to_tensor(descriptor.nearest),
+                columns,
             )
             return {**seen, "scalars": rows.pop("scalars")}, rows
         scalars = descriptor(*self.seen(inputs, descriptor), natoms=natoms)
