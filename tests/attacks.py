@@ -54,6 +54,7 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "NiO"
 DATA = {"1": EXAMPLE / "data" / "valid" / "spin-files-16", "2": EXAMPLE / "data"}
 STRUCTURE = EXAMPLE / "md" / "nio.extxyz"
 TEMPLATE = EXAMPLE / "active" / "template"
+CELL = EXAMPLE / "exchange" / "nio.extxyz"
 SPIN = "--use-spin Ni --virtual-len 0.4 --spin-norm 1.2737"
 # arguments by the name of the case; @ is the number of the input, : its folder
 FORCED = {
@@ -79,6 +80,7 @@ FORCED = {
     "convert-to": "convert-to deepmd -c :model@.keras -o out.dp",
     "convert-from": "convert-from :model@.dp -o out.keras",
     "change-bias": "change-bias :model@.keras -b -1 -2 -o out.keras",
+    "exchange": f"exchange {CELL} -m :model@.keras -o out.json",
     "relax": "relax :few1 -m :model@.keras --steps @ -o out.extxyz",
 }
 # these have no --force and replace what they have made before

@@ -197,7 +197,7 @@ def exchange(
     from deepspin.data.formats.table import Reading
     from deepspin.env import start_tensorflow
     from deepspin.modelfiles.find import resolve_checkpoint
-    from deepspin.utils.outputs import claim
+    from deepspin.utils.outputs import claim, locked
     from deepspin.utils.refused import InputError
 
     for name, value in (("--shells", shells), ("--beyond", beyond)):
@@ -219,45 +219,49 @@ def exchange(
     reading = take(Reading, options)
     files = [resolve_checkpoint(name) for name in model]
     picture = Path(output).with_suffix(".png")
-    for path in (output, picture):
-        claim(path, force=force)
-    claim_exports(export, picture.parent, force=force)
-    start_tensorflow()
-    from deepspin.analysis.exchange import exchange as exchange_of
-    from deepspin.analysis.exchange import mean
-    from deepspin.analysis.files import Saved, save_exchange
-    from deepspin.infer.deep_spin import DeepSpin
+    outputs = [claim(path, force=force) for path in (output, picture)]
+    outputs += claim_exports(export, picture.parent, force=force)
+    with locked(*outputs):
+        start_tensorflow()
+        from deepspin.analysis.exchange import exchange as exchange_of
+        from deepspin.analysis.exchange import mean
+        from deepspin.analysis.files import Saved, save_exchange
+        from deepspin.infer.deep_spin import DeepSpin
 
-    potentials = [DeepSpin(file) for file in files]
-    kept = keep_cell or bool(derivatives)
-    cells = _cells(structure, potentials[0], frames, reading, kept)
-    _check_atoms(derivatives, cells[0].nloc)
-    samples = []
-    for potential in potentials:
-        for cell in cells:
-            samples.append(exchange_of(potential, cell, **options))
-            if len(cells) * len(potentials) > 1:
-                log.info("%d of %d", len(samples), len(cells) * len(potentials))
-    found = mean(samples)
-    saved = Saved(
-        exchange=found,
-        cell=_crystal(cells[0]),
-        models=tuple(map(str, files)),
-        derivatives=_derivatives(
-            potentials[0], cells[0], derivatives, derivatives_within, options
-        ),
-    )
-    _tell(found, samples, shells, tolerance or (TOLERANCE, DISPLACED)[len(cells) > 1])
-    _tell_derivatives(saved)
-    if beyond is not None:
-        _tell_beyond(potentials[0], cells[-1], found, beyond, options.get("fparam"))
-    save_exchange(output, saved)
-    _draw(picture, samples, found, tolerance or (TOLERANCE, DISPLACED)[len(cells) > 1])
-    log.info("wrote '%s' and '%s'", output, picture)
-    if export:
-        write_exports(export, picture.parent, found.hamiltonian, force=force)
-        log.info("wrote files for %s", ", ".join(export))
-    return saved
+        potentials = [DeepSpin(file) for file in files]
+        kept = keep_cell or bool(derivatives)
+        cells = _cells(structure, potentials[0], frames, reading, kept)
+        _check_atoms(derivatives, cells[0].nloc)
+        samples = []
+        for potential in potentials:
+            for cell in cells:
+                samples.append(exchange_of(potential, cell, **options))
+                if len(cells) * len(potentials) > 1:
+                    log.info("%d of %d", len(samples), len(cells) * len(potentials))
+        found = mean(samples)
+        saved = Saved(
+            exchange=found,
+            cell=_crystal(cells[0]),
+            models=tuple(map(str, files)),
+            derivatives=_derivatives(
+                potentials[0], cells[0], derivatives, derivatives_within, options
+            ),
+        )
+        _tell(
+            found, samples, shells, tolerance or (TOLERANCE, DISPLACED)[len(cells) > 1]
+        )
+        _tell_derivatives(saved)
+        if beyond is not None:
+            _tell_beyond(potentials[0], cells[-1], found, beyond, options.get("fparam"))
+        save_exchange(output, saved)
+        _draw(
+            picture, samples, found, tolerance or (TOLERANCE, DISPLACED)[len(cells) > 1]
+        )
+        log.info("wrote '%s' and '%s'", output, picture)
+        if export:
+            write_exports(export, picture.parent, found.hamiltonian, force=force)
+            log.info("wrote files for %s", ", ".join(export))
+        return saved
 
 
 def _cells(

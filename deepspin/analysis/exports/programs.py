@@ -60,8 +60,10 @@ def export_files(names: Sequence[str], folder: str | Path) -> dict[str, list[Pat
 
 def claim_exports(
     names: Sequence[str], folder: str | Path, *, force: bool = False
-) -> None:
+) -> list[Path]:
     """Make sure, before the work, that all files can be written at its end.
+
+    Returns what `deepspin.utils.outputs.claim` does, of each file.
 
     Parameters
     ----------
@@ -77,9 +79,11 @@ def claim_exports(
     OutputError
         A file is there already, or its folder takes no files.
     """
-    for files in export_files(names, folder).values():
-        for file in files:
-            claim(file, force=force)
+    return [
+        claim(file, force=force)
+        for files in export_files(names, folder).values()
+        for file in files
+    ]
 
 
 def write_exports(
