@@ -11,7 +11,7 @@ namespace deepspin {
 namespace DEEPSPIN_ISA {
 
 // rows and vectors of a tile of C that fit into the registers
-#if defined(__AVX512F__)
+#if defined(DEEPSPIN_MANY_REGISTERS)
 constexpr int TILE_ROWS = 8;
 #else
 constexpr int TILE_ROWS = 4;
@@ -51,7 +51,7 @@ inline void tile_rows(int rows, int depth, const T* a, int64_t rs, int64_t cs, c
     case 2: return tile<T, 2, NV>(depth, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);
     case 3: return tile<T, 3, NV>(depth, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);
     case 4: return tile<T, 4, NV>(depth, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);
-#if defined(__AVX512F__)
+#if defined(DEEPSPIN_MANY_REGISTERS)
     case 5: return tile<T, 5, NV>(depth, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);
     case 6: return tile<T, 6, NV>(depth, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);
     case 7: return tile<T, 7, NV>(depth, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);
@@ -64,7 +64,7 @@ inline void tile_rows(int rows, int depth, const T* a, int64_t rs, int64_t cs, c
 // Rows of a tile in a product `vectors` wide: where no tile is 3 wide they may be higher.
 inline int rows_of(int vectors) {
   if (vectors == 3 || vectors > 4) return TILE_ROWS;
-#if defined(__AVX512F__)
+#if defined(DEEPSPIN_MANY_REGISTERS)
   return 12;
 #else
   return TILE_ROWS;

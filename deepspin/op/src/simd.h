@@ -27,6 +27,11 @@ constexpr int VECTOR_BYTES = 32;
 constexpr int VECTOR_BYTES = 16;
 #endif
 
+// processors with 32 registers of vectors; others have 16
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define DEEPSPIN_MANY_REGISTERS
+#endif
+
 template <class T>
 struct Simd;
 
