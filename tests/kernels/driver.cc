@@ -2,6 +2,9 @@
 // Calls the kernels on random problems, without TensorFlow, so that sanitizers see all
 // they do; run.sh compiles and runs it. Besides, it checks that forces are derivatives of
 // the energy and that numbers of threads do not change a bit.
+//
+// `driver 5 write FILE` writes all results of its problems to a file, and `driver 5 compare
+// FILE`, compiled for another processor, finds the same numbers but for rounding.
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -32,6 +35,56 @@ int integer(int low, int high) { return std::uniform_int_distribution<int>(low, 
   std::fprintf(stderr, "FAILED: %s\n", what.c_str());
   std::exit(1);
 }
+
+// Results of all problems, in their order: written to a file, or compared with those in it.
+class Record {
+ public:
+  void open(const char* mode, const char* path) {
+    comparing_ = !std::strcmp(mode, "compare");
+    if (!comparing_ && std::strcmp(mode, "write")) fail(std::string("no mode is called ") + mode);
+    file_ = std::fopen(path, comparing_ ? "rb" : "wb");
+    if (!file_) fail(std::string("cannot open ") + path);
+  }
+
+  // Differences may be so large beside the largest number of the array.
+  template <class X>
+  void add(const char* name, const X* values, size_t n, double tolerance) {
+    if (!file_) return;
+    if (!comparing_) {
+      if (std::fwrite(values, sizeof(X), n, file_) != n) fail("cannot write all results");
+      return;
+    }
+    std::vector<X> stored(n);
+    if (std::fread(stored.data(), sizeof(X), n, file_) != n) fail("the file has fewer results");
+    double largest = 0.0, gap = 0.0;
+    for (size_t k = 0; k < n; ++k) {
+      largest = std::max(largest, std::abs(double(stored[k])));
+      const double here = std::abs(double(values[k]) - double(stored[k]));
+      if (!(here <= gap)) gap = here;  // NaN, too
+    }
+    if (!(gap <= tolerance * largest))
+      fail(std::string(name) + " differs from that in the file by " + std::to_string(gap) + " of " +
+           std::to_string(largest));
+    if (largest > 0.0) worst_ = std::max(worst_, gap / largest / tolerance);
+  }
+
+  // Closes the file; what to say of it.
+  std::string close() {
+    if (!file_) return "";
+    if (comparing_ && std::fgetc(file_) != EOF) fail("the file has more results");
+    if (std::fclose(file_)) fail("cannot write all results");
+    char text[80];
+    std::snprintf(text, sizeof text, ", %.2g of the tolerance from the file's", worst_);
+    return comparing_ ? text : "";
+  }
+
+ private:
+  std::FILE* file_ = nullptr;
+  bool comparing_ = false;
+  double worst_ = 0.0;
+};
+
+Record record;
 
 // Everything a problem points to. Each array is a block of its own, of its exact size.
 template <class T>
@@ -199,6 +252,20 @@ Answer run(const Problem& p, bool keep, const std::vector<double>& upstream) {
   return a;
 }
 
+// With the tolerances of doc/kernels.md; single precision cancels where points are near.
+template <class T>
+void keep_record(const Answer& a) {
+  const double first = sizeof(T) == 4 ? 1e-3 : 1e-10, second = sizeof(T) == 4 ? 1e-2 : 1e-8;
+  auto add = [&](const char* name, const std::vector<double>& values, double tolerance) {
+    record.add(name, values.data(), values.size(), tolerance);
+  };
+  add("atom_ener", a.atom_ener, first), add("force", a.force, first);
+  add("atom_virial", a.atom_virial, first), add("points", a.points, second);
+  add("offset", a.offset, second), add("box", a.box, second);
+  for (const auto& g : a.gradients)
+    record.add("a gradient", reinterpret_cast<const T*>(g.data()), g.size() / sizeof(T), first);
+}
+
 template <class T>
 void check_forces(Case<T>& c, const Answer& a) {
   const double step = 1e-6;
@@ -228,6 +295,7 @@ void one(bool tables) {
   const Answer alone = run<T>(c.p, true, upstream);
   for (double e : alone.atom_ener)
     if (!std::isfinite(e)) fail("an energy is not finite");
+  keep_record<T>(alone);
   c.p.threads = 3;
   if (!(run<T>(c.p, true, upstream) == alone)) fail("threads change bits");
   if (sizeof(T) == sizeof(double)) check_forces(c, alone);
@@ -259,10 +327,11 @@ void check_exceptions() {
 int main(int argc, char** argv) {
   deepspin::check_exceptions();
   const int count = argc > 1 ? std::atoi(argv[1]) : 20;
+  if (argc > 3) deepspin::record.open(argv[2], argv[3]);
   for (int k = 0; k < count; ++k)
     for (bool tables : {false, true}) {
       deepspin::one<double>(tables);
       deepspin::one<float>(tables);
     }
-  std::printf("%d problems\n", 4 * count);
+  std::printf("%d problems%s\n", 4 * count, deepspin::record.close().c_str());
 }
