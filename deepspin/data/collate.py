@@ -184,7 +184,11 @@ def collate(
     nslots, nloc = sum(shape.natoms), coord.shape[1]
     slots = sort_by_type(atype, shape.natoms)
     lists, shifts = nlist.pad(
-        neighbors, slots, _points(neighbors, slots, nslots), nslots, shape.widths
+        neighbors,
+        slots,
+        points_in_rows(neighbors, slots, nslots),
+        nslots,
+        shape.widths,
     )
     filled = scatter(np.ones((len(coord), nloc), dtype=bool), slots, nslots)
     inputs = {
@@ -200,7 +204,7 @@ def collate(
     return pad_frames(inputs, extra), slots
 
 
-def _points(
+def points_in_rows(
     neighbors: Sequence[nlist.Neighbors], slots: np.ndarray, nslots: int
 ) -> np.ndarray:
     """New number of each point: one of any kind moves with its atom, (nf, npoints)."""

@@ -7,12 +7,11 @@ import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from deepspin import env
-from deepspin.data.collate import Shape, collate, neighbors_of_frame
+from deepspin.data.collate import Shape, neighbors_of_frame, points_in_rows
 from deepspin.data.environments import Environments
-from deepspin.data.nlist import Neighbors, Search
+from deepspin.data.nlist import Neighbors, Search, pad
 from deepspin.data.sampling import check_batch_size
 from deepspin.infer.frames import Frames
 from deepspin.model.ener import SpinEnergyModel
@@ -41,6 +40,40 @@ _AROUND = (
 LESS, MORE = ("atom %d (%s) of frame %d has " + w + _AROUND for w in ("less", "more"))
 
 
+class Order:
+    """The order in which a model takes atoms: by type, as they come in each.
+
+    Parameters
+    ----------
+    atype : np.ndarray of int, shape (nloc,)
+        Types.
+    ntypes : int
+        Number of types.
+
+    Attributes
+    ----------
+    natoms : tuple of int, length ntypes
+        Number of atoms of each type.
+    rows : np.ndarray of int, shape (nloc,)
+        Where each atom is then.
+    """
+
+    def __init__(self, atype: np.ndarray, ntypes: int):
+        self.atype = atype
+        self.natoms = tuple(np.bincount(atype, minlength=ntypes).tolist())
+        self._atoms = np.argsort(atype, kind="stable")
+        self.rows = np.argsort(self._atoms)
+        self._as_is = bool((np.diff(atype) >= 0).all())
+
+    def sorted(self, values: np.ndarray) -> np.ndarray:
+        """Values of atoms as they come, (nf, nloc, ...), in this order."""
+        return values if self._as_is else values[:, self._atoms]
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """Values in this order, (nf, nloc, ...), as the atoms come."""
+        return values if self._as_is else values[:, self.rows]
+
+
 class Batching:
     """What a model is given of frames, and what a user is told of them, once.
 
@@ -64,6 +97,7 @@ class Batching:
         self.dropped = 0
         self.searches: list[Search] = []
         self._warned: set[str] = set()
+        self._order: Order | None = None
         self.metadata = metadata
 
     @property
@@ -86,28 +120,29 @@ class Batching:
         *,
         second: bool = False,
         plain: bool = False,
-    ) -> Iterator[tuple[dict, np.ndarray]]:
+    ) -> Iterator[tuple[dict, Order]]:
         """Inputs of the model for some of the frames, as many at once as there may be.
 
-        And the slot of each atom.
+        And the order of the atoms in them.
         """
         check_batch_size(batch_size)
-        spin, scheme = self.begin(frames), self.model.spin.scheme
-        natoms = tuple(np.bincount(frames.atype, minlength=scheme.ntypes).tolist())
+        spin, order = self.begin(frames), self._order_of(frames.atype)
         room = MEMORY / bytes_per_slot(self.model, second=second, plain=plain)
-        for batch in self._grouped(frames, spin, which, natoms, batch_size, room):
+        for batch in self._grouped(frames, spin, which, order, batch_size, room):
             index, neighbors = map(list, zip(*batch, strict=True))
-            shape = Shape(len(batch), natoms, widths_of(neighbors))
-            inputs, slots = collate(
-                frames.coord[index],
-                spin[index],
-                frames.box[index],
-                np.broadcast_to(frames.atype, (len(batch), frames.nloc)),
-                neighbors,
-                shape,
-                None if frames.fparam is None else frames.fparam[index],
-            )
-            yield tf.nest.map_structure(tf.constant, inputs), slots
+            given = {"coord": frames.coord[index], "spin": spin[index]}
+            inputs = {name: order.sorted(values) for name, values in given.items()}
+            inputs["box"] = frames.box[index]
+            if frames.fparam is not None:
+                inputs["fparam"] = frames.fparam[index]
+            yield inputs | _lists(neighbors, order), order
+
+    def _order_of(self, atype: np.ndarray) -> Order:
+        """The order of atoms, which is that of the last call as a rule."""
+        order = self._order  # another thread may set it
+        if order is None or not np.array_equal(atype, order.atype):
+            order = self._order = Order(atype, self.model.spin.scheme.ntypes)
+        return order
 
     def begin(self, frames: Frames) -> np.ndarray:
         """Spins that count, (nf, nloc, 3), checked."""
@@ -122,7 +157,7 @@ class Batching:
         frames: Frames,
         spin: np.ndarray,
         which: Sequence[int],
-        natoms: tuple[int, ...],
+        order: Order,
         batch_size: int | None,
         room: float,
     ) -> Iterator[list[tuple[int, Neighbors]]]:
@@ -135,7 +170,7 @@ class Batching:
                 neighbors = self.neighbors(frames, spin, frame)
                 last, own = frame, widths_of([neighbors])
             wider = tuple(map(max, widths, own)) if batch else own
-            full = Shape(len(batch) + 1, natoms, wider).cost > room
+            full = Shape(len(batch) + 1, order.natoms, wider).cost > room
             if batch and (full or len(batch) == batch_size):
                 yield batch
                 batch, wider = [], own
@@ -254,6 +289,16 @@ class Batching:
         pairs = (self.metadata.get("nearest") or {}).values()
         known = [r for row in pairs for n, r in row.items() if n in self.model.type_map]
         return min(known, default=0.0)
+
+
+def _lists(neighbors: Sequence[Neighbors], order: Order) -> dict[str, tuple]:
+    """Neighbours of frames as a model takes them; and all their atoms are there."""
+    nf, nloc = len(neighbors), len(order.rows)
+    rows = np.broadcast_to(order.rows, (nf, nloc))
+    points = points_in_rows(neighbors, rows, nloc)
+    lists, shifts = pad(neighbors, rows, points, nloc, widths_of(neighbors))
+    mask = tuple(np.ones((nf, number), dtype=bool) for number in order.natoms)
+    return {"nlist": lists, "shift": shifts, "mask": mask}
 
 
 def widths_of(neighbors: Sequence[Neighbors]) -> tuple[int, ...]:

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from deepspin import __version__, env, keys
-from deepspin.data.collate import scatter
 from deepspin.infer.batching import Batching
 from deepspin.infer.frames import Frames, as_floats
 from deepspin.model.ener import SpinEnergyModel
@@ -72,22 +71,14 @@ class DeepSpin:
         self._batching = Batching(model, metadata)
         self._jit_compile = jit_compile and not model.native
         self._evaluations = 0
-        # XLA compiles for each size anew; else one graph serves all
-        sizes = None if self._jit_compile else [any_size(model)]
-        self._call = self._function(model, sizes)
-        self._descriptors = self._function(self._described, sizes)
-        pair = [tf.TensorSpec([None, None, 3], tf.float64)] * 2
-        self._products = self._function(self._along, sizes and [*sizes, *pair])
+        sizes, pair = any_size(model), [tf.TensorSpec([None, None, 3], tf.float64)] * 2
+        self._call = self._function(self._answered, [sizes])
+        self._descriptors = self._function(self._described, [sizes])
+        self._products = self._function(self._along, [sizes, *pair])
 
-    def _function(self, body: Callable, signature: list | None) -> Callable:
-        # a partial: TensorFlow counts tracings by code, and warns of many models
-        return tf.function(
-            partial(_call, body),
-            input_signature=signature,
-            autograph=False,
-            jit_compile=self._jit_compile,
-            reduce_retracing=True,
-        )
+    def _function(self, body: Callable, signature: list) -> Callable:
+        # XLA compiles for each size anew; else one graph serves all
+        return Compiled(body) if self._jit_compile else Graph(body, signature)
 
     def __getstate__(self) -> dict:
         return {
@@ -202,16 +193,15 @@ class DeepSpin:
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
         parts = []
-        for inputs, slots in self._batching.batches(
+        for inputs, order in self._batching.batches(
             frames, range(frames.nf), batch_size
         ):
             with errors_in_one_line():
                 outputs = self._call(inputs)
             self._check_tables(outputs)
-            rows = np.arange(len(slots))[:, None]
             parts.append(
                 {
-                    key.name: outputs[key.name].numpy()[rows, slots]
+                    key.name: order.restored(outputs[key.name].numpy())
                     if "nloc" in key.shape
                     else outputs[key.name].numpy()
                     for key in keys.OUTPUTS
@@ -259,13 +249,12 @@ class DeepSpin:
         """
         frames = Frames.of(self.model, coords, cells, atom_types, spins, pbc, fparam)
         parts = []
-        for inputs, slots in self._batching.batches(
+        for inputs, order in self._batching.batches(
             frames, range(frames.nf), batch_size, plain=True
         ):
             outputs = self._descriptors(inputs)
             self._check_tables(outputs)
-            rows = np.arange(len(slots))[:, None]
-            parts.append(outputs["descriptor"].numpy()[rows, slots])
+            parts.append(order.restored(outputs["descriptor"].numpy()))
         return _join(parts)
 
     def hvp(
@@ -367,20 +356,25 @@ class DeepSpin:
         magnetic = self.is_magnetic(frames.atype)
         dspin = np.where(magnetic[:, None], dspin, 0.0)
         parts, done = [], 0
-        for inputs, slots in self._batching.batches(
+        for inputs, order in self._batching.batches(
             frames, which, batch_size, second=True
         ):
-            here = slice(done, done + len(slots))
-            along = (scatter(d[here], slots, frames.nloc) for d in (dcoord, dspin))
+            here = slice(done, done + len(inputs["coord"]))
+            along = [order.sorted(d[here]) for d in (dcoord, dspin)]
             with errors_in_one_line():
-                outputs = self._products(inputs, *map(tf.constant, along))
+                outputs = self._products(inputs, *along)
             self._check_tables(outputs)
-            rows, done = np.arange(len(slots))[:, None], here.stop
+            done = here.stop
             parts.append(
-                [outputs[name].numpy()[rows, slots] for name in ("coord", "spin")]
+                [order.restored(outputs[name].numpy()) for name in ("coord", "spin")]
             )
         of_coord, of_spin = map(_join, zip(*parts, strict=True))
         return of_coord, np.where(magnetic[:, None], of_spin, 0.0)
+
+    def _answered(self, inputs: dict) -> dict:
+        """What `eval` is asked for."""
+        outputs, names = self.model(inputs), [key.name for key in keys.OUTPUTS]
+        return {k: v for k, v in outputs.items() if k in (*names, "extrapolated")}
 
     def _described(self, inputs: dict) -> dict:
         """Descriptors, and of a compressed model how many pairs are beyond tables."""
@@ -424,6 +418,56 @@ class DeepSpin:
                 "larger -e or with these frames among the data (-t), or use the model "
                 "that it was made of."
             )
+
+
+class Graph:
+    """A function of arrays of any size, as one graph, traced at the first call.
+
+    `tf.function` looks at all arguments of each call, which takes longer than a small
+    frame does; here they go to the graph as they are, and must fit.
+
+    Parameters
+    ----------
+    body : callable
+        From tensors to a dict of tensors.
+    signature : list
+        Specs of its arguments.
+    """
+
+    def __init__(self, body: Callable, signature: list):
+        # a partial: TensorFlow counts tracings by code, and warns of many models
+        self.function = tf.function(
+            partial(_call, body), input_signature=signature, autograph=False
+        )
+        self._traced: tf.types.experimental.ConcreteFunction | None = None
+
+    def __call__(self, *args: Any) -> dict:
+        """Evaluate the function of numpy arrays."""
+        traced = self._traced  # of several threads all get the same
+        if traced is None:
+            traced = self._traced = self.function.get_concrete_function()
+        found = tf.raw_ops.StatefulPartitionedCall(
+            args=[*map(tf.constant, tf.nest.flatten(args)), *traced.captured_inputs],
+            Tout=[output.dtype for output in traced.outputs],
+            f=traced,
+        )
+        return tf.nest.pack_sequence_as(traced.structured_outputs, found)
+
+
+class Compiled:
+    """The same, compiled with XLA for each size; see `Graph`."""
+
+    def __init__(self, body: Callable):
+        self.function = tf.function(
+            partial(_call, body),
+            autograph=False,
+            jit_compile=True,
+            reduce_retracing=True,
+        )
+
+    def __call__(self, *args: Any) -> dict:
+        """Evaluate the function of numpy arrays."""
+        return self.function(*tf.nest.map_structure(tf.constant, args))
 
 
 def _call(body: Callable, *args: Any) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import tensorflow as tf
 
 from deepspin.data import nlist
 from deepspin.infer.batching import MEMORY, bytes_per_slot, widths_of
@@ -138,7 +137,7 @@ class DomainPotential(DeepSpin):
             if fparam is not None:
                 inputs["fparam"] = np.reshape(np.asarray(fparam, dtype=float), (1, -1))
             with errors_in_one_line():
-                outputs = self._domains(tf.nest.map_structure(tf.constant, inputs))
+                outputs = self._domains(inputs)
             self._check_tables(outputs)
             energy += float(outputs["energy"][0])
             virial += outputs["virial"][0].numpy()

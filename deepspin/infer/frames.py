@@ -16,6 +16,9 @@ from deepspin.spins.types import ZERO_SPIN
 if TYPE_CHECKING:
     from deepspin.model.ener import SpinEnergyModel
 
+# cells of so large a volume, by the cube of their largest number, have three dimensions
+SURELY = 1e-6
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -59,12 +62,9 @@ class Frames:
         spin = as_floats("spins", spins, (atype.size, 3))
         nf = len(coord)
         parameters = _parameters(fparam, nf, model.fitting.numb_fparam)
-        if pbc is None:
-            pbc = cells is not None
-        if np.shape(pbc) not in ((), (3,)) or not np.isin(pbc, (0, 1)).all():
-            raise ValueError(f"`pbc` must be a bool or 3 of them. Received: {pbc}")
+        periodic = _directions(cells is not None if pbc is None else pbc)
         if cells is None:
-            if np.any(pbc):
+            if periodic.any():
                 raise ValueError(
                     "Periodic boundaries need `cells`. Received: None. Give lattice "
                     "vectors, or pbc=False."
@@ -76,7 +76,7 @@ class Frames:
             spin=spin,
             box=box,
             atype=atype,
-            pbc=np.broadcast_to(pbc, (3,)) != 0,
+            pbc=periodic,
             fparam=parameters,
         )
         frames._check_cells()
@@ -103,9 +103,9 @@ class Frames:
                 "every frame."
             )
         nperiodic = np.count_nonzero(self.pbc)
-        rank = np.zeros(len(box))
-        if nperiodic:
-            rank = np.linalg.matrix_rank(box[:, self.pbc])
+        if nperiodic == 0 or (nperiodic == 3 and _surely_cells(box)):
+            return
+        rank = np.linalg.matrix_rank(box[:, self.pbc])
         for frame in np.flatnonzero(rank < nperiodic)[:1]:
             raise ValueError(
                 f"`cells` of frame {frame} is singular: {box[frame].tolist()}. Rows "
@@ -142,6 +142,25 @@ def _types(
             f"{np.array2string(atype, threshold=8, edgeitems=3, separator=', ')}"
         )
     return atype.astype(int)
+
+
+def _directions(pbc: bool | Sequence[bool] | np.ndarray) -> np.ndarray:
+    """Periodic directions, (3,) of bool."""
+    given = np.asarray(pbc)
+    known = given.dtype == bool or np.isin(given, (0, 1)).all()
+    if given.shape not in ((), (3,)) or not known:
+        raise ValueError(f"`pbc` must be a bool or 3 of them. Received: {pbc}")
+    return np.full(3, given != 0)
+
+
+def _surely_cells(box: np.ndarray) -> bool:
+    """Whether no cell is near to singular; a look that is cheaper than their rank.
+
+    The largest singular value is at most 3 times the largest number, and the product of
+    the three is the volume: the least one is far above rounding then.
+    """
+    largest = np.abs(box).max(axis=(1, 2))
+    return bool((np.abs(np.linalg.det(box)) > SURELY * largest**3).all())
 
 
 def _parameters(
@@ -186,10 +205,11 @@ def _real(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 def _refuse_huge(name: str, rows: np.ndarray) -> None:
     """Refuse rows, one for each frame, with numbers that are none of physics."""
-    for frame in np.flatnonzero(~(np.abs(rows) < LARGEST).all(axis=1))[:1]:
+    known = np.abs(rows) < LARGEST
+    if not known.all():
         raise ValueError(
-            f"`{name}` of frame {frame} has values that are NaN, infinite or beyond "
-            f"{LARGEST:g}."
+            f"`{name}` of frame {known.all(axis=1).argmin()} has values that are NaN, "
+            f"infinite or beyond {LARGEST:g}."
         )
 
 

@@ -338,7 +338,7 @@ def test_one_trace(make_model, make_nio, make_cluster):
     potential = DeepSpin(model)
     for frame in (make_nio(model), make_nio(model, 1), make_cluster(model)):
         potential.eval(frame.coord, frame.box, frame.atype, frame.spin)
-    assert potential._call.experimental_get_tracing_count() == 1
+    assert potential._call.function.experimental_get_tracing_count() == 1
 
 
 def test_dynamics_keep_candidates(make_model, make_nio):

@@ -7,6 +7,7 @@ import pickle
 import re
 import select
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 from places import ROOT
 
 import deepspin
+from deepspin.infer.frames import Frames
 from deepspin.modelfiles.saved_model import freeze
 from deepspin.op import library
 
@@ -187,6 +189,58 @@ def test_types_by_name(potential, frame):
         found = potential.eval(**arguments(frame, atom_types=given))
         for name, array in want.items():
             np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_order_of_atoms(potential, frame):
+    """Sorted atoms, which go to the model as they are, and others: the same numbers."""
+    order = np.random.default_rng(1).permutation(len(frame.atype))
+    assert (np.diff(frame.atype[order]) < 0).any()
+    assert (np.diff(frame.atype[np.argsort(frame.atype)]) >= 0).all()
+    for atoms in (np.argsort(frame.atype, kind="stable"), order):
+        given = [x[atoms] for x in (frame.coord, frame.atype, frame.spin)]
+        outputs = potential.eval(given[0], frame.box, *given[1:])
+        names = ("atom_ener", "force", "force_mag", "atom_virial")
+        found = {name: outputs[name][:, np.argsort(atoms)] for name in names}
+        want = potential.eval(**arguments(frame))
+        assert_same(found, {name: want[name] for name in names})
+
+
+def test_graph_is_the_function(potential, frame):
+    """Called past TensorFlow's own way from Python, a graph says the same bits."""
+    given = Frames.of(potential.model, *arguments(frame).values(), None, None)
+    inputs, _ = next(potential._batching.batches(given, [0], None))
+    graph = potential._call
+    found, want = graph(inputs), graph.function(inputs)
+    assert found.keys() == want.keys()
+    for name, values in want.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_weights_may_change(make_model, make_nio):
+    """A graph reads the weights anew at each call."""
+    model, other = (make_model("ONi", type_one_side=True, seed=k) for k in (1, 2))
+    frame, potential = make_nio(model), deepspin.DeepSpin(model)
+    before = potential.eval(**arguments(frame))["energy"]
+    model.set_weights(other.get_weights())
+    after = potential.eval(**arguments(frame))
+    assert_same(after, deepspin.DeepSpin(other).eval(**arguments(frame)), 1e-14)
+    assert abs(after["energy"] - before) > 1e-3
+
+
+def test_threads(model, make_nio, make_cluster):
+    """Several threads of Python ask for different atoms at once."""
+    potential = deepspin.DeepSpin(model)
+    frames = [
+        make(model, seed) for seed in range(4) for make in (make_nio, make_cluster)
+    ]
+    frames = [arguments(frame) for frame in frames]
+    want = [deepspin.DeepSpin(model).eval(**frame) for frame in frames]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            every = pool.map(lambda frame: potential.eval(**frame), frames)
+            for found, wanted in zip(every, want, strict=True):
+                for name, values in wanted.items():
+                    np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 # --- Batches --------------------------------------------------------------------------
@@ -621,6 +675,24 @@ class TestMistakes:
         with pytest.raises(ValueError, match=message) as caught:
             potential.eval(**arguments(frame, **change))
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("height", [1e-3, 1e-9])
+    def test_flat_cells(self, potential, height):
+        """Far from a cube, and yet cells: whatever the look that spares their rank."""
+        cell = np.array([[9.0, 0, 0], [8.0, height, 0], [0, 0, 9.0]])
+        Frames.of(
+            potential.model, *np.zeros((1, 1, 3)), cell, [0], [0, 0, 0], None, None
+        )
+        cell[1, 1] = 0.0
+        with pytest.raises(ValueError, match="singular"):
+            Frames.of(
+                potential.model, *np.zeros((1, 1, 3)), cell, [0], [0, 0, 0], None, None
+            )
+
+    @pytest.mark.parametrize("pbc", [1, np.True_, (1, 1.0, True), np.ones(3, int)])
+    def test_directions(self, potential, frame, pbc):
+        given = Frames.of(potential.model, *arguments(frame).values(), pbc, None)
+        assert given.pbc.dtype == bool and given.pbc.tolist() == [True] * 3
 
     def test_singular_along_an_open_axis(self, potential, frame):
         """What is not periodic needs no lattice vector."""
