@@ -122,7 +122,8 @@ class Environments:
 
     def unseen(self, atype: np.ndarray) -> list[int]:
         """Types of atoms that no training held, where something is known of others."""
-        return np.unique(atype[self._unseen[atype]]).tolist()
+        odd = self._unseen[atype]
+        return np.unique(atype[odd]).tolist() if odd.any() else []
 
     def odd(self, found: Neighbors, atype: np.ndarray) -> Iterator[Odd]:
         """Atoms beyond what was seen: the worst with less around it, and with more.

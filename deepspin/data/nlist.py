@@ -125,13 +125,14 @@ class Candidates:
             and np.array_equal(periodic, self.periodic)
         ):
             return False
-        strain, stretch = np.eye(3), 1.0
+        before, stretch = self.sites, 1.0
         if not np.array_equal(box[periodic], self.box[periodic]):
             if not periodic.all():
                 return False
             strain = np.linalg.solve(self.box, box)
             stretch = np.linalg.svd(strain, compute_uv=False)[-1]
-        moves = (sites - self.sites @ strain)[exists]
+            before = self.sites @ strain
+        moves = (sites - before)[exists]
         farthest = np.sqrt((moves**2).sum(axis=1).max(initial=0.0))
         return cutoff + 2 * farthest + ROUNDING <= self.cutoff * stretch
 

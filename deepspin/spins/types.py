@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class SpinTypes:
         """Number of types."""
         return len(self.use_spin)
 
-    @property
+    @cached_property
     def spin_types(self) -> tuple[int, ...]:
         """Indices of the types with spin."""
         return tuple(t for t, magnetic in enumerate(self.use_spin) if magnetic)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -123,7 +124,7 @@ class VirtualAtoms:
         """Number of types of atoms."""
         return self.types.ntypes
 
-    @property
+    @cached_property
     def owners(self) -> tuple[int, ...]:
         """Type of atom that each further type of neighbours belongs to.
 
@@ -133,12 +134,12 @@ class VirtualAtoms:
         others = (t for t in range(self.ntypes) if t not in magnetic)
         return (*magnetic, *(others if self.placeholders else ()))
 
-    @property
+    @cached_property
     def nblocks(self) -> int:
         """Number of types of neighbours: those of atoms, then `owners`."""
         return self.ntypes + len(self.owners)
 
-    @property
+    @cached_property
     def list_blocks(self) -> tuple[int, ...]:
         """Type of neighbours in each list of an atom: all, then those reversed."""
         further = range(self.ntypes, self.nblocks)
