@@ -26,7 +26,13 @@ SOURCES = ROOT / "deepspin" / "op" / "src"
 FLAGS = ["-std=c++17", "-O0", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-Wno-psabi", "-ffp-contract=off", "-DDEEPSPIN_ISA=base"]
 LIBRARIES = {
-    "libdeepspin.so": ("ops.cc", "kernel.cc", "pool.cc"),
+    "libdeepspin.so": (
+        "ops.cc",
+        "invariant_ops.cc",
+        "kernel.cc",
+        "invariant.cc",
+        "pool.cc",
+    ),
     "libneighbors.so": ("neighbors.cc", "pool.cc"),
 }
 SECONDS = 900  # after which tests never end
@@ -111,12 +117,14 @@ def _table() -> tuple[Mutant, ...]:
             ("slope of the switch", "(r < begin) | (r >= end)", "(r < begin)"),
             ("point 0", "if (list[j] >= 0) a.slot", "if (list[j] > 0) a.slot"),
         ],
-        ("series.h", TWINS): [
+        ("net.h", TWINS): [
             (
                 "slope of tanh",
-                "idt * (T(1) - value * value) * load",
-                "idt * (T(1) + value * value) * load",
+                "idt * (T(1) - value * value) * get",
+                "idt * (T(1) + value * value) * get",
             ),
+        ],
+        ("series.h", TWINS): [
             ("cells below 0", "std::floor(u / CELL)", "std::trunc(u / CELL)"),
         ],
         ("gemm.h", TWINS): [
@@ -148,8 +156,8 @@ def _table() -> tuple[Mutant, ...]:
         ("backward.h", BORDER): [
             ("size of `kept`", "!= in.kept_bytes)", "> in.kept_bytes)"),
         ],
-        ("ops.cc", BORDER): [
-            ("last point", "high >= p.npoints()", "high > p.npoints()"),
+        ("inputs.h", BORDER): [
+            ("last point", "high >= npoints", "high > npoints"),
             ("sum of atoms", "if (total != p.nloc)", "if (total > p.nloc)"),
         ],
         ("pool.cc", TWINS): [
