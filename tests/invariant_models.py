@@ -14,8 +14,8 @@ SYSTEMS = {
 }
 
 
-def section(system: str = "NiO", **spin) -> dict:
-    """A normalised section ``model``."""
+def section(system: str = "NiO", *, descriptor=None, fitting=None, **spin) -> dict:
+    """A normalised section ``model``; `descriptor` and `fitting` change small ones."""
     from deepspin.utils.inputs import normalize
 
     type_map, magnetic = SYSTEMS[system]
@@ -35,20 +35,27 @@ def section(system: str = "NiO", **spin) -> dict:
             "neuron": [3],
             "axis_neuron": 2,
             "seed": 1,
+            **(descriptor or {}),
         },
-        "fitting_net": {"neuron": [6, 6], "seed": 1},
+        "fitting_net": {"neuron": [6, 6], "seed": 1, **(fitting or {})},
     }
     return normalize({"model": model, **rest})["model"]
 
 
-def build(system: str = "NiO", *, seed: int = 1, walls: bool = False, **spin):
+def build(
+    system: str = "NiO", *, seed: int = 1, walls: bool = False, hidden=None, **options
+):
     """Model with random numbers in baseline, standardisation and nets.
 
-    With `walls`, these are felt in the frames of the tests.
+    With `walls`, these are felt in the frames of the tests. `hidden` gives widths of
+    hidden layers, which may be none; `options` are those of `section`.
     """
     from deepspin.model.ener import build_model
 
-    model = build_model(section(system, **spin))
+    model = section(system, **options)
+    if hidden is not None:
+        model["fitting_net"]["neuron"] = list(hidden)
+    model = build_model(model)
     random = np.random.default_rng(seed)
     fitting, baseline, ntypes = model.fitting, model.spin.baseline, len(model.type_map)
     shape = fitting.descrpt_avg.shape
@@ -65,6 +72,7 @@ def build(system: str = "NiO", *, seed: int = 1, walls: bool = False, **spin):
         baseline.theta.assign(random.normal(size=len(scale)) * scale)
     if walls:
         model.descriptor.nearest.assign(np.full((ntypes, ntypes), 2.3))
+    if walls and baseline is not None:
         baseline.longest.assign(np.full(ntypes, 1.15))
         baseline.stiffness.assign(np.full(ntypes, 2.0))
     return model

@@ -12,7 +12,14 @@ import tensorflow as tf
 import tiny
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from twins import INPUTS, assert_twins, compare, everything, random_inputs, steepen
+from twins import (
+    assert_twins,
+    check_gradients,
+    compare,
+    everything,
+    random_inputs,
+    steepen,
+)
 
 import deepspin
 from deepspin.op import library
@@ -182,41 +189,11 @@ def test_gradient_of_a_call_that_kept_nothing(make_model):
 # -- apart from the twin ---------------------------------------------------------------
 
 
-def functional(model, inputs, factors):
-    outputs = model(inputs)
-    return float(sum(tf.reduce_sum(f * outputs[k]) for k, f in factors.items()))
-
-
 @pytest.mark.parametrize("one_side", [False, True])
 def test_gradient_is_that_of_the_values(one_side, make_model):
     """Central differences of the kernels' own values, in positions and in weights."""
     model = make_model("NiO", type_one_side=one_side, resnet_dt=True, **SMALL)
-    inputs = random_inputs(model, nf=1, natoms=[3, 2])
-    found = everything(model, inputs)
-    rng = np.random.default_rng((0, 1))
-    names = ("energy", "atom_ener", "force", "force_mag", "virial", "atom_virial")
-    factors = {k: tf.constant(rng.normal(size=found[k].shape)) for k in names}
-    step = 1e-5
-    for name in INPUTS:
-        along = rng.normal(size=inputs[name].shape)
-        ends = [
-            functional(model, {**inputs, name: inputs[name] + h * along}, factors)
-            for h in (step, -step)
-        ]
-        slope = (found[f"d/d {name}"] * along).sum()
-        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(slope, rel=1e-5), name
-    for weight in model.trainable_variables:
-        value = weight.numpy()
-        along = rng.normal(size=value.shape)
-        ends = []
-        for h in (step, -step):
-            weight.assign(value + h * along)
-            ends.append(functional(model, inputs, factors))
-        weight.assign(value)
-        slope = (found[f"d/d {weight.path}"] * along).sum()
-        noise = 1e-9 * max(abs(ends[0]), 1.0) / step * 1e-2
-        close = pytest.approx(slope, rel=1e-5, abs=noise)
-        assert (ends[0] - ends[1]) / (2 * step) == close, weight.path
+    check_gradients(model, random_inputs(model, nf=1, natoms=[3, 2]))
 
 
 def test_derivatives_of_the_energy(make_model, make_nio):
