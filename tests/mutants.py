@@ -37,7 +37,11 @@ LIBRARIES = {
 }
 SECONDS = 900  # after which tests never end
 
-SEARCH = ("unit/data/test_search.py", "-k", "all_points or any_frame or fill or cutoff")
+SEARCH = (
+    "unit/data/test_search.py",
+    "-k",
+    "all_points or any_frame or both or cutoff",
+)
 TWINS = (
     "unit/op/test_potential.py",
     "-k",
@@ -94,8 +98,6 @@ def _table() -> tuple[Mutant, ...]:
     """Mistakes by source: (name, what stands there, what stands there then)."""
     groups = {
         ("neighbors.cc", SEARCH): [
-            ("order of sites", "return a.site < b.site;", "return a.site > b.site;"),
-            ("sign of a partner's shift", "-x[1], -x[2]}", "-x[1], x[2]}"),
             ("lattice vector", "shift[1] * box[3 + c]", "shift[1] * box[6 + c]"),
             ("own images", "&& !shift[1] && !shift[2]", "&& !shift[1]"),
             (
@@ -110,6 +112,42 @@ def _table() -> tuple[Mutant, ...]:
                 "width of a row",
                 "count[block], width[e])",
                 "count[block], width[e] - 1)",
+            ),
+        ],
+        ("bins.h", SEARCH): [
+            ("order of partners", "std::sort(s.found.begin(), s.found.end());", ""),
+            ("partner's lattice vectors", "- home_[3 * j + d]", "+ home_[3 * j + d]"),
+            ("bins behind the last", "+ reach_[d] + 1;", "+ reach_[d];"),
+            (
+                "back into the cell",
+                "s_.sites[3 * i + c] - back",
+                "s_.sites[3 * i + c] + back",
+            ),
+            (
+                "images of a small cell",
+                "std::ceil(number_[d] / fit)",
+                "number_[d] / fit",
+            ),
+            (
+                "open directions",
+                "std::ceil(number_[d] / fit))) : 1;",
+                "std::ceil(number_[d] / fit))) : 0;",
+            ),
+            ("beside a bin", "? p - high[x] :", "? p - low[x] :"),
+            (
+                "bins below 0",
+                "-((number_[d] - 1 - to) / number_[d])",
+                "to / number_[d]",
+            ),
+            (
+                "partners too near the cutoff",
+                "!(square[k] >= end)",
+                "!(4 * square[k] >= end)",
+            ),
+            (
+                "bins side by side",
+                "s.images.push_back({turns, away});\n          c += many;",
+                "s.images.push_back({turns, away});\n          c += many + 1;",
             ),
         ],
         ("pairs.h", TWINS): [

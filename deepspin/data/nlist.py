@@ -19,12 +19,14 @@ from deepspin.op import neighbors as native
 
 # most cells of vesin's grid
 MAX_CELLS = 1e5
-# most pairs that fit into memory
-MAX_PAIRS = 1e9
+# most pairs that fit into memory, and how many of them an image of the cell counts for
+MAX_PAIRS, IMAGE = 1e9, 64
 # farthest that a point may be from the cell, in lattice vectors; int32 must hold it
 MAX_TURNS = 1e8
 # farthest that points may be from their owners, in cutoffs, to be sought by way of them
 MAX_APART = 0.3
+# least volume of a cell, its edges being 1
+FLAT = 1e-9
 # candidates are sought so much farther than they are relied on (Å), for rounding
 ROUNDING = 1e-6
 
@@ -212,7 +214,10 @@ def build(
     Raises
     ------
     ValueError
-        Points or lattice vectors that span far more than any real system.
+        Points or lattice vectors that span far more than any real system, or lattice
+        vectors that span no volume.
+    MemoryError
+        The neighbours do not fit into memory.
     """
     periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
     exists = np.flatnonzero(types >= 0)
@@ -269,25 +274,11 @@ def _seek(
     cutoff: float,
 ) -> Candidates:
     """Search through space for all pairs within `cutoff`."""
-    closed = _close_gaps(sites[exists], box, periodic, cutoff)
-    _check_extent(closed, box, periodic, cutoff)
-    # a cluster has no pairs beyond its size, and vesin would look for their cells
-    size = np.linalg.norm(np.ptp(closed, axis=0)) + 1.0 if len(closed) else 1.0
-    search = vesin.NeighborList(
-        cutoff=cutoff if periodic.any() else min(cutoff, size), full_list=False
-    )
-    i, j, shift = search.compute(
-        points=closed,
-        box=box if periodic.any() else np.zeros((3, 3)),
-        periodic=periodic,
-        quantities="ijS",
-        copy=False,
-    )
-    if not exists.all():
-        i, j = (np.flatnonzero(exists)[k] for k in (i, j))
-    sort = _partners if native.library() is None else native.partners
-    start, table = sort(len(sites), i, j, shift)
-    small = np.abs(shift).max(initial=0) < 128
+    cell, closed = _complete(box, periodic), sites.copy()
+    closed[exists] = _close_gaps(sites[exists], cell, periodic, cutoff)
+    _check_extent(closed[exists], cell, periodic, cutoff)
+    find = _find if native.library() is None else native.seek
+    start, table, largest = find(closed, exists, cell, periodic, cutoff)
     return Candidates(
         sites=sites.copy(),
         exists=exists,
@@ -296,8 +287,37 @@ def _seek(
         cutoff=cutoff,
         start=start,
         table=table,
-        shift_dtype=np.dtype(np.int8 if small else np.int32),
+        shift_dtype=np.dtype(np.int8 if largest < 128 else np.int32),
     )
+
+
+def _find(
+    sites: np.ndarray,
+    exists: np.ndarray,
+    cell: np.ndarray,
+    periodic: np.ndarray,
+    cutoff: float,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """`start` and `table` of `Candidates`, and the largest number in a shift."""
+    there = sites[exists]
+    if len(there) == 0:
+        none = np.zeros((0, 3), dtype=int)
+        return *_partners(len(sites), none[:, 0], none[:, 0], none), 0
+    # a cluster has no pairs beyond its size, and vesin would look for their cells
+    size = np.linalg.norm(np.ptp(there, axis=0)) + 1.0
+    search = vesin.NeighborList(
+        cutoff=cutoff if periodic.any() else min(cutoff, size), full_list=False
+    )
+    i, j, shift = search.compute(
+        points=there,
+        box=np.where(periodic[:, None], cell, 0.0),
+        periodic=periodic,
+        quantities="ijS",
+        copy=False,
+    )
+    if not exists.all():
+        i, j = (np.flatnonzero(exists)[k] for k in (i, j))
+    return *_partners(len(sites), i, j, shift), int(np.abs(shift).max(initial=0))
 
 
 def _partners(
@@ -358,31 +378,44 @@ def _select(
     )
 
 
+def _complete(box: np.ndarray, periodic: np.ndarray) -> np.ndarray:
+    """Lattice vectors, and in open directions unit vectors at right angles to all."""
+    cell = np.where(periodic[:, None], box, 0.0)
+    rank = np.count_nonzero(periodic)
+    if rank < 3:
+        cell[~periodic] = np.linalg.svd(cell)[2][rank:]
+    lengths = np.linalg.norm(cell, axis=1)
+    if not abs(np.linalg.det(cell)) > FLAT * lengths.prod():
+        raise ValueError(
+            f"the lattice vectors {box[periodic].tolist()} span no volume. Give "
+            "independent ones; a direction without periodicity needs none."
+        )
+    return cell
+
+
 def _check_extent(
-    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, rcut: float
+    points: np.ndarray, cell: np.ndarray, periodic: np.ndarray, rcut: float
 ) -> None:
-    """Refuse what vesin cannot do: it loses points, ends the program, or never ends.
+    """Refuse what takes for ever or all memory, and what vesin cannot do.
 
     Its grid has at most `MAX_CELLS` cells; if a cell of the width `rcut` makes more, it
     takes wider ones, of the same ratios, and fails if that leaves none on a thin side.
     """
     if len(points) == 0:
         return
-    cell, rank = np.where(periodic[:, None], box, 0.0), np.count_nonzero(periodic)
-    inverse = np.linalg.pinv(cell)
-    turns = np.abs(points @ inverse).max()
+    inverse, rank = np.linalg.inv(cell), np.count_nonzero(periodic)
+    turns = np.abs(points @ np.where(periodic, inverse, 0.0)).max()
     if not turns < MAX_TURNS:
         raise ValueError(
             f"a point is {turns:.3g} lattice vectors away from the cell. Wrap "
             "coordinates into it, and check that they are in Å."
         )
-    # open directions
-    directions = np.zeros((0, 3)) if rank == 3 else np.linalg.svd(cell)[2][rank:]
     width = 1.0 / np.linalg.norm(inverse[:, periodic], axis=0)
-    width = np.concatenate([width, np.ptp(points @ directions.T, axis=0)])  # (3,)
+    open_width = np.ptp(points @ inverse[:, ~periodic], axis=0)
+    width = np.concatenate([width, open_width])  # (3,)
     reach = 2 * rcut / np.maximum(width, 1e-9)  # part of all points, or how many images
     reach[rank:] = np.minimum(reach[rank:], 1.0)
-    if (pairs := len(points) ** 2 * reach.prod()) > MAX_PAIRS:
+    if (pairs := max(len(points) ** 2, IMAGE) * reach.prod()) > MAX_PAIRS:
         raise ValueError(
             f"a cutoff of {rcut:g} Å makes about {pairs:.1g} pairs of neighbours, too "
             "many. Check that cutoff and lengths are in Å."
@@ -397,17 +430,14 @@ def _check_extent(
 
 
 def _close_gaps(
-    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, rcut: float
+    points: np.ndarray, cell: np.ndarray, periodic: np.ndarray, rcut: float
 ) -> np.ndarray:
     """Move points together along open directions, leaving their neighbours the same.
 
     Only gaps wider than twice the cutoff shrink, to that width. vesin's grid of cells
     fails, or is slow, on points spread very wide.
     """
-    if periodic.all():
-        return points
-    directions = np.linalg.svd(np.where(periodic[:, None], box, 0.0))[2]
-    for direction in directions[np.count_nonzero(periodic) :]:  # at right angles
+    for direction in cell[~periodic]:  # at right angles to the others
         height = points @ direction
         order = np.argsort(height)
         gap = np.diff(height[order], prepend=height[order[:1]])

@@ -20,6 +20,22 @@ from deepspin.op.sources import trouble
 PATH = Path(__file__).with_name("libneighbors.so")
 
 
+class _Space(ctypes.Structure):
+    """`Space` in src/bins.h."""
+
+    _fields_ = (
+        ("nsites", ctypes.c_int64),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("sites", "exists", "cell", "inverse", "periodic")
+        ),
+        ("cutoff", ctypes.c_double),
+    )
+
+
+_ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)
+
+
 class _Search(ctypes.Structure):
     """`Search` in src/neighbors.cc."""
 
@@ -46,7 +62,7 @@ def library() -> ctypes.CDLL | None:
         compiled = ctypes.CDLL(str(PATH))
     except OSError:  # another libc, a damaged file, ...
         return None
-    for name in ("partners", "count", "list", "pad"):
+    for name in ("count", "list", "pad"):
         getattr(compiled, f"deepspin_{name}").restype = None
     return compiled
 
@@ -72,20 +88,42 @@ def _as(array: np.ndarray, dtype: type) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def partners(
-    nsites: int, i: np.ndarray, j: np.ndarray, shift: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Partners of each site, see `deepspin.data.nlist`."""
-    start = np.empty(nsites + 1, dtype=np.int64)
-    result = np.empty((2 * len(i) + nsites, 4), dtype=np.int32)
-    given = _as(i, np.uint64), _as(j, np.uint64), _as(shift, np.int32)
-    _compiled().deepspin_partners(
-        _threads(),
-        ctypes.c_int64(nsites),
-        ctypes.c_int64(len(i)),
-        *map(_address, (*given, start, result)),
+def seek(
+    sites: np.ndarray,
+    exists: np.ndarray,
+    cell: np.ndarray,
+    periodic: np.ndarray,
+    cutoff: float,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Partners of each site, see `deepspin.data.nlist`.
+
+    Raises
+    ------
+    MemoryError
+        They do not fit.
+    """
+    arrays = [_as(a, np.float64) for a in (sites, cell, np.linalg.inv(cell))]
+    flags = [_as(a, np.bool_) for a in (exists, periodic)]
+    space = _Space(
+        len(sites),
+        *map(_address, (arrays[0], flags[0], *arrays[1:], flags[1])),
+        cutoff,
     )
-    return start, result
+    start, table = np.empty(len(sites) + 1, dtype=np.int64), []
+
+    def allocate(number: int) -> int | None:
+        try:
+            table.append(np.empty((number, 4), dtype=np.int32))
+        except MemoryError:
+            return None
+        return table[0].ctypes.data
+
+    largest = _compiled().deepspin_seek(
+        _threads(), ctypes.byref(space), _address(start), _ALLOCATE(allocate)
+    )
+    if largest < 0:
+        raise MemoryError("the neighbours do not fit into memory")
+    return start, table[0], largest
 
 
 def select(

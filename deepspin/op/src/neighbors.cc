@@ -1,32 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbour lists from pairs of sites: what deepspin/data/nlist.py does with numpy.
+// Neighbour lists: what deepspin/data/nlist.py does with vesin and numpy.
 //
 // Plain C functions for ctypes, without TensorFlow; deepspin/op/neighbors.py calls them.
-// Both give the same lists, in the same order.
+// Both give the same lists, in the same order, however many threads there are.
 #include <algorithm>
 #include <limits>
 #include <vector>
 
+#include "bins.h"
 #include "potential.h"
 
 namespace {
 
+using deepspin::Partner;
+
 constexpr int64_t PART = 256;  // centres that a thread takes at once
 
-struct Partner {
-  int32_t site, shift[3];
-};
-
-bool before(const Partner& a, const Partner& b) {
-  if (a.site != b.site) return a.site < b.site;
-  return std::lexicographical_compare(a.shift, a.shift + 3, b.shift, b.shift + 3);
-}
-
 template <class Work>
-void in_parts(int threads, int64_t count, Work work) {
-  const int parts = int((count + PART - 1) / PART);
+void in_parts(int threads, int64_t count, Work work, int64_t size = PART) {
+  const int parts = int((count + size - 1) / size);
   deepspin::parallel(threads, parts,
-                     [&](int part) { work(part, part * PART, std::min(count, (part + 1) * PART)); });
+                     [&](int part) { work(part, part * size, std::min(count, (part + 1) * size)); });
 }
 
 // Points within the cutoff of each centre: those that belong to its partners.
@@ -101,26 +95,40 @@ void pad(int threads, int64_t nrows, int64_t nblocks, const int64_t* centre, con
 
 extern "C" {
 
-// Partners of each site: both ends of each pair, and itself; sorted by site and shift.
-void deepspin_partners(int threads, int64_t nsites, int64_t npairs, const uint64_t* i,
-                       const uint64_t* j, const int32_t* shift,
-                       int64_t* start,      // out: (nsites + 1,)
-                       Partner* partners) {  // out: (2 npairs + nsites,)
-  std::fill(start, start + nsites + 1, 1);
+// Partners of each site: sites and images of them within the cutoff, itself at least;
+// sorted by site and shift. They go where `allocate` says, once it knows how many there
+// are. Returns the largest number of lattice vectors in a shift, -1 without memory.
+int deepspin_seek(int threads, const deepspin::Space* space,
+                  int64_t* start,  // out: (nsites + 1,)
+                  void* (*allocate)(int64_t)) try {
+  const deepspin::Bins bins(*space);
+  const int64_t nbins = bins.number(), size = PART * nbins / (bins.size() + 1) + 1;
+  std::fill(start, start + space->nsites + 1, 1);
   start[0] = 0;
-  for (int64_t k = 0; k < npairs; ++k) ++start[i[k] + 1], ++start[j[k] + 1];
-  for (int64_t s = 0; s < nsites; ++s) start[s + 1] += start[s];
-  std::vector<int64_t> at(start, start + nsites);
-  for (int64_t s = 0; s < nsites; ++s) partners[at[s]++] = {int32_t(s), {0, 0, 0}};
-  for (int64_t k = 0; k < npairs; ++k) {
-    const int32_t* x = shift + 3 * k;
-    partners[at[i[k]]++] = {int32_t(j[k]), {x[0], x[1], x[2]}};
-    partners[at[j[k]]++] = {int32_t(i[k]), {-x[0], -x[1], -x[2]}};
-  }
-  in_parts(threads, nsites, [&](int, int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s)
-      std::sort(partners + start[s], partners + start[s + 1], before);
-  });
+  in_parts(
+      threads, nbins,
+      [&](int, int64_t begin, int64_t end) {
+        static thread_local deepspin::Surroundings around;
+        for (int64_t bin = begin; bin < end; ++bin) bins.count(bin, around, start + 1);
+      },
+      size);
+  for (int64_t i = 0; i < space->nsites; ++i) start[i + 1] += start[i];
+  auto* partners = static_cast<Partner*>(allocate(start[space->nsites]));
+  if (!partners) return -1;
+  for (int64_t i = 0; i < space->nsites; ++i)
+    if (!space->exists[i]) partners[start[i]] = {int32_t(i), {0, 0, 0}};
+  std::vector<int32_t> largest((nbins + size - 1) / size);
+  in_parts(
+      threads, nbins,
+      [&](int part, int64_t begin, int64_t end) {
+        static thread_local deepspin::Surroundings around;
+        for (int64_t bin = begin; bin < end; ++bin)
+          largest[part] = std::max(largest[part], bins.list(bin, around, start, partners));
+      },
+      size);
+  return largest.empty() ? 0 : *std::max_element(largest.begin(), largest.end());
+} catch (const std::bad_alloc&) {
+  return -1;
 }
 
 // Number of neighbours of each centre in each block, how crowded it is with them (the

@@ -184,6 +184,82 @@ def test_many_parts():
     assert_is(found, search_all(*frame.arguments, 4.0, 3))
 
 
+# Search through space -----------------------------------------------------------------
+
+
+@compiled
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    natoms=st.integers(0, 120),
+    lengths=st.tuples(*[st.sampled_from([0.7, 1.0, 2.5, 6.0, 19.0, 90.0])] * 3),
+    skew=st.tuples(*[st.sampled_from([0.0, 0.5, -2.0])] * 3),
+    pbc=st.tuples(*[st.booleans()] * 3),
+    rcut=st.sampled_from([0.5, 1.5, 2.5]),
+    spread=st.sampled_from([0.01, 1.0, 5.0]),
+)
+def test_both_searches_on_a_grid(seed, natoms, lengths, skew, pbc, rcut, spread):
+    """Points on each other, at the cutoff, at faces of the cell; flat, huge cells."""
+    box = np.diag(lengths)
+    box[[1, 2, 2], [0, 0, 1]] = skew
+    rng = np.random.default_rng(seed)
+    natoms = min(natoms, 1 + int(np.prod(lengths)))
+    # halves are exact, and so are their distances along an axis
+    points = np.round(2 * spread * rng.standard_normal((natoms, 3))) / 2
+    points += (rng.integers(-9, 10, size=points.shape) * pbc) @ box
+    types = rng.integers(-1, 2, size=natoms)
+    given = points, types, natoms, box, pbc, rcut, 2
+    fast = build(*given)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "library", lambda: None)
+        assert_equal(build(*given), fast)
+
+
+@compiled
+@pytest.mark.parametrize("sites", [900, 0, 1])
+def test_any_number_of_threads(sites, monkeypatch):
+    frame = Frame(8, sites, np.diag([30.0, 21, 22]), (1, 1, 0))
+    given = frame.arguments[0], frame.types >= 0, np.eye(3) * 20, np.ones(3), 4.0
+    want = native.seek(*given)
+    assert len(want[1]) >= 2 * sites
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(native, "_threads", lambda n=threads: n)
+        for array, other in zip(native.seek(*given), want, strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("kernels", [pytest.param(True, marks=compiled), False])
+@pytest.mark.parametrize(
+    ("box", "pbc"),
+    [
+        (np.ones((3, 3)), True),
+        (np.diag([3.0, 3, 0]), True),
+        (np.array([[1.0, 0, 0], [2, 0, 0], [0, 0, 3]]), (1, 1, 0)),
+        (np.array([[3.0, 0, 0], [0, 3, 0], [3, 3, 1e-10]]), True),
+        (np.zeros((3, 3)), (0, 0, 1)),
+    ],
+)
+def test_cells_without_a_volume(box, pbc, kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(native, "library", lambda: None)
+    points = np.random.default_rng(0).random((3, 3))
+    with pytest.raises(ValueError, match=r"span no volume\. Give independent ones"):
+        build(points, np.zeros(3, dtype=int), 3, box, pbc, 2.0, 1)
+
+
+def test_too_many_images():
+    """Of a single atom, in a cell much smaller than atoms are."""
+    with pytest.raises(ValueError, match=r"about 1e\+10 pairs of neighbours, too many"):
+        build(np.zeros((1, 3)), np.zeros(1, int), 1, 0.01 * np.eye(3), True, 3.0, 1)
+
+
+@compiled
+def test_no_memory_for_partners():
+    given = np.zeros((1, 3)), np.ones(1), 0.001 * np.eye(3), np.ones(3), 3.0
+    with pytest.raises(MemoryError, match="the neighbours do not fit into memory"):
+        native.seek(*given)
+
+
 # Candidates ---------------------------------------------------------------------------
 
 
@@ -290,7 +366,7 @@ def test_both_fill_the_same(dtype, monkeypatch):
 
 
 def test_memory_is_linear():
-    """Of lists and arrays made from them; vesin's own is not seen."""
+    """Of lists and arrays made from them; what native code takes is not seen."""
 
     def peak(n):
         grid = np.stack(np.meshgrid(*[np.arange(n)] * 3), axis=-1).reshape(-1, 3)
