@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import importlib.metadata
 import logging
@@ -25,6 +26,8 @@ MALLOC_OPTIONS = {
     _M_TRIM_THRESHOLD: 2**31 - 1,
     _M_TOP_PAD: 2**28,
 }
+# what TensorFlow and Keras import if it is there, for plots and data that no verb has
+_SPARED = ("matplotlib", "scipy", "sklearn", "pandas", "jax", "cv2", "IPython")
 
 
 def set_defaults() -> None:
@@ -225,7 +228,9 @@ def start_tensorflow(*, alone: bool = True) -> None:
     intra, inter = thread_counts()
     kernels_wanted(), instruction_set()  # a mistake in them is to be known now
     with held_back(2):
-        import tensorflow as tf
+        with _sparing_imports():
+            import keras  # noqa: F401  # TensorFlow does so, or does later
+            import tensorflow as tf
 
         threading = tf.config.threading
         found = (
@@ -246,6 +251,30 @@ def start_tensorflow(*, alone: bool = True) -> None:
             )
         if alone:
             tf.zeros([])  # the first operation has something to say too
+
+
+@contextlib.contextmanager
+def _sparing_imports() -> Iterator[None]:
+    """Import TensorFlow without what it can do without, and with fewer looks at it.
+
+    Its half a million objects stay to the end: the garbage collector is not to look at
+    them while they come, later, or at the end, where it takes a second.
+    """
+    if "tensorflow" in sys.modules:  # a program of somebody else
+        yield
+        return
+    spared = [name for name in _SPARED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]  # refuses them
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        for name in spared:
+            del sys.modules[name]
+        if collects:
+            gc.enable()
+    gc.freeze()
 
 
 def claim_process() -> None:

@@ -50,6 +50,7 @@ def looked_up(
     spec = tf.nest.map_structure(_common_spec, *examples)
     flat = [list(map(tf.constant, tf.nest.flatten(table))) for table in tables]
 
+    @tf.autograph.experimental.do_not_convert
     def look_up(which: tf.Tensor, rows: tf.Tensor) -> tuple[dict, dict]:
         def rows_of(table: list[tf.Tensor], size: int) -> list[tf.Tensor]:
             return [tf.gather(array, rows[:size]) for array in table]

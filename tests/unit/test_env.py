@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -116,6 +117,33 @@ def test_tensorflow_has_started(monkeypatch, caplog, intra, told):
     assert len(caplog.messages) == told
     for text in caplog.messages:
         assert "are without effect: this process has used TensorFlow with 1 and" in text
+
+
+STARTED = """
+import gc, sys
+from deepspin import env
+asked = []
+class Finder:
+    def find_spec(name, path=None, target=None):
+        asked.append(name)
+sys.meta_path.insert(0, Finder)
+env.start_tensorflow()
+assert not [m for m in sys.modules if m.split(".")[0] in ("matplotlib", "scipy")]
+assert not {"matplotlib", "scipy", "pandas"} & set(asked), "asked for"
+assert gc.isenabled() and gc.get_freeze_count() > 100_000
+import keras, matplotlib.pyplot, scipy.sparse
+assert keras.backend.backend() == "tensorflow"
+frozen = gc.get_freeze_count()
+env.start_tensorflow()
+assert gc.get_freeze_count() <= frozen, "of another program"
+"""
+
+
+def test_what_is_not_imported():
+    """With TensorFlow, where nobody else has imported it; later it can be."""
+    command = [sys.executable, "-W", "ignore", "-c", STARTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_forks_do_not_compute(monkeypatch):
