@@ -76,10 +76,14 @@ class Call {
 
   const double* finite(const char* name, const std::vector<int64_t>& shape) {
     const double* values = input<double>(name, TF_DOUBLE, shape);
-    size_t size = 1;
-    for (int64_t d : shape) size *= size_t(d);
+    return finite(name, Array{values, shape, 0});
+  }
+
+  static const double* finite(const char* name, const Array& a) {
+    const double* values = static_cast<const double*>(a.data);
     double zero = 0.0;
-    for (size_t i = 0; i < size; ++i) zero += values[i] * 0.0;  // NaN if any is not finite
+    const int64_t size = a.size();
+    for (int64_t i = 0; i < size; ++i) zero += values[i] * 0.0;  // NaN if any is not finite
     if (!(zero == 0.0)) refuse("`%s` is NaN or infinite somewhere", name);
     return values;
   }

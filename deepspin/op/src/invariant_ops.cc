@@ -56,17 +56,14 @@ void read_atoms(Call& call, Invariant& p) {
   if (coord.shape[0] > MANY || coord.shape[1] > (1 << 28) || coord.shape[2] != 3)
     refuse("`coord` must have the shape (frames, atoms, 3)");
   p.nf = int(coord.shape[0]), p.nall = int(coord.shape[1]);
-  p.coord = static_cast<const double*>(coord.data);
-  double zero = 0.0;
-  for (int64_t i = 0; i < coord.size(); ++i) zero += p.coord[i] * 0.0;
-  if (!(zero == 0.0)) refuse("`coord` is NaN or infinite somewhere");
+  p.coord = call.finite("coord", coord);
   p.spin = call.finite("spin", {p.nf, p.nall, 3});
   p.box = call.finite("box", {p.nf, 3, 3});
   Call::Array mask = call.input("mask", TF_DOUBLE, 2);
   if (mask.shape[0] != p.nf || mask.shape[1] > p.nall)
     refuse("`mask` must have the shape (frames, centres), of at most %d centres", p.nall);
   p.nloc = int(mask.shape[1]);
-  p.mask = static_cast<const double*>(mask.data);
+  p.mask = call.finite("mask", mask);
 }
 
 // What all operations take.

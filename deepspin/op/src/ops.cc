@@ -72,10 +72,7 @@ void read_frames(Call& call, Problem& p) {
   if (points.shape[0] > MANY || points.shape[1] > (1 << 29) || points.shape[1] % KINDS ||
       points.shape[2] != 3)
     refuse("`points` must have the shape (frames, %d atoms, 3)", KINDS);
-  p.points = static_cast<const double*>(points.data);
-  double zero = 0.0;
-  for (int64_t i = 0; i < points.size(); ++i) zero += p.points[i] * 0.0;
-  if (!(zero == 0.0)) refuse("`points` is NaN or infinite somewhere");
+  p.points = call.finite("points", points);
   p.offset = call.finite("offset", {p.nf, p.npoints(), 3});
   p.box = call.finite("box", {p.nf, 3, 3});
   p.mask = call.finite("mask", {p.nf, p.nloc});
