@@ -19,6 +19,18 @@ from pathlib import Path
 import tiny
 
 HAS_LISTS = "from deepspin.op import neighbors; print(neighbors.library() is not None)"
+INVARIANT = {
+    **tiny.INPUT,
+    "model": {
+        **tiny.INPUT["model"],
+        "spin": {
+            "type": "invariant",
+            "use_spin": ["Ni"],
+            "baseline": {"nradial": 4, "ncross": 1, "nframes": 4},
+        },
+    },
+    "loss": {"type": "ener_spin"},
+}
 WHERE = "import deepspin; print(deepspin.__file__)"
 
 
@@ -28,15 +40,21 @@ def main() -> None:
     parser.add_argument("--without-kernels", dest="kernels", action="store_false")
     kernels = parser.parse_args().kernels
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "input.json").write_text(json.dumps(tiny.INPUT))
         where = python(folder, "-c", WHERE)
-        has_lists = python(folder, "-c", HAS_LISTS) == "True"
+        assert (python(folder, "-c", HAS_LISTS) == "True") == kernels
+    for content in (tiny.INPUT, INVARIANT):
+        train(content, kernels)
+    print(f"{where} trains {'with' if kernels else 'without'} kernels")  # noqa: T201
+
+
+def train(content: dict, kernels: bool) -> None:
+    """Train all steps, by what is asked for."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "input.json").write_text(json.dumps(content))
         said = python(folder, "-m", "deepspin", "train", "input.json")
         *_, last = Path(folder, "lcurve.out").read_text().splitlines()
-    assert has_lists == kernels
     assert (", kernels, threads:" in said) == kernels, said
-    assert int(last.split()[0]) == tiny.INPUT["training"]["numb_steps"]
-    print(f"{where} trains {'with' if kernels else 'without'} kernels")  # noqa: T201
+    assert int(last.split()[0]) == content["training"]["numb_steps"]
 
 
 def python(folder: str, *args: str) -> str:

@@ -15,6 +15,7 @@ from tiny import optimizer_state, weights, write
 
 import deepspin
 from deepspin.main import main
+from deepspin.op import library
 
 SPINS = str(tiny.DATA / "train" / "spin-files-16")
 VIRTUAL = tiny.DATA / "train" / "virtual-atom-16"
@@ -86,13 +87,16 @@ def test_restart_is_exact(here, run, capsys):
     assert "bit for bit" not in said(capsys)
 
 
-def test_init_model(here, run):
+def test_init_model(here, run, capsys):
+    """With its weights, by the kernels where there are some."""
     given = input_of()
     given["training"]["numb_steps"] = 0
     before = weights("model.ckpt-6.keras")
     run("train", write(given, "more.json"), "-i", "model.ckpt-6.keras")
     for now, then in zip(weights("model.ckpt-0.keras"), before, strict=False):
         np.testing.assert_array_equal(now, then)
+    kernels = library.operations() is not None
+    assert (", kernels, threads:" in said(capsys)) == kernels
 
 
 def test_frozen_equals_the_model(here, run):

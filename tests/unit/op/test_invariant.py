@@ -410,7 +410,34 @@ def test_rows_are_derivatives_in_the_numbers(case):
             np.testing.assert_allclose(found, want, rtol=0, atol=1e-12 * scale)
 
 
-# -- training --------------------------------------------------------------------------
+# -- fit and training ------------------------------------------------------------------
+
+
+def fitted(batch):
+    """A model fitted to what another one says, and what it says then."""
+    model = build("NiO", seed=2, baseline={"nradial": 2, "ncross": 1})
+    model.compute_stats([batch])
+    return model.spin.report, model.spin.baseline.theta.numpy(), model(batch[0])
+
+
+def test_fit(make_nio, make_inputs):
+    """The closed form finds the same numbers from rows by the kernels."""
+    truth = build("NiO", baseline=FEW)
+    inputs, _ = make_inputs(truth, [make_nio(truth, k) for k in range(9)])
+    labels = {k: truth(inputs)[k] for k in ("energy", "force", "force_mag", "virial")}
+    labels |= {f"find_{k}": np.ones(9) for k in labels}
+    report, theta, found = fitted((inputs, labels))
+    with library.plain_tensorflow():
+        other, numbers, want = fitted((inputs, labels))
+    assert report.solution.ridge == other.solution.ridge
+    np.testing.assert_allclose(
+        theta, numbers, rtol=0, atol=1e-8 * np.abs(numbers).max()
+    )
+    for name, value in other.errors.items():
+        assert report.errors[name] == pytest.approx(value, rel=1e-7)
+    for name in labels.keys() & want.keys():
+        scale = np.abs(want[name]).max()
+        np.testing.assert_allclose(found[name], want[name], rtol=0, atol=1e-8 * scale)
 
 
 def trained(frames, make_inputs, make_labels):
