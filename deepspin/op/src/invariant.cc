@@ -111,7 +111,7 @@ template <class T>
 struct Left {
   std::vector<T*> x, a;
   Sums<T> sums;
-  void place(const Invariant& p, const Shape& s, const Chunk& c, Arena& arena) {
+  void place(const Invariant& p, const Chunk& c, Arena& arena) {
     const Net& net = p.fitting[c.type];
     for (size_t l = 0; l < net.size(); ++l) {
       const bool hidden = l + 1 < net.size();
@@ -119,7 +119,6 @@ struct Left {
       a.push_back(hidden ? arena.get<T>(size_t(2) * c.ld * net[l].n_out) : nullptr);
       sums.layers.push_back(arena.get<T>(hidden ? 2 * net[l].n_out : net[l].n_in + 1));
     }
-    (void)s;
     sums.theta = arena.get<double>(numbers_of(p, c.type));
   }
 };
@@ -177,7 +176,7 @@ void backward_weights(const Invariant& p, InvariantBackward& in) {
   auto lay_out = [&](Arena arena) {
     for (size_t k = 0; k < chunks.size(); ++k) {
       left[k] = Left<T>();
-      left[k].place(p, s, chunks[k], arena);
+      left[k].place(p, chunks[k], arena);
     }
     return arena.used();
   };
