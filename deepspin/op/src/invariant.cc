@@ -262,7 +262,7 @@ void backward_positions(const Invariant& p, InvariantBackward& in) {
 
 template <class T>
 void backward(const Invariant& p, InvariantBackward& in) {
-  if (in.coord)
+  if (in.weights.empty())  // of no atoms, pointers may be null
     backward_positions<T>(p, in);
   else
     backward_weights<T>(p, in);

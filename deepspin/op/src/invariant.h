@@ -37,7 +37,7 @@ struct InvariantBackward {
   const double *atom_ener, *force, *spin_pull, *atom_virial;  // dL/d(output)
   std::vector<void*> weights;   // out: dL/d(weight) of the nets; or empty
   std::vector<double*> theta;   // out, of each type; or empty
-  double *coord, *spin, *box;   // out: dL/d(input); or null
+  double *coord, *spin, *box;   // out, with empty `weights`: dL/d(input)
 };
 
 // What one unit of each number of the baseline gives to each label, and the descriptor.
