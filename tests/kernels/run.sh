@@ -7,14 +7,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 SOURCES=deepspin/op/src
-KERNELS="$SOURCES/kernel.cc $SOURCES/pool.cc"
+KERNELS="$SOURCES/kernel.cc $SOURCES/invariant.cc $SOURCES/pool.cc"
 FOLDER=$(mktemp -d)
 trap 'rm -rf "$FOLDER"' EXIT
 build() { # name, flags
     local name=$1
     shift
     ${CXX:-c++} -std=c++17 -g1 -Wall -Wextra -Wno-psabi -pthread -fno-math-errno -fno-trapping-math \
-        -DDEEPSPIN_ISA=base -I$SOURCES "$@" tests/kernels/driver.cc $KERNELS -o "$FOLDER/$name"
+        -DDEEPSPIN_ISA=base -I$SOURCES "$@" tests/kernels/driver*.cc $KERNELS -o "$FOLDER/$name"
 }
 if [ "${1:-}" = valgrind ]; then
     build plain -O1
@@ -43,7 +43,7 @@ if [ "${1:-}" = aarch64 ]; then
 fi
 ADDRESS="-fsanitize=address,undefined -fno-sanitize-recover=all"
 if [ "${1:-}" = fuzz ]; then
-    KERNELS+=" $SOURCES/ops.cc $SOURCES/neighbors.cc"
+    KERNELS+=" $SOURCES/ops.cc $SOURCES/invariant_ops.cc $SOURCES/neighbors.cc"
     TARGET="fuzz fuzz_operations fuzz_neighbors fuzz_main stand_in"
     object() { # source, flags
         local source=$1
