@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,17 @@ TWINS = (
     "test_twin and (odd or wide or time or slots) or bits and some"
     " or float32_nets and odd and 1",
 )
-BORDER = ("unit/op/test_inputs.py", "-k", "neighbors or numbers or kept or huge")
+INVARIANT = (
+    "unit/op/test_invariant.py",
+    "-k",
+    "test_twin and (walls or ghosts or trainable or odd)"
+    " or test_rows_are and (second or slots or two)",
+)
+BORDER = (
+    "unit/op/test_inputs.py",
+    "-k",
+    "neighbors or numbers or kept or huge or columns",
+)
 
 
 class MutantError(RuntimeError):
@@ -159,7 +170,7 @@ def _table() -> tuple[Mutant, ...]:
             (
                 "slope of tanh",
                 "idt * (T(1) - value * value) * get",
-                "idt * (T(1) + value * value) * get",
+                "idt * (value * value + T(1)) * get",
             ),
         ],
         ("series.h", TWINS): [
@@ -197,6 +208,48 @@ def _table() -> tuple[Mutant, ...]:
         ("inputs.h", BORDER): [
             ("last point", "high >= npoints", "high > npoints"),
             ("sum of atoms", "if (total != p.nloc)", "if (total > p.nloc)"),
+        ],
+        ("channels.h", INVARIANT): [
+            ("spins of neighbours", "= u[x] * s[y];", "= u[y] * s[x];"),
+            ("motion at rest", "1.0 - 3.0 * x2 + 2.0", "1.0 - 3.0 * x2 - 2.0"),
+            ("slope of radial functions", "(-30.0 / length)", "(-15.0 / length)"),
+            ("walls of pairs", "? 0.5 * WALL * total", "? WALL * total"),
+        ],
+        ("scalars.h", INVARIANT): [
+            ("other than diagonal", "? 1.0 : 2.0) * (pull", "? 1.0 : 1.0) * (pull"),
+        ],
+        ("linear.h", INVARIANT): [
+            ("sixth power", "3.0 * (take(fourth *", "2.0 * (take(fourth *"),
+            ("gradient of a number", "derivative(seed * column)", "derivative(column)"),
+            ("wall of spins", "(seed * excess * excess)", "(seed * excess)"),
+        ],
+        ("dual.h", INVARIANT): [
+            ("product rule", "a.x * b.d + a.d * b.x", "a.x * b.d - a.d * b.x"),
+            ("slope of a root", "Element<V>(0.5) * a.d / r", "a.d / r"),
+        ],
+        ("invariant_chunk.h", INVARIANT): [
+            ("order of a virial's pull", "virial[3 * d + b]", "virial[3 * b + d]"),
+            ("mean of slopes", "k < c.ld ? average[i] : 0.0", "average[i]"),
+        ],
+        ("invariant.cc", INVARIANT): [
+            (
+                "order of the pulls",
+                "3 * a + b] -= g[a] * x[b]",
+                "3 * a + b] -= g[b] * x[a]",
+            ),
+            ("order of the box's pull", "box[3 * c + x] +=", "box[3 * x + c] +="),
+            ("values meet slopes", "left[k].a[l] + half);", "left[k].a[l]);"),
+        ],
+        ("invariant_rows.h", INVARIANT): [
+            (
+                "sign of a neighbour's row",
+                "to[place[n]] -= slopes",
+                "to[place[n]] += slopes",
+            ),
+            ("rows of slots", "|| p.mask[own] == 0.0) continue", ") continue"),
+        ],
+        ("invariant_ops.cc", BORDER): [
+            ("columns below 0", "if (place[n] < 0 || place", "if (place"),
         ],
         ("pool.cc", TWINS): [
             ("work of threads", "job.next.fetch_add(1)", "job.next.fetch_add(2)"),
@@ -245,12 +298,11 @@ class Copies:
         place = Path(tempfile.mkdtemp(dir=self.folder))
         for name, text in sources.items():
             (place / name).write_text(text)
-        headers = "".join(text for name, text in sources.items() if name[-2:] == ".h")
         compiler = os.environ.get("CXX", "c++").split()
         for library, names in LIBRARIES.items():
             parts = []
             for name in names:
-                key = name, sources[name] + (headers if name != "pool.cc" else "")
+                key = name, *(sources[x] for x in needed(name, sources))
                 if key not in self.objects:
                     self.objects[key] = str(place / f"{name}.o")
                     command = [*compiler, *FLAGS, "-c", str(place / name)]
@@ -286,6 +338,15 @@ class Copies:
         if done.returncode > 1 or (done.returncode == 0 and "passed" not in last):
             raise MutantError(f"pytest {' '.join(tests)} ran no test: {last}")
         return done.returncode == 0
+
+
+def needed(name: str, sources: dict[str, str]) -> list[str]:
+    """A source and all that it includes, and what these include."""
+    names = [name]
+    for one in names:  # grows
+        found = re.findall(r'^#include "(.*)"', sources[one], re.MULTILINE)
+        names += [x for x in found if x not in names]
+    return names
 
 
 def sources() -> dict[str, str]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 import mutants
 import pytest
-from mutants import MUTANTS, Copies, Mutant, MutantError, main, sources, survivors
+from mutants import (
+    MUTANTS,
+    Copies,
+    Mutant,
+    MutantError,
+    main,
+    needed,
+    sources,
+    survivors,
+)
 from places import ROOT
 
 pytestmark = pytest.mark.any_version
@@ -30,6 +39,17 @@ def test_what_does_not_apply(old, new, times):
     mutant = Mutant("one", "a.cc", old, new, ())
     with pytest.raises(MutantError, match=f"one: a.cc has `{old}` {times} times"):
         mutant.applied("int a; int b; fetch(1);")
+
+
+def test_what_a_source_needs():
+    """What it includes, and so on; nothing of the system's."""
+    texts = {
+        "a.cc": '#include <c>\n#include "b.h"\n',
+        "b.h": '#include "d.h"\n',
+        "d.h": '#include "b.h"\n',
+        "e.h": "",
+    }
+    assert needed("a.cc", texts) == ["a.cc", "b.h", "d.h"]
 
 
 class Answers:
