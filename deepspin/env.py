@@ -141,11 +141,16 @@ def data_memory() -> float:
         raise ValueError(
             f"DEEPSPIN_DATA_MEMORY must be a number of GiB above 0. Received: {text!r}"
         )
+    return machine_memory() / 4
+
+
+def machine_memory() -> float:
+    """Bytes of memory of the machine, or of what this program may have of it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # "max" is no number
         with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
             memory = min(memory, int(file.read()))
-    return memory / 4
+    return memory
 
 
 def scratch_folder() -> str:

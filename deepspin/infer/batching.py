@@ -27,6 +27,8 @@ KEPT_ATOMS = 2**15
 # with the kernels, and without them for each channel of the embedding net too
 MEMORY = 2**29
 NATIVE, PLAIN, CHANNEL = 128, 1024, 24
+# the memory of frames of many atoms is overrated by no more than this
+AT_MOST = 1.6
 # so many times that for second derivatives
 SECOND_NATIVE, SECOND_PLAIN = 8, 3
 # spins so much longer, or atoms so much nearer, than in training are told of
@@ -169,6 +171,8 @@ class Batching:
             if frame != last:
                 neighbors = self.neighbors(frames, spin, frame)
                 last, own = frame, widths_of([neighbors])
+                alone = MEMORY * Shape(1, order.natoms, own).cost / room
+                _check_memory(frames.nloc, alone / AT_MOST)
             wider = tuple(map(max, widths, own)) if batch else own
             full = Shape(len(batch) + 1, order.natoms, wider).cost > room
             if batch and (full or len(batch) == batch_size):
@@ -299,6 +303,16 @@ def _lists(neighbors: Sequence[Neighbors], order: Order) -> dict[str, tuple]:
     lists, shifts = pad(neighbors, rows, points, nloc, widths_of(neighbors))
     mask = tuple(np.ones((nf, number), dtype=bool) for number in order.natoms)
     return {"nlist": lists, "shift": shifts, "mask": mask}
+
+
+def _check_memory(nloc: int, least: float) -> None:
+    """Refuse a frame that the machine cannot hold, which would end the program."""
+    if least > (machine := env.machine_memory()):
+        raise MemoryError(
+            f"A frame of {nloc} atoms takes {least / 2**30:.3g} GiB at least, and "
+            f"there are {machine / 2**30:.3g}. Evaluate fewer atoms, or divide them "
+            "among machines (`dp-spin md --engine lammps`)."
+        )
 
 
 def widths_of(neighbors: Sequence[Neighbors]) -> tuple[int, ...]:

@@ -186,6 +186,8 @@ class DeepSpin:
             modulus 0 on a spin type, atoms on top of each other, a singular cell,
             frame parameters that are missing or of no use, or values that are not
             finite.
+        MemoryError
+            A frame has more atoms than the machine's memory holds.
         RuntimeError
             The model is too steep, or atoms are too near each other, for the kernels or
             for the tables of a compressed model; or the process is a fork of one that

@@ -764,3 +764,16 @@ def test_many_models(make_model, make_nio, caplog):
         potential = deepspin.DeepSpin(make_model(seed=seed))
         potential.eval(**arguments(frame, spins=spin))
     assert not caplog.records
+
+
+def test_more_atoms_than_memory_holds(potential, frame, monkeypatch):
+    """An error of one line, not the end of the program."""
+    given = frame.coord, frame.box, frame.atype, frame.spin
+    monkeypatch.setattr("deepspin.env.machine_memory", lambda: 2.0**12)
+    with pytest.raises(
+        MemoryError,
+        match=r"A frame of \d+ atoms takes .* GiB at least.* Evaluate fewer",
+    ):
+        potential.eval(*given)
+    monkeypatch.setattr("deepspin.env.machine_memory", lambda: 2.0**30)
+    potential.eval(*given)
