@@ -441,19 +441,26 @@ class Graph:
         self.function = tf.function(
             partial(_call, body), input_signature=signature, autograph=False
         )
-        self._traced: tf.types.experimental.ConcreteFunction | None = None
+        self._call: Callable[[tuple], dict] | None = None
 
     def __call__(self, *args: Any) -> dict:
         """Evaluate the function of numpy arrays."""
-        traced = self._traced  # of several threads all get the same
-        if traced is None:
-            traced = self._traced = self.function.get_concrete_function()
-        found = tf.raw_ops.StatefulPartitionedCall(
-            args=[*map(tf.constant, tf.nest.flatten(args)), *traced.captured_inputs],
-            Tout=[output.dtype for output in traced.outputs],
-            f=traced,
-        )
-        return tf.nest.pack_sequence_as(traced.structured_outputs, found)
+        call = self._call  # of several threads all make the same
+        if call is None:
+            call = self._call = self._traced()
+        return call(args)
+
+    def _traced(self) -> Callable[[tuple], dict]:
+        graph = self.function.get_concrete_function()
+        weights, kinds = graph.captured_inputs, [x.dtype for x in graph.outputs]
+        names = sorted(graph.structured_outputs)  # the order of its outputs
+
+        def call(args: tuple) -> dict:
+            given = [*map(tf.constant, tf.nest.flatten(args)), *weights]
+            found = tf.raw_ops.StatefulPartitionedCall(args=given, Tout=kinds, f=graph)
+            return dict(zip(names, found, strict=True))
+
+        return call
 
 
 class Compiled:
