@@ -53,7 +53,8 @@ class Record {
     for (size_t k = 0; k < n; ++k) {
       largest = std::max(largest, std::abs(double(stored[k])));
       const double here = std::abs(double(values[k]) - double(stored[k]));
-      if (!(here <= gap)) gap = here;  // NaN, too
+      if (!std::isfinite(here)) fail(std::string(name) + " is not finite");
+      gap = std::max(gap, here);
     }
     if (!(gap <= tolerance * largest))
       fail(std::string(name) + " differs from that in the file by " + std::to_string(gap) + " of " +
