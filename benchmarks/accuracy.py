@@ -146,8 +146,10 @@ def with_virtual_atoms(args: argparse.Namespace) -> str:
         number = len(args.use_spin)
         types += ["--virtual-len", *["0.4"] * number]
         types += ["--spin-norm", *[str(args.spin_norm)] * number]
-        command = ["dp-spin", "convert-data", "--layout", "virtual-atom", *types]
-        subprocess.run([*command, "-o", str(target), args.train], check=True)
+        command = [sys.executable, "-m", "deepspin", "convert-data", *types]
+        command += ["--layout", "virtual-atom"]
+        command += ["-o", str(target), args.train]
+        subprocess.run(command, check=True, capture_output=True)
         for file in target.rglob("type_map.raw"):
             file.unlink()  # names of virtual types are not those of a `type_map`
     return str(target)

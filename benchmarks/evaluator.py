@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluate a model when told to, in a process of its own.
 
-    python evaluator.py {deepspin,deepmd} MODEL THREADS FRAME
+    python evaluator.py {deepspin,deepmd,deepmd-spin,mace} MODEL THREADS FRAME
 
-`compare.py` starts one for each program, each with the program's own Python, and asks
-them in turn. Requests and answers are lines of JSON; FRAME is a file of
-`problem.supercell`. Every evaluation is of positions and spins shaken anew, neighbour
-lists included; to shake, and to place virtual atoms, is not timed.
+`compare.py` and `peers.py` start one for each program, each with the program's own
+Python, and ask them in turn. Requests and answers are lines of JSON; FRAME is a file of
+`problem.supercell`. Every timed evaluation is of positions and spins shaken anew,
+neighbour lists included; to shake, and to place virtual atoms, is not timed.
 """
 
 from __future__ import annotations
@@ -83,6 +83,60 @@ def load_deepmd(model: str, threads: int) -> Potential:
     return prepare
 
 
+def load_deepmd_spin(model: str, threads: int) -> Potential:
+    """Load a model of DeePMD-kit's backends that take spins as they are."""
+    del threads
+    from deepmd.infer import DeepPot
+
+    potential = DeepPot(model)
+
+    def prepare(frame: Arrays):
+        coord, spin = (frame[key].reshape(1, -1, 3) for key in ("coord", "spin"))
+        box, atype = frame["box"].reshape(1, 9), frame["atype"]
+
+        def read(result) -> Arrays:
+            energy, force, virial, magnetic, _ = result
+            return {
+                "energy": energy[0, 0],
+                "force": force[0],
+                "force_mag": magnetic[0],
+                "virial": virial.reshape(3, 3),
+            }
+
+        return lambda: potential.eval(coord, box, atype, spin=spin), read
+
+    return prepare
+
+
+def load_mace(model: str, threads: int) -> Potential:
+    """Load a model of MACE, which knows no spins."""
+    del threads
+    from ase import Atoms
+    from mace.calculators import MACECalculator
+
+    calculator = MACECalculator(model_paths=model, device="cpu")
+
+    def prepare(frame: Arrays):
+        numbers = frame["numbers"][frame["atype"]]
+        atoms = Atoms(numbers, frame["coord"], cell=frame["box"], pbc=True)
+
+        def call() -> Arrays:
+            calculator.calculate(atoms, ["energy", "forces", "stress"])
+            return {name: calculator.results[name] for name in ("energy", "forces")}
+
+        return call, lambda found: {"energy": found["energy"], "force": found["forces"]}
+
+    return prepare
+
+
+LOADERS = {
+    "deepspin": load_deepspin,
+    "deepmd": load_deepmd,
+    "deepmd-spin": load_deepmd_spin,
+    "mace": load_mace,
+}
+
+
 def shake(frame: Arrays, seed: int) -> Arrays:
     """Move atoms and spins a little."""
     rng = np.random.default_rng(seed)
@@ -99,8 +153,7 @@ def main() -> None:
     program, model, threads, path = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
-    load = {"deepspin": load_deepspin, "deepmd": load_deepmd}[program]
-    prepare = load(model, int(threads))
+    prepare = LOADERS[program](model, int(threads))
     with np.load(path) as stored:
         frame = dict(stored)
 
@@ -108,6 +161,19 @@ def main() -> None:
         """Write the results for a shaken frame to a file."""
         call, read = prepare(shake(frame, seed))
         np.savez(out, **read(call()))
+        return {}
+
+    def predict(frames: str, out: str) -> dict:
+        """Write the results for the frames of a file to another."""
+        with np.load(frames) as stored:
+            many = dict(stored)
+        results = []
+        for k in range(len(many["coord"])):
+            one = {key: many[key][k] for key in ("coord", "spin", "box")}
+            call, read = prepare(many | one)
+            results.append(read(call()))
+        names = results[0]
+        np.savez(out, **{name: np.stack([x[name] for x in results]) for name in names})
         return {}
 
     def measure(seed: int, seconds: float, least: int) -> dict:
@@ -124,7 +190,8 @@ def main() -> None:
     for line in sys.stdin:
         idle = time.process_time() - used
         request = json.loads(line)
-        answer = {"save": save, "measure": measure}[request.pop("do")](**request)
+        tasks = {"save": save, "predict": predict, "measure": measure}
+        answer = tasks[request.pop("do")](**request)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         used = time.process_time()
         answers.write(json.dumps(answer | {"idle": idle, "memory": peak}) + "\n")

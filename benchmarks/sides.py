@@ -177,37 +177,49 @@ class Side:
         self.run(folder, "compress", "-i", model, "-o", out, "-t", "input.json")
         return out
 
-    @contextmanager
-    def evaluator(self, model: Path, frame: Path) -> Iterator[Evaluator]:
+    def evaluator(self, model: Path, frame: Path):
         """Process that evaluates a model."""
-        command = [self.python, str(HERE / "evaluator.py")]
-        command += ["deepmd" if self.is_peer else "deepspin", str(model)]
-        command += [self.env["OMP_NUM_THREADS"], str(frame)]
-        with (
-            tempfile.TemporaryFile("w+") as errors,
-            subprocess.Popen(
-                command,
-                cwd=frame.parent,
-                env=self.env | {"XDG_CACHE_HOME": str(frame.parent / "cache")},
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            ) as process,
-        ):
-            try:
-                yield Evaluator(process, self.name, errors)
-            finally:
-                process.kill()
+        kind = "deepmd" if self.is_peer else "deepspin"
+        return evaluator(self.name, self.python, self.env, kind, model, frame)
+
+
+@contextmanager
+def evaluator(
+    name: str, python: str, env: dict[str, str], kind: str, model: Path, frame: Path
+) -> Iterator[Evaluator]:
+    """Process of a program that evaluates a model; `kind` as evaluator.py has them."""
+    command = [python, str(HERE / "evaluator.py"), kind, str(model)]
+    command += [env["OMP_NUM_THREADS"], str(frame)]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command,
+            cwd=frame.parent,
+            env=env | {"XDG_CACHE_HOME": str(frame.parent / "cache")},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        ) as process,
+    ):
+        try:
+            yield Evaluator(process, name, errors)
+        finally:
+            process.kill()
+
+
+def version(python: str, package: str, env: dict[str, str]) -> str:
+    """Version of a package in the environment of a Python."""
+    ask = f"import importlib.metadata as m; print(m.version('{package}'))"
+    return run([python, "-c", ask], Path(python).parent, env).lines[-1][1].strip()
 
 
 def peer_side(folder: Path, threads: int) -> Side:
     """DeePMD-kit of an environment, given the folder of its programs."""
     folder, env = folder.resolve(), environment(threads)
     python = str(folder / "python")
-    ask = "import importlib.metadata as m; print(m.version('deepmd-kit'))"
-    version = run([python, "-c", ask], folder, env).lines[-1][1].strip()
-    return Side("DeePMD-kit", [str(folder / "dp"), "--tf"], python, env, True, version)
+    about = version(python, "deepmd-kit", env)
+    return Side("DeePMD-kit", [str(folder / "dp"), "--tf"], python, env, True, about)
 
 
 def our_side(threads: int, tree: Path | None = None, name: str = "deepspin") -> Side:
