@@ -54,7 +54,7 @@ class Standing:
     name: str
     program: Program | None
     reason: str = ""
-    start: float = 0.0  # seconds of a training beside its steps
+    start: list[float] = dataclasses.field(default_factory=list)  # all but steps
     each: list[float] = dataclasses.field(default_factory=list)  # seconds of a step
     per_atom: dict[int, list[float]] = dataclasses.field(default_factory=dict)
     errors: list[tuple[float, int, dict]] = dataclasses.field(default_factory=list)
@@ -79,30 +79,29 @@ def can(one: Standing, work: Callable[..., None], *arguments: object) -> bool:
     return True
 
 
-def try_out(one: Standing, folder: Path) -> None:
-    """Train shortly, to know what a program needs."""
-    steps = one.program.steps(TRIAL)
+def time_training(one: Standing, folder: Path, about: float) -> None:
+    """Train some steps; seconds of a step, and of all else."""
+    steps = one.program.steps(about)
     done = one.program.train(folder, steps)
     each = one.program.step_time(done)
-    one.start, one.each = done.seconds - steps * each, [each]
+    one.each.append(each)
+    one.start.append(done.seconds - steps * each)
 
 
 def time_steps(able: Sequence[Standing], out: Path, repeats: int) -> None:
-    """Time steps of all in turns."""
-    times: dict[str, list[float]] = {one.name: [] for one in able}
+    """Time steps of all in turns, after the trial."""
     for turn in range(repeats):
         for number, one in enumerate(able):
-            steps = one.program.steps(max(TRIAL, LONG / one.each[0]))
-            done = one.program.train(out / f"steps-{turn}-{number}", steps)
-            times[one.name].append(one.program.step_time(done))
+            about = max(TRIAL, LONG / one.each[0])
+            time_training(one, out / f"steps-{turn}-{number}", about)
     for one in able:
-        one.each = times[one.name]
+        one.each, one.start = one.each[1:], one.start[1:]
 
 
 def train_for(one: Standing, seconds: float, folder: Path, valid: Path) -> None:
     """Train for so many seconds, and find the errors."""
-    each = float(np.median(one.each))
-    steps = one.program.steps((seconds - one.start) / each)
+    each, start = np.median(one.each), np.median(one.start)
+    steps = one.program.steps(float((seconds - start) / each))
     done = one.program.train(folder, steps)
     model = one.program.model(folder)
     one.models.append(model)
@@ -232,7 +231,7 @@ def main() -> None:
         able = [
             one
             for k, one in enumerate(standings)
-            if one.program and can(one, try_out, out / f"trial-{k}")
+            if one.program and can(one, time_training, out / f"trial-{k}", TRIAL)
         ]
         time_steps(able, out, args.repeats)
         for seconds in args.seconds:
