@@ -44,9 +44,13 @@ def files(tmp_path_factory):
         for k in range(2)
     ]
     save_structure(folder / "hot.extxyz", moved)
+    turned = atoms.spin.copy()
+    turned[0] = np.roll(turned[0], 1) + 0.3 * turned[0]
+    save_structure(folder / "turned.extxyz", [replace(atoms, spin=turned)])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         exchange(structure=str(CELL), model=["m1.keras"])
+        exchange(structure="turned.extxyz", model=["m1.keras"], output="turned.json")
     return folder
 
 
@@ -186,11 +190,11 @@ def test_magnons_refuse(here, capsys):
         (["--mesh", "0"], "--mesh must be at least 1"),
         (["--moment", "Fe=2"], "TYPE=MOMENT"),
         (["--moment", "Ni=-2"], "TYPE=MOMENT"),
-        (["--tmax", "0"], "not stationary"),
         (["--path", "GZZZ"], "special points are"),
     ):
         assert message in refused(capsys, "magnons", "exchange.json", *option)
     assert "no whole file" in refused(capsys, "magnons", "m1.keras")
+    assert "not stationary" in refused(capsys, "magnons", "turned.json")
 
 
 def spirals(path: str, steps: int = 64) -> None:
