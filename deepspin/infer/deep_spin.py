@@ -452,12 +452,12 @@ class Graph:
 
     def _traced(self) -> Callable[[tuple], dict]:
         graph = self.function.get_concrete_function()
-        weights, kinds = graph.captured_inputs, [x.dtype for x in graph.outputs]
+        weights, evaluate = graph.captured_inputs, graph.inference_fn.call_flat
         names = sorted(graph.structured_outputs)  # the order of its outputs
 
+        # an operation that is told of the graph would hold it for ever
         def call(args: tuple) -> dict:
-            given = [*map(tf.constant, tf.nest.flatten(args)), *weights]
-            found = tf.raw_ops.StatefulPartitionedCall(args=given, Tout=kinds, f=graph)
+            found = evaluate(*map(tf.constant, tf.nest.flatten(args)), *weights)
             return dict(zip(names, found, strict=True))
 
         return call
