@@ -206,3 +206,20 @@ def compare(model, inputs, tolerance=1e-10, second=1e-8, **options) -> dict:
     assert all(np.isfinite(a).all() for a in want.values())
     assert_twins(found, want, tolerance, second)
     return found
+
+
+def check_unknown_shapes(model) -> None:
+    """One graph for all sizes gives what a call gives, to the bit."""
+    inputs = random_inputs(model)
+
+    def spec(x):
+        return tf.TensorSpec([None] * x.shape.rank, x.dtype)
+
+    signature = tf.nest.map_structure(spec, inputs)
+    for name, last in (("coord", [3]), ("spin", [3]), ("box", [3, 3])):
+        rest = [None] * (3 - len(last))
+        signature[name] = tf.TensorSpec([*rest, *last], tf.float64)
+    call = tf.function(lambda x: model(x), input_signature=[signature])
+    found, want = call(inputs), model(inputs)
+    for name in want:
+        np.testing.assert_array_equal(found[name], want[name], err_msg=name)

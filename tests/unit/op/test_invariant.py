@@ -13,7 +13,14 @@ import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from invariant_models import build
-from twins import assert_twins, check_gradients, compare, everything, random_inputs
+from twins import (
+    assert_twins,
+    check_gradients,
+    check_unknown_shapes,
+    compare,
+    everything,
+    random_inputs,
+)
 
 import deepspin
 from deepspin.op import library
@@ -205,20 +212,7 @@ def test_twin_where_spins_are_zero(which):
 
 
 def test_twin_in_a_graph_of_unknown_shapes():
-    model = build("NiO", baseline=FEW)
-    inputs = random_inputs(model)
-
-    def spec(x):
-        return tf.TensorSpec([None] * x.shape.rank, x.dtype)
-
-    signature = tf.nest.map_structure(spec, inputs)
-    for name, last in (("coord", [3]), ("spin", [3]), ("box", [3, 3])):
-        rest = [None] * (3 - len(last))
-        signature[name] = tf.TensorSpec([*rest, *last], tf.float64)
-    call = tf.function(lambda x: model(x), input_signature=[signature])
-    found, want = call(inputs), model(inputs)
-    for name in want:
-        np.testing.assert_array_equal(found[name], want[name], err_msg=name)
+    check_unknown_shapes(build("NiO", baseline=FEW))
 
 
 # -- apart from the twin ---------------------------------------------------------------

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from twins import (
     assert_twins,
     check_gradients,
+    check_unknown_shapes,
     compare,
     everything,
     random_inputs,
@@ -161,20 +162,7 @@ def test_twin_of_an_open_cluster(make_model, make_cluster, make_inputs):
 
 
 def test_twin_in_a_graph_of_unknown_shapes(make_model):
-    model = make_model("NiO", **SMALL)
-    inputs = random_inputs(model)
-
-    def spec(x):
-        return tf.TensorSpec([None] * x.shape.rank, x.dtype)
-
-    signature = tf.nest.map_structure(spec, inputs)
-    for name, last in (("coord", [3]), ("spin", [3]), ("box", [3, 3])):
-        rest = [None] * (3 - len(last))
-        signature[name] = tf.TensorSpec([*rest, *last], tf.float64)
-    call = tf.function(lambda x: model(x), input_signature=[signature])
-    found, want = call(inputs), model(inputs)
-    for name in want:
-        np.testing.assert_array_equal(found[name], want[name], err_msg=name)
+    check_unknown_shapes(make_model("NiO", **SMALL))
 
 
 def test_gradient_of_a_call_that_kept_nothing(make_model):
